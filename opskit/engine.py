@@ -7,7 +7,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal, Protocol
 from urllib.parse import urlsplit
@@ -25,14 +24,14 @@ from opskit.llm.verdict import judge
 from opskit.providers.agent import AgentClient, AgentReply
 from opskit.providers.base import CallCause, CallError, Message
 from opskit.providers.kinds import expected_kind
+from opskit.records import Record, field, replace
 from opskit.result import SCHEMA_VERSION
 from opskit.tags import Tag, TagLog, Value, correlated, correlation_id
 from opskit.trace.keeper import TraceKeeper
 from opskit.trace.span import Attribute, Span, SpanKind, SpanStatus, record, span
 
 
-@dataclass(frozen=True, slots=True)
-class RunResult:
+class RunResult(Record):
     """What `opskit run` shows. `node` is a model node, or the agent that answered.
 
     `prompt_cut` is there when the model read only part of the prompt, with what to type against it. `steps`
@@ -120,8 +119,7 @@ class RunFailed(OpskitError):  # noqa: N818 - it reads as what it is
         self.document |= getattr(problem, "document", {})
 
 
-@dataclass(frozen=True, slots=True)
-class Goal:
+class Goal(Record):
     """A goal and how it is to be run. `where`: auto (Victoria, else here), local, remote.
 
     `strict_context` refuses an answer to a prompt that was cut, which only the router here can tell. `method`

@@ -8,9 +8,10 @@ opskit's own.
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
+
+from opskit.records import Record
 
 
 class Exit(IntEnum):
@@ -29,8 +30,7 @@ class Exit(IntEnum):
     INTERRUPTED = 130
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorSpec:
+class ErrorSpec(Record):
     """One entry of the catalogue: what a code means, wherever it turns up."""
 
     code: str

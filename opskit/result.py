@@ -5,11 +5,11 @@ it is the same whatever the output format.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from opskit.errors import Exit
+from opskit.records import Record, field
 
 SCHEMA_VERSION = 1
 
@@ -30,8 +30,7 @@ def plain_document(command: str, /, **content: Any) -> dict[str, Any]:
     return {**head, "findings": [], **content}
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
+class Finding(Record):
     """One judged fact.
 
     `state` is the target's condition in one word (ok, slow, wedged, ...), `detail` the cause in plain words,
@@ -62,8 +61,7 @@ class Finding:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Report:
+class Report(Record):
     """The findings of one command."""
 
     command: str

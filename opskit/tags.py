@@ -12,9 +12,10 @@ import re
 import uuid
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from enum import StrEnum
+
+from opskit.records import Record, field
 
 Value = str | int | float | bool | None
 
@@ -59,8 +60,7 @@ _WORDS: dict[str, Value] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class TaggedLine:
+class TaggedLine(Record):
     """One parsed line. `rest` is text that is not key=value, as other writers of these tags produce it."""
 
     tag: str

@@ -10,7 +10,6 @@ import json
 import shlex
 import time
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any, Protocol
 
@@ -25,6 +24,7 @@ from opskit.llm.profile import StepMode
 from opskit.llm.verdict import judge
 from opskit.llm.visible import without_thinking
 from opskit.providers.base import Message, ToolCall, ToolSpec
+from opskit.records import MutableRecord, Record, field, replace
 from opskit.tags import correlation_id
 from opskit.text import counted
 from opskit.trace.span import SpanKind, span
@@ -59,8 +59,7 @@ class RunEnding(StrEnum):
     TIME = "time"
 
 
-@dataclass(frozen=True, slots=True)
-class RunLimits:
+class RunLimits(Record):
     """What a run may cost. `context_chars` bounds the dialogue that is sent with one step.
 
     `conclusion_s` is left for the last question when `wall_s` is over.
@@ -111,8 +110,7 @@ async def unattended(_: NeedsApproval) -> bool | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class Observed:
+class Observed(Record):
     """A step with what came of it."""
 
     step: AgentStep
@@ -120,8 +118,7 @@ class Observed:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class Checkpoint:
+class Checkpoint(Record):
     """A run where it waits for a person: all that is needed to go on with `step` in another process."""
 
     step: AgentStep
@@ -135,8 +132,7 @@ class Checkpoint:
     room_chars: int
 
 
-@dataclass(slots=True)
-class LoopResult:
+class LoopResult(MutableRecord):
     """What a run came to. `why` says in a sentence why there is no answer.
 
     A run that needs an approval has what is `needed`, and the `checkpoint` to go on from. `agreement` is the

@@ -9,7 +9,6 @@ import json
 import sqlite3
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from hashlib import sha256
 from pathlib import Path
@@ -17,6 +16,7 @@ from typing import Any
 
 from opskit.agent.agreement import likeness, stems
 from opskit.diagnose.redaction import Redactor
+from opskit.records import Record
 
 STORE_NAME = "memory.db"
 #: The newest answers that are kept, of all projects.
@@ -45,8 +45,7 @@ CREATE VIRTUAL TABLE IF NOT EXISTS goals USING fts5(goal, tokenize = 'unicode61 
 """
 
 
-@dataclass(frozen=True, slots=True)
-class KeptAnswer:
+class KeptAnswer(Record):
     """An answer with its goal. `calls` are the tools that led to it, with their arguments."""
 
     at: float

@@ -7,7 +7,6 @@ not left before its end.
 import json
 import secrets
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -28,6 +27,7 @@ from opskit.llm.verdict import Verdict
 from opskit.llm.visible import without_thinking
 from opskit.providers.base import CallError, Message, ToolSpec
 from opskit.providers.node import Node
+from opskit.records import Record, replace
 from opskit.result import Finding, Report, Status
 from opskit.tags import correlated
 
@@ -64,8 +64,7 @@ _REFUSALS = OF_ONE_REQUEST | {
 _TEXT = "The river runs past the mill and under the old bridge, where two boats lie and a dog sleeps. " * 7
 
 
-@dataclass(frozen=True, slots=True)
-class _Reply:
+class _Reply(Record):
     """What came of one question; without an answer the attempt says why."""
 
     attempt: Attempt
@@ -209,8 +208,7 @@ def _is_call(read: Callable[[], AgentStep | None]) -> bool:
     return step is not None and step.tool == _TOOL.name and isinstance(step.args.get("sensor"), str)
 
 
-@dataclass(frozen=True, slots=True)
-class ProfileRequest:
+class ProfileRequest(Record):
     """Which models are to be probed, which profiles are known, and what is found of the others."""
 
     selection: ModelSelection

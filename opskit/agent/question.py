@@ -5,10 +5,10 @@ and a model has to read it. Words are Russian and English, and are compared by t
 """
 
 import re
-from dataclasses import dataclass
 from enum import StrEnum
 
 from opskit.logs.record import is_level, level_of
+from opskit.records import Record
 
 
 class QuestionKind(StrEnum):
@@ -21,8 +21,7 @@ class QuestionKind(StrEnum):
     STATE = "state"
 
 
-@dataclass(frozen=True, slots=True)
-class Question:
+class Question(Record):
     """A question. `what` is the thing counted; `terms` are the text that is counted, or the name of a value.
 
     `last` asks for the newest only.
@@ -53,8 +52,7 @@ _OF_LITERAL = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Words:
+class _Words(Record):
     """Patterns of words, compiled when they are first needed: most runs name no file."""
 
     patterns: str

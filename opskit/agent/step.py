@@ -8,10 +8,10 @@ error with a text for the model.
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from opskit.llm.visible import without_thinking
+from opskit.records import Record
 
 _THOUGHT_CHARS = 160
 _TOOL_KEYS = ("tool", "name", "action", "function", "tool_name", "recipient_name")
@@ -21,8 +21,7 @@ _INPUT = re.compile(r"^\s*Action[ _]Input\s*:\s*", re.MULTILINE | re.IGNORECASE)
 _LARGEST_CHARS = 64_000
 
 
-@dataclass(frozen=True, slots=True)
-class AgentStep:
+class AgentStep(Record):
     """What the model wants to do next."""
 
     thought: str

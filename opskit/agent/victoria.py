@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +33,7 @@ from opskit.errors import OpskitError
 from opskit.llm.answer import NoAnswer, Session
 from opskit.llm.category import goal_category
 from opskit.llm.plan import ModelRequest
+from opskit.records import replace
 
 
 class Victoria:

@@ -6,7 +6,6 @@ import signal
 import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -27,6 +26,7 @@ from opskit.backup.selection import Patterns, Selection, by_place, parse
 from opskit.config.schema import Config
 from opskit.errors import ConfigError, OpskitError, UsageError
 from opskit.facts.unfinished_restore import LOCK, BackupFolders, backup_folders
+from opskit.records import Record, replace
 from opskit.result import Finding, Report, Status
 from opskit.system.lock import wait_lock
 from opskit.text import counted, listing
@@ -38,8 +38,7 @@ _NAME = re.compile(r"(backup|replaced)_([^/\s]+)\.tar\.gz")
 _MOST_NAMED = 10
 
 
-@dataclass(frozen=True, slots=True)
-class StoredArchive:
+class StoredArchive(Record):
     """An archive by its name, and what can be read of it without unpacking it.
 
     `date` is what a person gives to name it; the second archive of one second ends in `-2`. `manifest` is
@@ -68,8 +67,7 @@ class StoredArchive:
         return self.manifest is not None and self.manifest.root == root
 
 
-@dataclass(frozen=True, slots=True)
-class CreatedBackup:
+class CreatedBackup(Record):
     """A new archive, and the old ones that were removed for it."""
 
     path: Path
@@ -101,8 +99,7 @@ class CreatedBackup:
         return Report("backup create", findings)
 
 
-@dataclass(frozen=True, slots=True)
-class BackupCatalog:
+class BackupCatalog(Record):
     """The archives in `folder` and what they are made of: what `patterns` select below `root`.
 
     Both paths are absolute and free of links. `stack_folders` hold the stack's own files.

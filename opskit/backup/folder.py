@@ -10,12 +10,12 @@ import hashlib
 import os
 import stat
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import IO, BinaryIO, Literal, Self
 
 from opskit.backup.manifest import ArchiveEntry, EntryKind, problem_of_link, special_bits
 from opskit.errors import OpskitError
+from opskit.records import Record, replace
 
 #: What the name of a file ends with that is being written.
 TEMPORARY = ".tmp"
@@ -161,8 +161,7 @@ def not_written(path: Path | str, exc: OSError) -> OpskitError:
     return OpskitError("BACKUP_003", f"{path}: {exc.strerror or exc}")
 
 
-@dataclass(frozen=True, slots=True)
-class FileChange:
+class FileChange(Record):
     """What a restore would do to one path, and why. A file that differs only in its time is the same.
 
     "blocked" is a path where something stands that is not replaced: a folder where a file belongs, a link

@@ -1,20 +1,19 @@
 """What an archive holds: its entries with their checksums, and what may not be in one. Pure."""
 
-import functools
 import json
 import platform
 import stat
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Annotated, Literal
 
-from pydantic import AwareDatetime, Field, InstanceOf, TypeAdapter, ValidationError
+from msgspec import Meta, ValidationError, convert, to_builtins
 
 from opskit import __version__
 from opskit.facts.unfinished_restore import TRACE
+from opskit.records import Record, field
 
 #: The name of the manifest inside an archive.
 MANIFEST_NAME = ".opskit-manifest.json"
@@ -28,12 +27,9 @@ _LINK_BYTES = 4095
 
 EntryKind = Literal["file", "folder", "link"]
 Purpose = Literal["backup", "replaced"]
-#: pydantic's own strings refuse names that are not UTF-8.
-_Text = InstanceOf[str]
-_Count = Annotated[int, Field(strict=True, ge=0, lt=2**62)]
+_Count = Annotated[int, Meta(ge=0, lt=2**62)]
 #: `chown` takes 2^32 - 1 for "leave it".
-_Id = Annotated[int, Field(strict=True, ge=0, lt=2**32 - 1)]
-_Time = Annotated[int, Field(strict=True, gt=-(2**90), lt=2**90)]
+_Id = Annotated[int, Meta(ge=0, lt=2**32 - 1)]
 
 
 class DamagedArchiveError(Exception):
@@ -44,8 +40,7 @@ class NotAnArchiveError(DamagedArchiveError):
     """The file never was an archive."""
 
 
-@dataclass(frozen=True, slots=True)
-class ArchiveEntry:
+class ArchiveEntry(Record):
     """A file, a folder or a link. `path` is relative to the root, with `/` between its names.
 
     `mode` are the nine permission bits, `size` is that of a file, `target` that of a link. `changed` says
@@ -53,35 +48,33 @@ class ArchiveEntry:
     its setuid, setgid and sticky bits, which no restore sets.
     """
 
-    path: _Text
+    path: str
     kind: EntryKind
     mode: _Count
-    mtime_ns: _Time
+    mtime_ns: int
     uid: _Id = 0
     gid: _Id = 0
     size: _Count = 0
-    sha256: _Text = ""
-    target: _Text = ""
-    changed: Annotated[bool, Field(strict=True)] = False
+    sha256: str = ""
+    target: str = ""
+    changed: bool = False
     special: _Count = 0
 
 
-@dataclass(frozen=True, slots=True)
-class SkippedFile:
+class SkippedFile(Record):
     """What should be in the archive and is not, and why."""
 
-    path: _Text
-    reason: _Text
+    path: str
+    reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class RestoreRecord:
+class RestoreRecord(Record):
     """What a restore was asked for, and the `entries` that it changes. `made_target` says that it is new."""
 
-    archive: _Text
-    only: tuple[_Text, ...]
+    archive: str
+    only: tuple[str, ...]
     made_target: bool
-    entries: Annotated[tuple[ArchiveEntry, ...], Field(max_length=MAX_ENTRIES)]
+    entries: Annotated[tuple[ArchiveEntry, ...], Meta(max_length=MAX_ENTRIES)]
 
     @property
     def files(self) -> list[ArchiveEntry]:
@@ -101,19 +94,18 @@ class RestoreRecord:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Manifest:
+class Manifest(Record):
     """`purpose` "replaced" marks an archive of what a restore replaced, and `restore` is that restore.
 
     `packed_bytes` is the size of what follows the manifest in the archive, 0 for unknown.
     """
 
     purpose: Purpose
-    version: _Text
-    host: _Text
-    root: _Text
-    created: AwareDatetime
-    entries: Annotated[tuple[ArchiveEntry, ...], Field(alias="members", max_length=MAX_ENTRIES)]
+    version: str
+    host: str
+    root: str
+    created: Annotated[datetime, Meta(tz=True)]
+    entries: Annotated[tuple[ArchiveEntry, ...], Meta(max_length=MAX_ENTRIES)] = field(name="members")
     skipped: tuple[SkippedFile, ...] = ()
     packed_bytes: _Count = 0
     restore: RestoreRecord | None = None
@@ -133,25 +125,18 @@ def empty_manifest(purpose: Purpose, root: Path, now: datetime) -> Manifest:
     return Manifest(purpose, __version__, platform.node(), str(root), now, ())
 
 
-@functools.cache
-def _adapter() -> TypeAdapter[Manifest]:
-    return TypeAdapter(Manifest)
-
-
 def encode(manifest: Manifest) -> bytes:
     """Return the manifest as JSON; names that are not UTF-8 keep their bytes as escaped surrogates."""
-    content = _adapter().dump_python(manifest, by_alias=True)
+    content = to_builtins(manifest, builtin_types=(datetime,))
     return json.dumps(content, default=datetime.isoformat).encode("ascii")
 
 
 def decode(text: bytes) -> Manifest:
     """Read a manifest. Raises DamagedArchiveError. `check_entries` says whether they may be restored."""
     try:
-        manifest = _adapter().validate_python(json.loads(text))
+        manifest = convert(json.loads(text), Manifest)
     except ValidationError as exc:
-        error = exc.errors(include_url=False, include_context=False, include_input=False)[0]
-        where = ".".join(map(str, error["loc"]))
-        raise DamagedArchiveError(f"its manifest is not valid: {where}: {error['msg']}") from None
+        raise DamagedArchiveError(f"its manifest is not valid: {exc}") from None
     except (ValueError, RecursionError) as exc:
         raise DamagedArchiveError("its manifest is not JSON") from exc
     if any(entry.size and entry.kind != "file" for entry in manifest.entries):

@@ -12,7 +12,6 @@ import contextlib
 import os
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -24,13 +23,13 @@ from opskit.backup.selection import parse
 from opskit.backup.undo import begin, end, flush_names, set_mode, stage, undo
 from opskit.errors import OpskitError, UsageError
 from opskit.facts.unfinished_restore import unfinished_in
+from opskit.records import Record
 from opskit.text import listing
 
 _MOST_NAMED = 5
 
 
-@dataclass(frozen=True, slots=True)
-class RestorePlan:
+class RestorePlan(Record):
     """What a restore would do. Nothing is written yet."""
 
     archive: Path
@@ -51,8 +50,7 @@ class RestorePlan:
         return all(change.action == "same" for change in self.changes)
 
 
-@dataclass(frozen=True, slots=True)
-class RestoreResult:
+class RestoreResult(Record):
     """`replaced` is the archive of what was replaced, None when nothing was. `removed` were such archives."""
 
     replaced: Path | None

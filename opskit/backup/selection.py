@@ -9,7 +9,6 @@ import glob
 import os
 import stat
 from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from opskit.backup.folder import RootFolder
@@ -17,6 +16,7 @@ from opskit.backup.manifest import EntryKind, SkippedFile, problem_of_link, prob
 from opskit.config.schema import Config
 from opskit.errors import UsageError
 from opskit.facts.compose_project import project_files
+from opskit.records import MutableRecord, Record, field
 
 _UNFIT = {
     stat.S_IFSOCK: "it is a socket",
@@ -28,8 +28,7 @@ _UNFIT = {
 _Steps = tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class Patterns:
+class Patterns(Record):
     """What is selected below one folder, seen from that folder.
 
     `*` stands for any part of a name, dots in front included, `**` for any number of folders. A pattern
@@ -101,8 +100,7 @@ def _below(patterns: Iterable[_Steps], name: str) -> frozenset[_Steps]:
     return frozenset(below)
 
 
-@dataclass(slots=True)
-class Selection:
+class Selection(MutableRecord):
     """What is selected, each folder before what is in it, sorted by name; and what is not kept, and why.
 
     Links are not followed, and the folder `archives` is passed over.

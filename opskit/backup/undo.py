@@ -12,7 +12,6 @@ import stat
 from collections import deque
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from dataclasses import dataclass, replace
 from datetime import datetime
 from pathlib import Path
 from typing import IO, BinaryIO
@@ -41,6 +40,7 @@ from opskit.facts.unfinished_restore import (
     unfinished_in,
     unfinished_restores,
 )
+from opskit.records import Record, replace
 from opskit.system.lock import try_lock
 
 _CHUNK = 1024 * 1024
@@ -49,8 +49,7 @@ _FLUSHED_AT_ONCE = 8
 _MOST_OPEN = 64
 
 
-@dataclass(frozen=True, slots=True)
-class UndoneRestore:
+class UndoneRestore(Record):
     """A restore that was killed and taken back. `changed` are paths that somebody has changed since."""
 
     record: RestoreRecord

@@ -3,18 +3,17 @@
 import asyncio
 import traceback
 from collections.abc import Awaitable
-from dataclasses import dataclass
 from typing import TypeVar
 
 from opskit.errors import OpskitError
+from opskit.records import Record
 
 T = TypeVar("T")
 #: How long work that was cut off may take to tidy up before it is left behind.
 _TIDY_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class Failure:
+class Failure(Record):
     """Why an attempt gave no result. `exception` None means that its deadline of `limit_s` came first."""
 
     limit_s: float

@@ -4,7 +4,6 @@ import fnmatch
 import importlib.resources
 from collections import ChainMap
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path as FilePath
 from typing import Any
@@ -26,6 +25,7 @@ from opskit.config.document import (
 )
 from opskit.config.yaml import parse
 from opskit.errors import ConfigError
+from opskit.records import MutableRecord, Record, field
 from opskit.text import and_more
 
 #: A checklist may be made by a program: ten thousand checks are well below these, a YAML bomb is not.
@@ -47,8 +47,7 @@ class ChecklistError(ConfigError):
         self.problems = tuple(problems)
 
 
-@dataclass(frozen=True, slots=True)
-class Checklist:
+class Checklist(Record):
     """The checks of one command in the order in which they are written, included files first."""
 
     titles: tuple[str, ...]
@@ -143,8 +142,7 @@ def _located(name: str, cwd: FilePath) -> tuple[FilePath, str]:
     return path, printable(name, PATH_CHARS)
 
 
-@dataclass(slots=True)
-class _ChecklistFile:
+class _ChecklistFile(MutableRecord):
     """One document and its problems; `broken` are names of checks that could not be read."""
 
     document: Document
@@ -188,8 +186,7 @@ class _ChecklistFile:
             yield {**names, "each": value}
 
 
-@dataclass(slots=True)
-class _Loading:
+class _Loading(MutableRecord):
     environ: Names
     each: Mapping[str, Sequence[str]]
     problems: list[Problem] = field(default_factory=list)

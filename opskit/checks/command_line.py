@@ -7,9 +7,9 @@ make a check pass, or fail, for a reason that nobody meant. (`shlex` does not sa
 import json
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 from opskit.config.document import FromEnvironment
+from opskit.records import MutableRecord
 
 _SHOWN_CHARS = 160
 _VARIABLE = r"\$(?:[A-Za-z_][A-Za-z0-9_]*|[0-9{\[@*\#?$!-]|\\\n)"
@@ -49,8 +49,7 @@ _ONLY_IN_A_SHELL = re.compile(
 )
 
 
-@dataclass(slots=True)
-class _Word:
+class _Word(MutableRecord):
     """A word, and the first piece of it that a shell would replace, inside of double quotes or outside."""
 
     text: str = ""

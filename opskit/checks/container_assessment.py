@@ -6,7 +6,6 @@ daemon's clock: the virtual machine of a Mac that slept may be far behind.
 
 import shlex
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from functools import partial
@@ -24,6 +23,7 @@ from opskit.config.schema import RecoveryConfig
 from opskit.facts.container import Container, lost_networks
 from opskit.facts.container_events import ContainerEvents
 from opskit.facts.container_survey import ContainerSurvey
+from opskit.records import Record, field, replace
 from opskit.result import Status
 
 #: Docker waits ever longer between its restarts, a minute at most; what ran so long has settled.
@@ -103,8 +103,7 @@ STATUSES = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerRules:
+class ContainerRules(Record):
     """The thresholds that a person may set.
 
     `grace_s` is for how long after its start a container may fail its health check, `hands_off_s` for how
@@ -121,8 +120,7 @@ class ContainerRules:
         return cls(rules.startup_grace_s, rules.hands_off_s)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerAssessment:
+class ContainerAssessment(Record, kw_only=True):
     """What one container is, why, and what a person types about it.
 
     `left` is why it is left to people, empty when it is not. `repair` is what opskit may do, None when it may
@@ -154,8 +152,7 @@ class ContainerAssessment:
         return "; ".join(filter(None, (self.detail, self.left)))
 
 
-@dataclass(frozen=True, slots=True)
-class AssessedContainer:
+class AssessedContainer(Record):
     container: Container
     assessment: ContainerAssessment
 

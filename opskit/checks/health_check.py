@@ -7,11 +7,11 @@ line such as `curl ... || exit 1` hides that, and then only the words of the she
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import PurePosixPath
 
 from opskit.facts.container import Container, HealthCheckRun
+from opskit.records import Record
 
 _NOT_STARTED = -1
 _NOT_EXECUTABLE, _NOT_FOUND = 126, 127
@@ -74,8 +74,7 @@ _BUILTINS = frozenset(
 _RUNNERS = _SHELLS | {"exec", "env", "timeout", "nice", "nohup", "xargs", "python", "python3", "node", "php"}
 
 
-@dataclass(frozen=True, slots=True)
-class HealthCheckFault:
+class HealthCheckFault(Record):
     """Why a health check cannot run. `program` is what cannot be started, empty where nobody tells."""
 
     program: str

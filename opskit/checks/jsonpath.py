@@ -6,8 +6,9 @@ reads only ASCII names, and does not say whether a path can mean several places.
 
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass
 from typing import Any, Final, Literal
+
+from opskit.records import Record
 
 _STEP = re.compile(
     r"""(?P<dots>\.\.?)(?:(?P<name>[^\W\d][\w-]*)|(?P<star>\*))
@@ -27,8 +28,7 @@ class Missing:
 MISSING: Final = Missing()
 
 
-@dataclass(frozen=True, slots=True)
-class PathStep:
+class PathStep(Record):
     """One selector. `deep` looks on every level below."""
 
     kind: Literal["name", "index", "all"]
@@ -36,8 +36,7 @@ class PathStep:
     deep: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class JsonPath:
+class JsonPath(Record):
     """A compiled path: `steps` that lead to one place, and from `branching` on to any number of them."""
 
     text: str

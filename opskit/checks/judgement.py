@@ -2,13 +2,13 @@
 
 from collections.abc import Mapping, Sequence
 from collections.abc import Set as AbstractSet
-from dataclasses import replace
 from functools import partial
 from typing import Any
 
 from opskit.checks.attempt import Failure
 from opskit.checks.spec import Check, Expectation, NotHere, Observation, Unjudged
 from opskit.errors import OpskitError
+from opskit.records import replace
 from opskit.result import Finding, Status
 from opskit.text import shortened
 

@@ -8,13 +8,13 @@ Compiled by `opskit.checks.expectation` from what stands in a checklist.
 
 import operator
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from opskit.checks.jsonpath import MISSING, JsonPath
 from opskit.checks.versions import compile_range, version
 from opskit.config.document import FromEnvironment, scalar
+from opskit.records import Record
 from opskit.text import shortened
 
 _SHOWN_CHARS = 80
@@ -26,8 +26,7 @@ _ORDERS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Matcher:
+class Matcher(Record):
     """`expected` completes the sentence "expected ..."; `mismatch` gives None for a value that matches."""
 
     expected: str

@@ -1,7 +1,6 @@
 """The examination of models as a whole: the choice, the questions, what it comes to afterwards."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 
 from opskit.checks.node_assessment import unread
 from opskit.config.schema import Config
@@ -12,11 +11,11 @@ from opskit.llm.exam_outcome import ExamOutcome, recommend
 from opskit.llm.router import Router
 from opskit.llm.selection import ExaminedModel, ExamRequest, ModelSelection, select
 from opskit.providers.node import Node
+from opskit.records import Record
 from opskit.result import Report
 
 
-@dataclass(frozen=True, slots=True)
-class ModelExam:
+class ModelExam(Record):
     """An examination before it begins: its nodes as they were read, and the models that are chosen."""
 
     request: ExamRequest

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from functools import partial
 from typing import TYPE_CHECKING, Any
@@ -14,6 +13,7 @@ from opskit.llm.catalog import NodeView
 from opskit.llm.fit import Fit, gib
 from opskit.providers.base import ModelInfo, Resident
 from opskit.providers.kinds import ServerKind
+from opskit.records import Record
 from opskit.result import Finding, Report, Status
 from opskit.text import span
 
@@ -26,8 +26,7 @@ INSTALLED_COLUMNS = ("node", "model", "size", "params", "quant", "loaded", "fits
 LOADED_COLUMNS = ("node", "model", "memory", "on GPU", "context", "its process", "expires in")
 
 
-@dataclass(frozen=True, slots=True)
-class InstalledModel:
+class InstalledModel(Record):
     """A model that a node holds. `loaded` None means that it is not known."""
 
     node: str
@@ -69,8 +68,7 @@ class InstalledModel:
         ]
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedModel:
+class LoadedModel(Record):
     """A model in memory. `expires_in_s` is infinite for one that stays, None when it is not known.
 
     Negative: a request has been in flight since it expired. `kind` is the server that holds it, `runner` what
@@ -130,8 +128,7 @@ def installed(
     return rows, Report("models list", [*findings, *assess_whole(nodes)])
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BehindNode:
+class BehindNode(Record, kw_only=True):
     """What the processes behind the models of one node show.
 
     `statuses` belong to loaded models, by name; `loading` are models that are being loaded, which are not

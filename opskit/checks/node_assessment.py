@@ -1,7 +1,6 @@
 """What the metadata of a node says of its condition: pure. A probe has more evidence, and judges better."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from opskit.checks.remedies import node_remedy
@@ -12,6 +11,7 @@ from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.fit import Fit, fit
 from opskit.providers.base import ModelInfo
 from opskit.providers.kinds import ServerKind
+from opskit.records import replace
 from opskit.result import Finding, Status
 from opskit.system.host import is_loopback
 

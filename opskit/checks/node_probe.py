@@ -7,7 +7,7 @@ Nothing is loaded or swapped unless asked for.
 import asyncio
 import math
 import time
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from functools import partial
 from typing import NoReturn
 
@@ -35,6 +35,7 @@ from opskit.llm.one_token import is_overdue, may_be_asked
 from opskit.llm.remedies import fault_remedy
 from opskit.providers.base import DEFAULT_MODEL, CallCause, CallError, ModelInfo, Provider, Resident
 from opskit.providers.kinds import ServerKind
+from opskit.records import replace
 from opskit.result import Status
 from opskit.system.host import available_memory_bytes, is_loopback
 from opskit.text import listing

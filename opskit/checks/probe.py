@@ -4,7 +4,6 @@ Its checks run on the runner of every checklist; what they come to is judged by 
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from opskit.checks import runner
@@ -15,6 +14,7 @@ from opskit.checks.spec import CheckContext, assessing
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.facts.survey import Survey
+from opskit.records import Record
 from opskit.result import Finding, Report, Status
 
 #: Small, harmless, and its right answer is not in the question's beginning.
@@ -30,8 +30,7 @@ _NOT_ASKED = "not asked"
 _SPARE_S = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeRequest:
+class ProbeRequest(Record):
     """What `probe` is asked for.
 
     `use_mlx` makes MLX the node that must answer, and the one that `model` and `goal` are tried on (SPEC A5).

@@ -1,7 +1,5 @@
 """What the probe of a node or an agent came to, and the finding that it makes."""
 
-from abc import ABC, abstractmethod
-from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from opskit.checks.probe_stages import ProbeStage, process_json
@@ -12,6 +10,7 @@ from opskit.facts.agent import AgentFacts
 from opskit.facts.node import NodeFacts
 from opskit.llm.faults import SERVER_IS_WELL, FaultKind
 from opskit.providers.kinds import ServerKind
+from opskit.records import Record, asdict
 from opskit.result import Finding, Status
 from opskit.system.sockets import Listener
 
@@ -20,8 +19,7 @@ if TYPE_CHECKING:
     from opskit.checks.upkeep import Upkeep
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeOptions:
+class ProbeOptions(Record):
     """What a probe may do. `model` and `load` are the permissions to load; `goal` asks for a whole answer."""
 
     model: str | None = None
@@ -30,8 +28,7 @@ class ProbeOptions:
     required: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _TargetProbe(ABC):
+class _TargetProbe(Record, kw_only=True):
     """What both have in common: where the probe ended, and why."""
 
     check: ClassVar[str]
@@ -48,16 +45,16 @@ class _TargetProbe(ABC):
         return self.state in (NodeState.OK, NodeState.SLOW)
 
     @property
-    @abstractmethod
-    def status(self) -> Status: ...
+    def status(self) -> Status:
+        raise NotImplementedError
 
-    @abstractmethod
     def advice(self) -> str | None:
         """Return what to type next; None when nothing is to be done."""
+        raise NotImplementedError
 
-    @abstractmethod
     def evidence(self) -> dict[str, Any]:
         """Return what readers of `--json` get; what is not known is left out."""
+        raise NotImplementedError
 
     def finding(self) -> Finding:
         status = self.status
@@ -75,8 +72,7 @@ class _TargetProbe(ABC):
         )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeProbe(_TargetProbe):
+class NodeProbe(_TargetProbe, kw_only=True):
     """What the probe of one node came to.
 
     `model` was asked and `first_token_s` says that it gave a token; `answer` is its whole answer where a goal
@@ -163,8 +159,7 @@ class NodeProbe(_TargetProbe):
         return {"url": self.config.url, "ladder": stages, **known}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentProbe(_TargetProbe):
+class AgentProbe(_TargetProbe, kw_only=True):
     """What the probe of one agent came to; `upkeep` is that of its process, where it was looked at."""
 
     check: ClassVar = "agent"

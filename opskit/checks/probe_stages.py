@@ -1,6 +1,6 @@
 """A probe under way: its stages, how it ends early, and what a failed call says of the server."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NoReturn
 
 from opskit.checks.state import NodeState, judge_silence, state_of
@@ -9,14 +9,14 @@ from opskit.facts.address import AddressProblem
 from opskit.facts.connection import connection_problem
 from opskit.llm.faults import FaultKind, classify
 from opskit.providers.base import CallCause, CallError
+from opskit.records import MutableRecord, Record, field
 from opskit.result import Status
 from opskit.system.host import is_loopback
 from opskit.system.network import TcpResult, endpoint
 from opskit.system.sockets import Listener, listener
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeStage:
+class ProbeStage(Record):
     """One stage of a probe: tcp, http, models, resident, first token, ..."""
 
     name: str
@@ -43,8 +43,7 @@ class ProbeFailed(Exception):  # noqa: N818 - the probe ends here, which is a re
     fault: FaultKind | None = None
 
 
-@dataclass(slots=True)
-class Stages:
+class Stages(MutableRecord):
     """The stages of one probe so far, and what was seen on the way: see the fields of NodeProbe."""
 
     target: NodeConfig | AgentConfig

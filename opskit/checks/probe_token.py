@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import NoReturn
 
 from opskit.checks.probe_stages import ProbeFailed, Stages
@@ -32,6 +31,7 @@ from opskit.providers.base import (
     Slot,
     Token,
 )
+from opskit.records import Record
 from opskit.result import Status
 
 _DIRECT_TOKENS = 256
@@ -43,8 +43,7 @@ _SLOTS_AGAIN_S = 0.2
 _SLOTS_STILL_S = 2.0
 
 
-@dataclass(frozen=True, slots=True)
-class FirstToken:
+class FirstToken(Record):
     """A model gave a token after `seconds`."""
 
     state: NodeState

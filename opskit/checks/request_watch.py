@@ -6,7 +6,6 @@ of its slots that page tells, wherever it runs; of any other Ollama what it list
 
 import time
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from opskit.checks.remedies import unload_remedy
@@ -25,6 +24,7 @@ from opskit.llm.one_token import loading_evidence
 from opskit.llm.waiting import WaitEvidence
 from opskit.providers.base import CallCause, CallError, Provider, Resident, Slot
 from opskit.providers.node import Node
+from opskit.records import replace
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
 from opskit.system.process import read_process

@@ -1,7 +1,6 @@
 """Why a request would go where it goes: the router's own plan, explained without asking any model."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any
 
 from opskit.checks.node_assessment import as_news, assess_fault
@@ -12,11 +11,11 @@ from opskit.llm.refusal import refusal
 from opskit.llm.router import Router
 from opskit.llm.started_model import with_started_model
 from opskit.providers.base import DEFAULT_MODEL
+from opskit.records import Record, replace
 from opskit.result import Finding, Report, Status
 
 
-@dataclass(frozen=True, slots=True)
-class Route:
+class Route(Record):
     """Who would be asked first, who would follow after a failure, and who would not be asked.
 
     Of `candidates` the first one is asked; the others show the order of preference. After a failure other

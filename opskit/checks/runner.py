@@ -4,7 +4,6 @@ import asyncio
 import importlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from typing import Any
 
 from opskit.checks import judgement
@@ -13,6 +12,7 @@ from opskit.checks.order import in_order
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, Unjudged
 from opskit.errors import OpskitError
 from opskit.facts.survey import Survey
+from opskit.records import MutableRecord, field, replace
 from opskit.result import Finding, Status
 
 MAX_CONCURRENT = 50
@@ -46,8 +46,7 @@ async def run(
     return [run_of_all.findings[check.name] for check in checks]
 
 
-@dataclass(slots=True)
-class _Run:
+class _Run(MutableRecord):
     checks: dict[str, Check]
     survey: Survey
     max_concurrent: int

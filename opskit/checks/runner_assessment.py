@@ -5,7 +5,6 @@ tell is left to the token: a runner that is idle may stand beside a scheduler th
 """
 
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
@@ -13,6 +12,7 @@ from opskit.checks.state import NodeState, is_working
 from opskit.facts.runner import ModelRunner, NodeRunners, RunnerHealth
 from opskit.facts.runner_process import RunnerProcess
 from opskit.providers.base import Slot
+from opskit.records import Record, asdict
 from opskit.system.process import Process
 
 
@@ -29,8 +29,7 @@ class RunnerState(StrEnum):
     GONE = "gone"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunnerStatus:
+class RunnerStatus(Record, kw_only=True):
     """What the process behind a model does just now. The tokens are of all its requests.
 
     `busy` and `slots` count the requests that it works on and that it can take; None where not known.
@@ -97,8 +96,7 @@ _BY_HEALTH = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class RunnerAssessment:
+class RunnerAssessment(Record):
     """The state of a model by its runner, and why; `remedy` where it is one of its own.
 
     `stopped` is a process that only has to be let go on; `scheduler` tells that the server itself hangs

@@ -2,11 +2,12 @@
 
 import time
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from opskit.records import Record, field
 from opskit.result import Finding
 from opskit.text import listing
 
@@ -28,8 +29,7 @@ class Severity(StrEnum):
         return self in (Severity.CRITICAL, Severity.ERROR)
 
 
-@dataclass(frozen=True, slots=True)
-class Expectation:
+class Expectation(Record):
     matchers: Mapping[str, "Matcher"]
 
     def mismatches(self, values: Mapping[str, Any]) -> list[str]:
@@ -42,8 +42,7 @@ class Expectation:
         return sentences
 
 
-@dataclass(frozen=True, slots=True)
-class Observation:
+class Observation(Record):
     """What a kind saw.
 
     `values` are what expectations are compared with. `problem` says why nothing could be seen of the target;
@@ -90,8 +89,7 @@ class NotHere(Exception):  # noqa: N818 - an answer, not an error
     reason: str
 
 
-@dataclass(frozen=True, slots=True)
-class CheckContext:
+class CheckContext(Record):
     """One attempt of one check: where it runs, what is expected, and since when its facts must be fresh."""
 
     survey: "Survey"
@@ -109,8 +107,7 @@ class CheckContext:
 Observe = Callable[[Any, CheckContext], Awaitable[Observation | Finding]]
 
 
-@dataclass(frozen=True, slots=True)
-class Kind:
+class Kind(Record):
     """A kind of check.
 
     `params` is a frozen dataclass, `yields` explains each value, `expects` is the expectation of a check
@@ -130,8 +127,7 @@ class Kind:
     judges_itself: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Check:
+class Check(Record):
     """One check, ready to run. `where` is `file:line`, `retries` come on top of the first attempt.
 
     It is judged after the checks of `requires`, which must pass, and of `after`, which may end in any way.

@@ -4,12 +4,12 @@ import getpass
 import os
 import re
 import shlex
-from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from opskit.facts.environment import OLLAMA_SETTINGS, RUNTIME_SETTINGS
 from opskit.facts.survey import Survey
 from opskit.providers.kinds import ServerKind
+from opskit.records import Record, replace
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
 from opskit.system.services import restart_by_hand
@@ -20,8 +20,7 @@ if TYPE_CHECKING:
 _SECRET_OPTION = re.compile(r"--?[\w-]*(key|token|secret|password|passwd|auth)", re.IGNORECASE)
 
 
-@dataclass(frozen=True, slots=True)
-class Upkeep:
+class Upkeep(Record):
     """Commands in backquotes; empty where nothing is known."""
 
     restart: str = ""

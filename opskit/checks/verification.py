@@ -1,7 +1,6 @@
 """What `opskit verify` does: checklists are read and run, and a check is written from the live state."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -15,14 +14,14 @@ from opskit.config.fields import validated
 from opskit.config.schema import Config
 from opskit.errors import OpskitError, UsageError
 from opskit.facts.survey import Survey
+from opskit.records import Record, replace
 from opskit.result import Report, Status
 from opskit.system.threads import children_without_threads
 
 _HINT = "`opskit verify --kinds` shows kinds and their parameters"
 
 
-@dataclass(frozen=True, slots=True)
-class Verification:
+class Verification(Record):
     """One configuration in one environment: where checklists are read and checks run."""
 
     config: Config

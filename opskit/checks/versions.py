@@ -5,7 +5,8 @@ What programs print (`v1`, `24.04`, `1.2.3.4`) the `semver` library refuses, and
 
 import re
 from collections.abc import Callable
-from dataclasses import dataclass
+
+from opskit.records import Record
 
 _VERSION = re.compile(r"v?(\d+)(?:\.(\d+))?(?:\.(\d+))?(?:[.\d]*)(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?")
 _TERM = re.compile(r"(>=|<=|>|<|=|\^|~)?\s*([vV]?\d[^\s,|]*)")
@@ -14,8 +15,7 @@ Version = tuple[int, int, int, tuple[tuple[int, int, str], ...]]
 _RELEASE = ((2, 0, ""),)
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
+class Range(Record):
     """Alternatives of conditions that must all hold."""
 
     text: str

@@ -40,11 +40,11 @@ def create(
     why.
     """
     import os
-    from dataclasses import replace
     from datetime import UTC, datetime
 
     from opskit.backup.catalog import catalog_of
     from opskit.backup.selection import stack_files
+    from opskit.records import replace
 
     loaded = context.load_config(config)
     catalog = catalog_of(loaded)

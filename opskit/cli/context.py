@@ -94,9 +94,8 @@ async def configured(path: str | None, *, sandbox: bool = False) -> AsyncIterato
 
 def on_stage(config: "Config", environment: Mapping[str, str]) -> "Config":
     """The same configuration over the servers of a stage, and over no others."""
-    from dataclasses import replace
-
     from opskit.config.schema import AgentConfig, NodeConfig
+    from opskit.records import replace
 
     return replace(
         config,

@@ -85,9 +85,9 @@ async def _doctor(
 ) -> "tuple[Diagnosis, Sequence[Fixed]]":
     import os
     from contextlib import AsyncExitStack
-    from dataclasses import replace
 
     from opskit.doctor.target import examination_target
+    from opskit.records import replace
     from opskit.system.threads import children_without_threads
 
     target = examination_target(config, environ=os.environ, cwd=Path.cwd(), platform=sys.platform, deep=deep)

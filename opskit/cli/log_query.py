@@ -4,7 +4,6 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
@@ -15,10 +14,10 @@ from opskit.logs.record import LEVELS
 from opskit.logs.scan import plain_events, plain_lines, write_plain
 from opskit.logs.select import EntryFilter, moment
 from opskit.logs.tag_search import STANDARD_TAGS, ripgrep
+from opskit.records import Record
 
 
-@dataclass(frozen=True, slots=True)
-class LogOptions:
+class LogOptions(Record):
     """What `opskit logs` was asked for. `form` is text, raw or json; `context` counts events around each."""
 
     specs: tuple[str, ...]

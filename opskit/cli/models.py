@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -11,6 +10,7 @@ import typer
 from opskit.cli import context, render
 from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption, VerboseOption
 from opskit.errors import UsageError
+from opskit.records import replace
 from opskit.result import Finding, Report, Status
 
 if TYPE_CHECKING:

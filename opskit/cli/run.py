@@ -166,12 +166,11 @@ async def _run(
     json: bool,
     verbose: bool,
 ) -> None:
-    from dataclasses import replace
-
     from opskit.agent.fact import FactSolver, asks_fact
     from opskit.agent.method import enhanced, method_of
     from opskit.cli.inputs import goal_text, name_of_category
     from opskit.engine import RunFailed
+    from opskit.records import replace
     from opskit.result import SCHEMA_VERSION
 
     async with (

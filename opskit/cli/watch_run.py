@@ -8,10 +8,10 @@ import sys
 import termios
 import tty
 from collections.abc import Callable, Iterator
-from dataclasses import replace
 
 from opskit.cli import context, render
 from opskit.errors import Exit
+from opskit.records import replace
 from opskit.watch.view import View
 from opskit.watch.watching import Watch, WatchOptions, open_parts
 

@@ -5,13 +5,13 @@ A narrow terminal loses columns and a low one rows, the least telling first; wha
 
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from datetime import datetime
 
 from rich.cells import cell_len
 
 from opskit.checks.model_rows import LoadedModel
 from opskit.llm.fit import gib
+from opskit.records import Record
 from opskit.text import span
 from opskit.watch.containers import ContainersView
 from opskit.watch.logs import LoggedError, LogsView
@@ -31,8 +31,7 @@ _TITLE = "bold cyan"
 _FLEXIBLE = 16
 
 
-@dataclass(frozen=True, slots=True)
-class ViewSection:
+class ViewSection(Record):
     """Lines that belong together: a title, then rows. `least` rows are kept as long as there is room.
 
     `short` are the rows where there is no room for all of them, the most telling first.

@@ -2,15 +2,15 @@
 
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
+
+from opskit.records import Record
 
 #: Stands for any number of further words.
 REST = "..."
 
 
-@dataclass(frozen=True, slots=True)
-class CommandPattern:
+class CommandPattern(Record):
     """`docker restart *`: a program, then one pattern for each word; `...` at the end takes all others."""
 
     text: str

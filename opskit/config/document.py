@@ -5,10 +5,10 @@ A problem is described in one line and never quotes a value, which may be a secr
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path as FilePath
 
 from opskit.errors import CATALOGUE, ConfigError
+from opskit.records import Record
 from opskit.text import and_more
 
 Path = tuple[str | int, ...]
@@ -53,8 +53,7 @@ def unknown(word: str, known: Iterable[str], what: str = "key") -> str:
     return f"unknown {what}; {hint(word, known)}"
 
 
-@dataclass(frozen=True, slots=True)
-class Problem:
+class Problem(Record):
     """One thing to correct. `path` is the file, or the environment variable, that holds it."""
 
     path: str
@@ -106,16 +105,14 @@ def read_file(path: FilePath, name: str, max_bytes: int) -> bytes:
     return content
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
+class Mark(Record):
     """Where a key begins, counted from 1."""
 
     line: int
     column: int
 
 
-@dataclass(frozen=True, slots=True)
-class Document:
+class Document(Record):
     """The content of one file. `marks` knows every key path, `("nodes", "ollama", "url")`."""
 
     shown: str
@@ -162,8 +159,7 @@ def retyped(value: object) -> object:
     return scalar(value) if isinstance(value, FromEnvironment) else value
 
 
-@dataclass(frozen=True, slots=True)
-class Substitution:
+class Substitution(Record):
     """A text with its references replaced; `text` is usable only without `unset` and `problem`.
 
     `unset` are the variables without a value and without a default, `problem` is a broken `${`.

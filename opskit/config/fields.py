@@ -5,7 +5,7 @@ the editors of checklists.
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
@@ -20,6 +20,7 @@ from pydantic import (
 )
 
 from opskit.config.document import Path, Report, retyped, unknown
+from opskit.records import names
 from opskit.text import duration_s, size_bytes
 
 T = TypeVar("T")
@@ -153,4 +154,4 @@ def _keys(shape: Any, path: Path) -> list[str]:
         if len(path) > 1 and isinstance(inner, type) and issubclass(inner, BaseModel):
             return _keys(inner, path[1:])
         return list(shape.model_fields)
-    return [key.name for key in fields(shape)]
+    return list(names(shape))

@@ -6,7 +6,6 @@ ends in `_s` is a duration and may be written as `2s`, other floats are positive
 
 import re
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass, field, fields, is_dataclass
 from functools import cache
 from pathlib import Path as FilePath
 from types import NoneType, UnionType
@@ -32,6 +31,7 @@ from opskit.config.origins import (
 from opskit.config.schema import AgentConfig, NodeConfig, Secret
 from opskit.config.url import normalise
 from opskit.errors import ConfigError
+from opskit.records import MutableRecord, field, is_record
 
 MAX_DURATION_S = 365 * 24 * 3600.0
 
@@ -106,7 +106,7 @@ def _annotation(name: str, hint: Any) -> Any:
     }
     if hint in simple:
         return simple[hint]
-    if is_dataclass(hint):
+    if is_record(hint):
         return _shape(cast("type", hint))
     if get_origin(hint) is UnionType:
         (inner,) = (arg for arg in get_args(hint) if arg is not NoneType)
@@ -160,7 +160,7 @@ def is_secret(path: Path) -> bool:
     section = sections().get(str(path[0])) if len(path) == 2 else None
     if section is None:
         return False
-    return any(field.name == path[1] and field.type == Secret | None for field in fields(section))
+    return get_type_hints(section).get(str(path[1])) == Secret | None
 
 
 def file_settings(
@@ -176,8 +176,7 @@ def file_settings(
     return reader.settings, reader.problems
 
 
-@dataclass(slots=True)
-class _FileReader:
+class _FileReader(MutableRecord):
     document: Document
     environ: Mapping[str, str]
     folder: FilePath

@@ -7,9 +7,11 @@ which the frozen tree is built.
 import contextlib
 import os
 from collections.abc import Iterator, Mapping
-from dataclasses import MISSING, Field, dataclass, fields, replace
 from pathlib import Path
 from typing import Any
+
+from msgspec import NODEFAULT
+from msgspec.structs import FieldInfo, fields
 
 from opskit.config.document import PATH_CHARS, InvalidConfigError, Problem, printable, read_file
 from opskit.config.origins import (
@@ -26,6 +28,7 @@ from opskit.config.origins import (
 from opskit.config.proxy import proxy_of
 from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.errors import ConfigError, StateError
+from opskit.records import Record, replace
 
 __all__ = ["InvalidConfigError", "LoadedConfig", "Problem", "ensure_state_dir", "load", "running_in_docker"]
 
@@ -35,8 +38,7 @@ MAX_BYTES = 1024 * 1024
 _RESOLVE_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class LoadedConfig:
+class LoadedConfig(Record):
     """The configuration, where each value of it comes from, and what people should know about it."""
 
     config: Config
@@ -44,8 +46,7 @@ class LoadedConfig:
     notes: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class _Source:
+class _Source(Record):
     """A configuration file that exists; `shown` is its name in messages."""
 
     path: Path
@@ -181,8 +182,8 @@ def _record(layers: Settings, prefix: tuple[str, ...], schema: type, /, **values
     return schema(**values)
 
 
-def _default(field: Field[Any]) -> Setting:
-    return Setting(field.default_factory() if field.default_factory is not MISSING else field.default)
+def _default(field: FieldInfo) -> Setting:
+    return Setting(field.default_factory() if field.default_factory is not NODEFAULT else field.default)
 
 
 def running_in_docker(root: Path = Path("/")) -> bool:

@@ -4,7 +4,6 @@ The variables of the environment are the ones that an existing Knowledge OS alre
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass, fields, is_dataclass
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
@@ -12,6 +11,7 @@ from opskit.config.document import Problem
 from opskit.config.schema import AgentConfig, Config, NodeConfig, Secret, Source
 from opskit.config.url import normalise, normalise_server
 from opskit.errors import ConfigError
+from opskit.records import Record, is_record, names
 
 #: Source and port of the nodes, and port of the agents, that are there without being named.
 NODES: dict[str, tuple[Source, int]] = {"ollama": ("ollama", 11434), "mlx": ("mlx", 11435)}
@@ -30,8 +30,7 @@ HOST_OF_DOCKER = "host.docker.internal"
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
 
 
-@dataclass(frozen=True, slots=True)
-class Origin:
+class Origin(Record):
     """`detail` is `opskit.yaml:12` for a file and the variable's name for the environment.
 
     `unset` names the variable that a secret refers to and that holds nothing.
@@ -48,8 +47,7 @@ class Origin:
 DEFAULT = Origin("default")
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
+class Setting(Record):
     """One value of one layer (defaults, file, environment). `note` is worth telling if the value is used."""
 
     value: Any
@@ -64,7 +62,7 @@ Settings = dict[str, Setting]
 def sections(schema: type = Config) -> dict[str, type]:
     """Return the sections with fixed keys in a section, or in the file, by name: `budgets` is `Budgets`."""
     hints = get_type_hints(schema).items()
-    return {name: hint for name, hint in hints if isinstance(hint, type) and is_dataclass(hint)}
+    return {name: hint for name, hint in hints if isinstance(hint, type) and is_record(hint)}
 
 
 def default_settings(environ: Mapping[str, str], *, in_docker: bool) -> Settings:
@@ -196,8 +194,7 @@ def _truth(text: str) -> bool:
     return _TRUTH[text.lower()]
 
 
-@dataclass(frozen=True, slots=True)
-class Shown:
+class Shown(Record):
     """One line of `opskit config show`."""
 
     key: str
@@ -240,7 +237,7 @@ def shown(config: Config, origins: Mapping[str, Origin]) -> Iterator[Shown]:
 
 
 #: What is no key of a file, and the nodes and agents, which are shown by name.
-_NO_KEYS = {
+_NO_KEYS: dict[type, tuple[str, ...]] = {
     NodeConfig: ("name", "explicit", "proxy"),
     AgentConfig: ("name", "explicit"),
     Config: ("nodes", "agents", "path"),
@@ -249,14 +246,14 @@ _NO_KEYS = {
 
 def _leaves(prefix: str, record: Any) -> Iterator[tuple[str, Any]]:
     """Yield every value of a record, and of the sections and named entries in it, by its key."""
-    for field in fields(record):
-        if field.name in _NO_KEYS.get(type(record), ()):
+    for name in names(record):
+        if name in _NO_KEYS.get(type(record), ()):
             continue
-        key = f"{prefix}.{field.name}".removeprefix(".")
-        value = getattr(record, field.name)
-        if is_dataclass(value):
+        key = f"{prefix}.{name}".removeprefix(".")
+        value = getattr(record, name)
+        if is_record(value):
             yield from _leaves(key, value)
         elif isinstance(value, dict):
-            yield from ((f"{key}.{name}", item) for name, item in value.items())
+            yield from ((f"{key}.{entry}", item) for entry, item in value.items())
         else:
             yield key, value

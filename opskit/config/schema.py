@@ -4,11 +4,11 @@ Durations end in `_s` (seconds), sizes in `_bytes`. Validation of what a person 
 `opskit.config.load`; here every value is already right.
 """
 
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
 from opskit.config.model_names import CATEGORIES, FALLBACK_MLX, FALLBACK_OLLAMA, POWER
+from opskit.records import Record, field
 
 Source = Literal["mlx", "ollama", "llamacpp", "openai"]
 Protocol = Literal["auto", "ollama", "openai"]
@@ -24,8 +24,7 @@ class Secret(str):
         return "'***'"
 
 
-@dataclass(frozen=True, slots=True)
-class NodeConfig:
+class NodeConfig(Record):
     """A server that answers.
 
     `source` is the kind of back end for ordering (SPEC B); `protocol` "auto" lets the node say by itself
@@ -55,8 +54,7 @@ class NodeConfig:
         return self.source == "mlx"
 
 
-@dataclass(frozen=True, slots=True)
-class AgentConfig:
+class AgentConfig(Record):
     """An agent over HTTP (SPEC D): Victoria, Veronica."""
 
     name: str
@@ -66,8 +64,7 @@ class AgentConfig:
     explicit: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class Budgets:
+class Budgets(Record):
     """How long each phase of a request may take. They are separate: a load is not a hang (SPEC B9).
 
     load: `load_s` + `load_s_per_gib` for each GiB of weights. first token: `first_token_s` + one second for
@@ -87,8 +84,7 @@ class Budgets:
     metadata_s: float = 3.0
 
 
-@dataclass(frozen=True, slots=True)
-class CircuitConfig:
+class CircuitConfig(Record):
     """When a sick node or model is left alone, and for how long."""
 
     failures: int = 2
@@ -97,8 +93,7 @@ class CircuitConfig:
     overload_s: float = 10.0
 
 
-@dataclass(frozen=True, slots=True)
-class RouterConfig:
+class RouterConfig(Record):
     """Which model answers, and what follows when it does not (SPEC A3, A4, B8, B10, D4).
 
     max_tokens: the most that an answer may have; max_tokens_by_category sets it for one of the categories
@@ -140,8 +135,7 @@ class RouterConfig:
         return self.use_mlx_fallback or source != "mlx"
 
 
-@dataclass(frozen=True, slots=True)
-class ProbeConfig:
+class ProbeConfig(Record):
     """Deadlines of `opskit probe` and where slow begins."""
 
     http_s: float = 10.0
@@ -151,8 +145,7 @@ class ProbeConfig:
     cycle_s: float = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class LogConfig:
+class LogConfig(Record):
     """The tagged request log in the state folder (SPEC A1)."""
 
     max_bytes: int = 10 * 1024 * 1024
@@ -160,15 +153,13 @@ class LogConfig:
     preview_chars: int = 120
 
 
-@dataclass(frozen=True, slots=True)
-class Limits:
+class Limits(Record):
     """What is refused before it costs anything."""
 
     goal_bytes: int = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class StackConfig:
+class StackConfig(Record):
     """What belongs to the stack besides nodes and agents.
 
     compose: the files of each Compose project, laid over one another; projects are started in this order. A
@@ -190,8 +181,7 @@ class StackConfig:
     env_files: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class RecoveryConfig:
+class RecoveryConfig(Record):
     """How `opskit recover` heals, and when it stops.
 
     A repair that did not help is tried again after `backoff_s`, doubling up to `backoff_max_s`; after
@@ -221,8 +211,7 @@ class RecoveryConfig:
     wifi_toggle_every_s: float = 900.0
 
 
-@dataclass(frozen=True, slots=True)
-class NoticeConfig:
+class NoticeConfig(Record):
     """Who is notified when recovery gives up, escalates or heals.
 
     webhook gets JSON by POST, or is the address of a service of apprise such as slack://; command gets the
@@ -239,8 +228,7 @@ class NoticeConfig:
     timeout_s: float = 5.0
 
 
-@dataclass(frozen=True, slots=True)
-class BackupConfig:
+class BackupConfig(Record):
     """What `opskit backup` keeps, and where.
 
     root: the folder that archives are made of and restored to; null for the folder of this file. files:
@@ -263,8 +251,7 @@ class BackupConfig:
     max_file_bytes: int = 1024**3
 
 
-@dataclass(frozen=True, slots=True)
-class WatchConfig:
+class WatchConfig(Record):
     """Where `opskit watch` and `opskit doctor` begin to warn."""
 
     memory_percent: float = 80.0
@@ -274,8 +261,7 @@ class WatchConfig:
     clock_skew_s: float = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyConfig:
+class PolicyConfig(Record):
     """Rules for commands of the agent, beside those of opskit; deny wins over ask, ask over allow.
 
     Each is words of a command line: `*` in a word is any text, `...` at the end any further words. In `allow`
@@ -291,8 +277,7 @@ class PolicyConfig:
     allow: tuple[str, ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ToolLimits:
+class ToolLimits(Record):
     """How long a tool of the agent may take, and how much of its output the model gets: beginning and end."""
 
     timeout_s: float = 30.0
@@ -300,8 +285,7 @@ class ToolLimits:
     entries: int = 200
 
 
-@dataclass(frozen=True, slots=True)
-class VictoriaConfig:
+class VictoriaConfig(Record):
     """What the agent's tools may do.
 
     workspace: the folder whose files they may read; null refuses every path. sandbox: `auto` runs commands
@@ -330,8 +314,7 @@ class VictoriaConfig:
         return project == self.main_project or project in self.allowed_projects
 
 
-@dataclass(frozen=True, slots=True)
-class Config:
+class Config(Record):
     """Everything, once."""
 
     state_dir: str

@@ -6,10 +6,12 @@ Prose begins with `##` and settings with `# `; a setting without its `# ` says w
 import inspect
 import json
 from collections.abc import Iterator
-from dataclasses import MISSING, fields, is_dataclass
+
+from msgspec import structs
 
 from opskit.config.origins import AGENTS, NODES, sections
 from opskit.config.schema import Config
+from opskit.records import is_record, names
 
 _HEAD = """\
 ## opskit configuration. Every setting is commented out and shows the value that holds without it:
@@ -61,24 +63,24 @@ def _blocks() -> Iterator[str]:
     for name, schema in sections().items():
         prose = [inspect.getdoc(part) or "" for part in (schema, *sections(schema).values())]
         yield _prose("\n".join(prose)) + _settings(name, list(_lines(schema)))
-    for field in fields(Config):
+    for field in structs.fields(Config):
         if field.name in _ROOT:
-            default = None if field.default is MISSING else field.default
+            default = None if field.required else field.default
             yield f"## {_ROOT[field.name]}\n# {field.name}: {json.dumps(default)}\n"
 
 
 def _lines(schema: type) -> Iterator[str]:
     defaults = schema()
-    for field in fields(schema):
-        value = getattr(defaults, field.name)
-        if is_dataclass(value):
-            yield f"{field.name}:"
+    for name in names(schema):
+        value = getattr(defaults, name)
+        if is_record(value):
+            yield f"{name}:"
             yield from (f"  {line}" for line in _lines(type(value)))
         elif isinstance(value, dict) and value:
-            yield f"{field.name}:"
-            yield from (f"  {name}: {json.dumps(item)}" for name, item in value.items())
+            yield f"{name}:"
+            yield from (f"  {entry}: {json.dumps(item)}" for entry, item in value.items())
         else:
-            yield f"{field.name}: {json.dumps(value)}"
+            yield f"{name}: {json.dumps(value)}"
 
 
 def _settings(section: str, lines: list[str]) -> str:

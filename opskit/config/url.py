@@ -6,10 +6,10 @@ A client appends the whole path, `/v1/...` included.
 
 import ipaddress
 import re
-from dataclasses import dataclass
 from urllib.parse import SplitResult, urlsplit
 
 from opskit.errors import ConfigError
+from opskit.records import Record
 
 _BIND = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - recognised in order to be refused
 _PORTS = {"http": "80", "https": "443"}
@@ -18,8 +18,7 @@ _HOST = re.compile(r"[a-z0-9_]([a-z0-9_.-]*[a-z0-9_.])?")
 _BARE = re.compile(r"localhost|[A-Za-z0-9_.-]{1,63}:[0-9]{1,5}(/[A-Za-z0-9_/-]{0,32})?")
 
 
-@dataclass(frozen=True, slots=True)
-class Address:
+class Address(Record):
     """`note` says what was changed in a way that people should know."""
 
     url: str

@@ -7,7 +7,7 @@ import importlib
 import time
 import unicodedata
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from opskit.checks import runner
@@ -18,6 +18,7 @@ from opskit.checks.spec import Check, CheckContext, assessing
 from opskit.diagnose.redaction import Redactor
 from opskit.errors import OpskitError
 from opskit.facts.survey import Survey
+from opskit.records import Record, replace
 from opskit.result import Finding, Report, Status
 from opskit.text import one_line
 
@@ -25,8 +26,7 @@ from opskit.text import one_line
 _WIDEST = 60
 
 
-@dataclass(frozen=True, slots=True)
-class TableSection:
+class TableSection(Record):
     """A table for people, with lines below it; either may be empty."""
 
     title: str
@@ -62,8 +62,7 @@ class Section:
     secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
 
-@dataclass(frozen=True, slots=True)
-class SectionSource:
+class SectionSource(Record):
     """How a section is read: its key in JSON, its title, its reader, and how long that may take.
 
     It is read after the sections named in `after`, and only if none of `requires` (`containers docker`)
@@ -211,8 +210,7 @@ def unread(source: SectionSource, why: Finding) -> Section:
     return Section(None, (table,), (finding,))
 
 
-@dataclass(frozen=True, slots=True)
-class CheckedValues:
+class CheckedValues(Record):
     """What a kind of check saw. `values` is None where nothing could be seen; `finding` then says why."""
 
     finding: Finding

@@ -12,7 +12,7 @@ import os
 import re
 import tarfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ from opskit.facts.container import container
 from opskit.facts.stack_containers import StackContainers, read_stack_containers
 from opskit.facts.survey import Survey
 from opskit.logs.record import LogEntry
+from opskit.records import Record, replace
 from opskit.recovery.audit import FILE_NAME as AUDIT_NAME
 from opskit.result import Finding, Status
 from opskit.system.docker import Docker
@@ -84,8 +85,7 @@ class Member:
         return size(len(self.content))
 
 
-@dataclass(frozen=True, slots=True)
-class Written:
+class Written(Record):
     path: Path
     size_bytes: int
     members: tuple[Member, ...]

@@ -8,10 +8,10 @@ with spaces is a word of its command, and may be a command itself (`sh -c "..."`
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from opskit.diagnose.secret_names import harmless, promises_secret
+from opskit.records import Record
 
 Span = tuple[int, int]
 
@@ -259,8 +259,7 @@ def _parts(word: str, start: int, mark: str) -> list[Span]:
     return [(hidden, len(word) - (word[start] in "\"'" and word[-1] == word[start]))]
 
 
-@dataclass(frozen=True, slots=True)
-class Word:
+class Word(Record):
     """One word and where it stands. `limit` is beyond its end where it may go on.
 
     So it is where a closing quote was cut off, and in a YAML list whose item is not quoted.
@@ -271,8 +270,7 @@ class Word:
     limit: int
 
 
-@dataclass(frozen=True, slots=True)
-class CommandLine:
+class CommandLine(Record):
     """The words of one command, and where the text after them goes on."""
 
     words: tuple[Word, ...]

@@ -2,13 +2,13 @@
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerCondition, ContainerState
 from opskit.checks.kinds.containers import container_values
 from opskit.diagnose.machine import share
 from opskit.facts.container import Container
+from opskit.records import Record
 from opskit.result import Finding, Status
 from opskit.text import size, span
 
@@ -17,8 +17,7 @@ _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@
 _CHECK_CHARS = 2000
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerUse:
+class ContainerUse(Record):
     """What a container takes of the machine: percent of one core, memory without what can be given back."""
 
     cpu_percent: float | None
@@ -26,8 +25,7 @@ class ContainerUse:
     limit_bytes: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class SampledContainer:
+class SampledContainer(Record):
     """One container with its assessment, a sample of its use and its last lines."""
 
     assessed: AssessedContainer

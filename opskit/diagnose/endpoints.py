@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from opskit.checks.kinds.agents import APIS
@@ -13,6 +12,7 @@ from opskit.facts.endpoint import MAX_BODY_BYTES, EndpointFacts, json_request, r
 from opskit.facts.node import read_node
 from opskit.facts.survey import Survey
 from opskit.providers.kinds import ServerKind, expected_kind
+from opskit.records import Record
 from opskit.result import Finding, Status
 from opskit.text import size
 
@@ -22,8 +22,7 @@ _NOT_THERE = "not there"
 _ABSENT = ("refused", "name", "unreachable")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointServer:
+class EndpointServer(Record, kw_only=True):
     """A server and its pages.
 
     `wanted` is False where nobody said that it is there: its absence is no news. `costly` are the requests
@@ -42,8 +41,7 @@ class EndpointServer:
         return without_secrets(self.url)
 
 
-@dataclass(frozen=True, slots=True)
-class EndpointPage:
+class EndpointPage(Record):
     server: EndpointServer
     path: str
     facts: EndpointFacts

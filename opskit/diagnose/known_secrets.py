@@ -3,7 +3,6 @@
 import contextlib
 import re
 from collections.abc import Iterator, Mapping
-from dataclasses import fields, is_dataclass
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -14,6 +13,7 @@ from opskit.diagnose.compose_text import secrets_in
 from opskit.diagnose.secret_names import promises_secret
 from opskit.diagnose.secret_shapes import spans
 from opskit.facts.compose_project import env_files, stack_files
+from opskit.records import is_record, names
 
 _LINE = re.compile(r"[ \t]*(?:#[ \t]*)?(?:export[ \t]+)?([A-Za-z_][\w.-]*)[ \t]*[=:][ \t]*(.*)")
 _RANDOM = re.compile(r"(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+/=_-]{20,}")
@@ -132,9 +132,9 @@ def _of_tree(value: Any) -> Iterator[str]:
         yield from _passwords(str(value))
     elif isinstance(value, str):
         yield from _passwords(value)
-    elif is_dataclass(value):
-        for member in fields(value):
-            yield from _of_tree(getattr(value, member.name))
+    elif is_record(value):
+        for name in names(value):
+            yield from _of_tree(getattr(value, name))
     elif isinstance(value, Mapping):
         for item in value.values():
             yield from _of_tree(item)

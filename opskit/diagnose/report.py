@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -16,14 +16,14 @@ from opskit.diagnose.redaction import Redactor
 from opskit.diagnose.stack_files import docker_is_used
 from opskit.facts.internet import InternetTargets
 from opskit.facts.survey import Survey
+from opskit.records import Record, replace
 from opskit.result import SCHEMA_VERSION, Finding, Report, Status
 
 AREAS = ("system", "containers", "api", "network", "models")
 _WORDS = {Status.FAIL: "broken", Status.INCONCLUSIVE: "not looked at", Status.WARN: "worth a look"}
 
 
-@dataclass(frozen=True, slots=True)
-class DiagnoseRequest:
+class DiagnoseRequest(Record):
     """What to look at, how many log lines of each container, and whether models are asked."""
 
     areas: tuple[str, ...] = AREAS

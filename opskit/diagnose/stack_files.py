@@ -1,12 +1,12 @@
 """The files of the stack: `.env` files without their values, whether Compose accepts its own (SPEC C2)."""
 
 import asyncio
-from dataclasses import replace
 
 from opskit.diagnose.area import Section, TableSection, observe_kind
 from opskit.facts.compose_project import env_files, read_compose_project, stack_files
 from opskit.facts.docker_daemon import docker_address
 from opskit.facts.survey import Survey
+from opskit.records import replace
 from opskit.result import Finding, Status
 from opskit.system.compose import INSTALL
 

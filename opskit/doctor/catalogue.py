@@ -3,11 +3,10 @@
 The ids are stable: scripts may depend on them.
 """
 
-from dataclasses import dataclass
+from opskit.records import Record
 
 
-@dataclass(frozen=True, slots=True)
-class KnownCause:
+class KnownCause(Record):
     """One kind of cause: its area, its entry of the error catalogue, and what is looked at to find it."""
 
     id: str

@@ -1,16 +1,15 @@
 """A cause, the checks that it explains, and the command that ends it."""
 
 import shlex
-from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from opskit.doctor.catalogue import CODE_OF
+from opskit.records import Record
 from opskit.result import Status
 
 
-@dataclass(frozen=True, slots=True)
-class Fix:
+class Fix(Record):
     """A command, word by word, that ends a cause. Only a safe one is ever run, and only after a question.
 
     Safe means: it stops no work, loses no data, downloads nothing and changes no file. `target` is what it
@@ -32,8 +31,7 @@ class Fix:
         return {"command": self.text, "safe": self.safe}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Cause:
+class Cause(Record, kw_only=True):
     """One thing that is wrong.
 
     `id` is an entry of the catalogue, `target` what it is about (a node, a container, a path); both together

@@ -5,20 +5,19 @@ from another is folded beneath it. A parent always ranks before its child, so th
 """
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from opskit.doctor.catalogue import AREA_OF, RANKS
 from opskit.doctor.cause import Cause
 from opskit.errors import Exit
+from opskit.records import Record, field
 from opskit.result import SCHEMA_VERSION, Finding, Status
 
 #: What a cause may explain.
 OPEN = frozenset({Status.FAIL, Status.WARN, Status.INCONCLUSIVE})
 
 
-@dataclass(frozen=True, slots=True)
-class Attributed:
+class Attributed(Record):
     """A cause with the checks that it explains. `parent` is the key of the cause that it follows from."""
 
     cause: Cause
@@ -26,8 +25,7 @@ class Attributed:
     parent: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Diagnosis:
+class Diagnosis(Record):
     """`entries` are the causes, each before what follows from it; `open` what none of them explains.
 
     `areas` are by the names of checks.

@@ -1,7 +1,6 @@
 """Everything that a cause may be computed from: what one examination read and judged, frozen."""
 
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 
 from opskit.checks.agent_probe import probe_agent
@@ -30,12 +29,12 @@ from opskit.facts.server_log import ServerLog, read_server_log
 from opskit.facts.stack_containers import StackContainers, read_stack_containers
 from opskit.facts.survey import Survey
 from opskit.facts.unfinished_restore import UnfinishedRestore, read_unfinished_restores
+from opskit.records import Record, field
 from opskit.result import Finding, Status
 from opskit.system.host import MemoryGauge, is_loopback
 from opskit.system.network import endpoint
 
 
-@dataclass(frozen=True, slots=True)
 class ExaminedContainer(AssessedContainer):
     """One container, assessed. `project` is its Compose project by the name of the configuration.
 
@@ -55,8 +54,7 @@ class ExaminedContainer(AssessedContainer):
         return known(self.container.variables)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Evidence:
+class Evidence(Record, kw_only=True):
     """One examination, whole. What was not read is empty, or None where empty would say something.
 
     `env_files` are by path, `cache_sizes` and `prompts` by node. `state_problem` says why the state folder

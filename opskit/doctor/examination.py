@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 from itertools import chain
 from pathlib import Path
 
@@ -28,6 +27,7 @@ from opskit.doctor.diagnosis import Diagnosis, diagnosed
 from opskit.doctor.evidence import Evidence, evidence_of
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.machine import read_state_folder
+from opskit.records import replace
 from opskit.result import Finding, Status
 
 _EXAMINED = (configuration, machine, addresses, docker, containers, nodes, requests, schedule)

@@ -4,7 +4,6 @@ import asyncio
 import sys
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 from opskit.config.load import ensure_state_dir
@@ -12,6 +11,7 @@ from opskit.doctor.cause import Cause, Fix
 from opskit.doctor.diagnosis import Diagnosis
 from opskit.doctor.examination import examine
 from opskit.doctor.target import ExaminationTarget
+from opskit.records import MutableRecord, Record, replace
 from opskit.recovery.executor import Executor, executing
 from opskit.recovery.outcome import Outcome, RepairResult
 from opskit.recovery.step import Command, Condition, Repair, TargetFinding
@@ -23,8 +23,7 @@ _AGAIN_S = 0.5
 Ask = Callable[[Cause], bool]
 
 
-@dataclass(frozen=True, slots=True)
-class Fixed:
+class Fixed(Record):
     """What became of one fix. `gone` tells whether the same examination no longer finds the cause."""
 
     key: str
@@ -63,8 +62,7 @@ async def fix(
     return diagnosis, fixed
 
 
-@dataclass(slots=True)
-class _Fixing:
+class _Fixing(MutableRecord):
     """One fix; `diagnosis` is the newest examination."""
 
     target: ExaminationTarget

@@ -1,14 +1,13 @@
 """The recovery job: what its scheduler says, what it sees from inside, and what recovery has given up."""
 
-from dataclasses import dataclass
 from datetime import datetime
 
 from opskit.facts.survey import Survey
+from opskit.records import Record
 from opskit.schedule.status import status
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RecoveryJob:
+class RecoveryJob(Record, kw_only=True):
     """The job as its scheduler sees it; None is what it does not tell.
 
     `problem` is the scheduler's own account of what is wrong. `differences` are sentences on what works in

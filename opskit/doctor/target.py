@@ -1,13 +1,13 @@
 """What is examined, and from where. A configuration that cannot be used is examined too."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.config.document import InvalidConfigError
 from opskit.config.load import LoadedConfig, Problem, load, running_in_docker
 from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.errors import ConfigError
+from opskit.records import Record
 from opskit.system.network import endpoint
 
 Member = NodeConfig | AgentConfig
@@ -15,8 +15,7 @@ Member = NodeConfig | AgentConfig
 _NOWHERE = Path("/nonexistent")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ExaminationTarget:
+class ExaminationTarget(Record, kw_only=True):
     """A configuration with the place and the environment in which it holds.
 
     `problems` are mistakes in the configuration that was asked for; `deep` permits one prompt to a loaded

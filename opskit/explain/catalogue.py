@@ -1,7 +1,6 @@
 """All explanations, and how one is looked up by its exact key."""
 
 import re
-from dataclasses import asdict, dataclass
 from enum import StrEnum
 from http import HTTPStatus
 from pathlib import Path
@@ -10,6 +9,7 @@ from typing import Any
 import yaml
 
 from opskit.errors import CATALOGUE, Exit
+from opskit.records import Record, asdict
 
 _TEXTS = Path(__file__).with_name("texts.yaml")
 _SPACES = re.compile(r"[\s_-]+")
@@ -31,8 +31,7 @@ class ExplanationKind(StrEnum):
     SYSTEM = "system error"
 
 
-@dataclass(frozen=True, slots=True)
-class Explanation:
+class Explanation(Record):
     """One explanation, each text a single line.
 
     `code` is the application code under which a failed run reports it, `http_status` the status seen with it

@@ -3,12 +3,12 @@
 import difflib
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 from typing import Any
 
 from opskit.explain import signs
 from opskit.explain.catalogue import ENTRIES, Explanation, ExplanationKind, entry_of, named, plain
 from opskit.logs.record import uncoloured
+from opskit.records import Record
 from opskit.result import Finding, Report, Status
 from opskit.tags import preview
 
@@ -23,8 +23,7 @@ _TRACEBACK = "Traceback (most recent call last)"
 _PREVIEW_CHARS = 80
 
 
-@dataclass(frozen=True, slots=True)
-class ExplanationMatch:
+class ExplanationMatch(Record):
     """An explanation, and what in the text asked for it."""
 
     entry: Explanation
@@ -34,8 +33,7 @@ class ExplanationMatch:
         return {**self.entry.as_json(), "why": self.why}
 
 
-@dataclass(frozen=True, slots=True)
-class Explained:
+class Explained(Record):
     """The explanations for a text. Without matches the report fails and names what may have been meant."""
 
     report: Report

@@ -10,7 +10,6 @@ it. Every pattern is linear in the length of a line; a recorded example for each
 import json
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from opskit import tags
@@ -18,6 +17,7 @@ from opskit.errors import CATALOGUE
 from opskit.explain.catalogue import PHRASES, ExplanationKind, entry_of
 from opskit.llm.faults import FaultKind, classify
 from opskit.providers.base import CallCause, CallError
+from opskit.records import Record
 
 if TYPE_CHECKING:
     from opskit.providers.failures import Phase
@@ -26,8 +26,7 @@ if TYPE_CHECKING:
 SAID, TEXT, CONNECTION, STATUS, BY_STATUS = 90, 80, 70, 60, 50
 
 
-@dataclass(frozen=True, slots=True)
-class Sign:
+class Sign(Record):
     """One thing that the text shows. `why` tells in which words, for a person."""
 
     kind: ExplanationKind

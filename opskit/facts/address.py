@@ -9,7 +9,6 @@ import contextlib
 import re
 import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
-from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import PurePosixPath
 from urllib.parse import SplitResult, urlsplit, urlunsplit
@@ -23,6 +22,7 @@ from opskit.providers.http import HttpClient
 from opskit.providers.kinds import ServerKind, expected_kind, is_misplaced, source_of
 from opskit.providers.node import detect
 from opskit.providers.transport import unreadable_authorities
+from opskit.records import Record, replace
 from opskit.system.network import authority, endpoint
 
 #: How long each address may take to be tried.
@@ -41,8 +41,7 @@ _PASSWORD = re.compile(rb"(?i)<input[^>]+type\s*=\s*[\"']?password\b")
 _PEOPLE = ("basic", "digest", "negotiate", "ntlm")
 
 
-@dataclass(frozen=True, slots=True)
-class AddressProblem:
+class AddressProblem(Record):
     """What is wrong with the way to a server. `address` is where it answers, where that was proven."""
 
     detail: str
@@ -50,8 +49,7 @@ class AddressProblem:
     address: str | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class _Server:
+class _Server(Record, kw_only=True):
     """The server that is looked for: `answers` tells whether it is one of its kind at another address.
 
     `pages` are read of it, `ports` are where it listens by default, `key` the setting of

@@ -2,7 +2,6 @@
 
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 from opskit.config.schema import AgentConfig
@@ -11,13 +10,13 @@ from opskit.facts.connection import not_connected
 from opskit.facts.survey import Survey
 from opskit.providers.agent import AgentClient, AgentQueue, levels_of, queue_of
 from opskit.providers.base import CallError
+from opskit.records import Record, replace
 from opskit.system.network import TcpResult, connects
 
 _ERROR_CHARS = 120
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class AgentFacts:
+class AgentFacts(Record, kw_only=True):
     """One agent as it answered in one reading.
 
     `page` is its status page, None where it did not answer with one; `error` is then the failed call, and

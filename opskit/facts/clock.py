@@ -2,19 +2,18 @@
 
 import asyncio
 import time
-from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 
 from opskit.facts.survey import Survey
 from opskit.providers.base import CallError
+from opskit.records import Record
 
 _ANSWER_S = 2.0
 #: An HTTP date has whole seconds: on average half a second has passed since.
 _HALF_S = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class ClockReading:
+class ClockReading(Record):
     """How far the clock of `name` is ahead of ours."""
 
     name: str

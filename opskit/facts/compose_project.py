@@ -7,12 +7,12 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 from opskit.config.schema import Config
 from opskit.facts.survey import Survey
+from opskit.records import Record, replace
 from opskit.system.compose import (
     Compose,
     ComposeService,
@@ -44,8 +44,7 @@ _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
 _SHAPE = 3
 
 
-@dataclass(frozen=True, slots=True)
-class Sources:
+class Sources(Record):
     """The files of one project. `raw` is what the Compose files hold, `digest` stands for all that matters.
 
     `edits` tells when each file changed last, in seconds since the epoch.
@@ -62,8 +61,7 @@ class Sources:
         return self.files[0].parent
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ComposeFacts:
+class ComposeFacts(Record, kw_only=True):
     """What Compose says of one project. `problem` is why it cannot use the files, `unset` are variables.
 
     `name` is that of the configuration. `command` is what a person types for this project; empty where there

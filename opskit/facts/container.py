@@ -7,6 +7,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
+from opskit.records import Record
 from opskit.system.docker_records import PROJECT, SERVICE
 
 ONE_OFF = "com.docker.compose.oneoff"
@@ -30,8 +31,7 @@ _BY_NAME = ("bridge", "host", "none")
 _ID_CHARS = 64
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class HealthCheckRun:
+class HealthCheckRun(Record, kw_only=True):
     """One run of a health check in Docker's health log, which keeps the last five."""
 
     started: datetime | None = None
@@ -40,8 +40,7 @@ class HealthCheckRun:
     output: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PublishedPort:
+class PublishedPort(Record, kw_only=True):
     """A port of a container, `inside` as `80/tcp`. `host_port` is None while it is not published."""
 
     inside: str
@@ -49,8 +48,7 @@ class PublishedPort:
     host_port: int | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerMount:
+class ContainerMount(Record, kw_only=True):
     """What is mounted into a container; `name` is that of a volume."""
 
     kind: str

@@ -9,12 +9,12 @@ import contextlib
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
 from opskit.facts.container import Container, docker_time
+from opskit.records import Record, field
 from opskit.system.docker import Docker
 from opskit.system.docker_records import DockerEvent
 
@@ -40,8 +40,7 @@ _RECORDED_AT_MOST = 1000
 Period = tuple[datetime, datetime | None]
 
 
-@dataclass(frozen=True, slots=True)
-class RecoveryHistory:
+class RecoveryHistory(Record):
     """What recovery remembers: its last repair of each container, and the events that it recorded.
 
     Times of `repairs` are seconds since the epoch on this machine.
@@ -51,8 +50,7 @@ class RecoveryHistory:
     recorded: Any = None
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerEvents:
+class ContainerEvents(Record):
     """The events of the last seconds that count, on the daemon's clock.
 
     `complete` tells that none is missing; where some are, none is since `since`. `own_repairs` is when opskit
@@ -187,8 +185,7 @@ def last_of_projects(containers: Sequence[Container], daemon: datetime | None) -
     }
 
 
-@dataclass(frozen=True, slots=True)
-class _RecordedEvents:
+class _RecordedEvents(Record):
     since_s: float = float("inf")
     until_s: float = float("-inf")
     events: Sequence[DockerEvent] = ()

@@ -2,16 +2,15 @@
 
 import asyncio
 from collections import deque
-from dataclasses import dataclass
 
 from opskit.errors import OpskitError
 from opskit.logs.record import LogEntry
+from opskit.records import Record
 from opskit.system.docker import Docker
 from opskit.system.docker_records import ListedContainer
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerLog:
+class ContainerLog(Record):
     """The last lines that were read. `problem` is why there are none, or not all."""
 
     entries: tuple[LogEntry, ...] = ()

@@ -4,7 +4,6 @@ import asyncio
 import json
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -12,6 +11,7 @@ from typing import Any
 from opskit.config.schema import Config
 from opskit.facts.container import Container, container, docker_time
 from opskit.facts.container_events import ContainerEvents, RecoveryHistory, read_container_events
+from opskit.records import Record
 from opskit.system.docker import Docker
 from opskit.system.docker_records import PROJECT, SERVICE
 
@@ -23,8 +23,7 @@ _AT_ONCE = 16
 _MAX_BYTES = 4 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ContainerSurvey:
+class ContainerSurvey(Record, kw_only=True):
     """The containers that were asked for, and by id all that they are judged beside: `peers` holds them too.
 
     `now` is the daemon's clock. `events` is None where every container runs, so that nobody stopped one.

@@ -8,7 +8,6 @@ import os
 import shutil
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -16,13 +15,13 @@ from typing import Any
 from opskit.errors import OpskitError
 from opskit.facts.container import docker_time
 from opskit.facts.survey import Survey
+from opskit.records import Record
 
 _OTHER_S = 2.0
 _USUAL_SOCKETS = ("/var/run/docker.sock", "/run/docker.sock")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DockerAddress:
+class DockerAddress(Record, kw_only=True):
     """Where Docker is looked for. Only files were read for it.
 
     `chosen_by` decides that: DOCKER_HOST, DOCKER_CONTEXT, a context's name, default. `problem` says why the
@@ -49,8 +48,7 @@ class DockerAddress:
         return self.has_program or self.socket is None or self.socket_exists or bool(self.problem)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class DockerDaemon:
+class DockerDaemon(Record, kw_only=True):
     """What a daemon said of itself; `error` is why it said nothing. `clock_ahead_s` is against our clock."""
 
     address: DockerAddress

@@ -9,6 +9,7 @@ from typing import Any, Final
 
 from opskit.facts.survey import Survey
 from opskit.providers.base import CallCause, CallError
+from opskit.records import Record
 
 MAX_BODY_BYTES = 1024 * 1024
 #: The JSON of a body that is none; `null` is JSON.
@@ -44,8 +45,7 @@ def json_request(
     return EndpointRequest(url=url, method="POST", headers=headers, body=content, limit_s=limit_s)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Reply:
+class Reply(Record, kw_only=True):
     """What a server answered, as far as it was read. Names of `headers` are in lower case."""
 
     status: int
@@ -82,8 +82,7 @@ class Reply:
         return ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EndpointFacts:
+class EndpointFacts(Record, kw_only=True):
     """What came of one request: a reply, or the call that failed, and the seconds that it took."""
 
     reply: Reply | None = None

@@ -5,10 +5,10 @@ import fnmatch
 import re
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.facts.survey import Survey
+from opskit.records import Record
 from opskit.system.env_file import parse_env_file
 
 #: Names whose values must not be empty.
@@ -22,8 +22,7 @@ _PLACEHOLDER = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EnvFileFacts:
+class EnvFileFacts(Record, kw_only=True):
     """What is in an environment file. `malformed` are line numbers; `error` is why it cannot be read."""
 
     keys: tuple[str, ...] = ()

@@ -3,9 +3,9 @@
 import ipaddress
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
+from opskit.records import Record, field
 from opskit.system.network import authority
 
 #: Settings of Ollama's server that hold no secret (wire facts A6).
@@ -34,8 +34,7 @@ _BETWEEN = re.compile(r"[\s\"'`,;|<>(){}=]+")
 _PLAIN = re.compile(r"[\w./:,~+-]{0,200}", re.ASCII)
 
 
-@dataclass(frozen=True, slots=True)
-class UrlParts:
+class UrlParts(Record):
     """Where a URL leads; its user, password, path and query are dropped."""
 
     scheme: str
@@ -48,8 +47,7 @@ class UrlParts:
         return f"{self.scheme}://{where}" if self.scheme else where
 
 
-@dataclass(frozen=True, slots=True)
-class Environment:
+class Environment(Record):
     """What may be known of a process's variables.
 
     `names` are all that are set (to anything but nothing), `settings` harmless values, `urls` where

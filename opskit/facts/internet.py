@@ -3,10 +3,10 @@
 import asyncio
 import socket
 import time
-from dataclasses import dataclass
 from typing import Literal
 
 from opskit.facts.survey import Survey
+from opskit.records import Record
 from opskit.system.network import TcpResult, connects, endpoint
 from opskit.system.route import NetworkRoute, default_route
 
@@ -14,8 +14,7 @@ from opskit.system.route import NetworkRoute, default_route
 ADDRESSES = ("1.1.1.1:443", "8.8.8.8:53")
 
 
-@dataclass(frozen=True, slots=True)
-class InternetTargets:
+class InternetTargets(Record):
     """Hosts that stand for the internet, as `host:port`: some need a name server, some do not.
 
     Each is given `limit_s`. With `until_proven` the reading ends as soon as it is known that a name is found
@@ -28,8 +27,7 @@ class InternetTargets:
     until_proven: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class InternetAttempt:
+class InternetAttempt(Record):
     """One attempt to connect. `resolved` tells whether the host has an address."""
 
     target: str
@@ -38,8 +36,7 @@ class InternetAttempt:
     result: TcpResult
 
 
-@dataclass(frozen=True, slots=True)
-class InternetFacts:
+class InternetFacts(Record):
     """The attempts that ended, in the order of the targets."""
 
     attempts: tuple[InternetAttempt, ...]

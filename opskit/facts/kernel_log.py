@@ -7,7 +7,6 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.errors import OpskitError
@@ -17,6 +16,7 @@ from opskit.facts.survey import Survey
 from opskit.logs.files import FileSource
 from opskit.logs.record import LogEntry
 from opskit.logs.source import JournalSource, Window
+from opskit.records import Record
 
 _KMSG = "/dev/kmsg"
 _FILE = Path("/var/log/kern.log")
@@ -27,8 +27,7 @@ _RECORD_BYTES = 8192
 _KILLED = re.compile(rb"[Oo]ut of memory: Kill(?:ed)? process (\d{1,9}) \(([^)]{1,64})\)")
 
 
-@dataclass(frozen=True, slots=True)
-class KernelKill:
+class KernelKill(Record):
     """One process that was killed, by the name that the kernel has for it: at most 15 characters."""
 
     at: float

@@ -1,16 +1,15 @@
 """Locks of opskit's state folder that another process holds."""
 
 import asyncio
-from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.facts.survey import Survey
+from opskit.records import Record
 from opskit.system.lock import holder_of
 from opskit.system.process import Process, ancestry, read_process
 
 
-@dataclass(frozen=True, slots=True)
-class HeldLock:
+class HeldLock(Record):
     """One lock by the name of its file; `process` None means that this user may not see who holds it."""
 
     name: str

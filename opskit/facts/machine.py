@@ -4,12 +4,12 @@ import asyncio
 import contextlib
 import shutil
 import socket
-from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.config.load import ensure_state_dir
 from opskit.errors import StateError
 from opskit.facts.survey import Survey
+from opskit.records import Record
 from opskit.system import host
 from opskit.system.host import MemoryGauge
 from opskit.system.network import TcpResult, connects
@@ -19,8 +19,7 @@ _HOST_OF_DOCKER = "host.docker.internal"
 _HOST_PORT_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class DiskFacts:
+class DiskFacts(Record):
     """The disk on which a folder lies, or will lie. `use` says what keeps its files there."""
 
     use: str

@@ -3,7 +3,6 @@
 import asyncio
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from functools import partial
 
 from opskit.config.schema import NodeConfig
@@ -13,6 +12,7 @@ from opskit.llm.loads import load_budget_s
 from opskit.llm.one_token import may_be_asked, one_token
 from opskit.providers.base import CallError, Message, ModelInfo, Resident
 from opskit.providers.node import Node
+from opskit.records import Record
 
 #: A token is never longer than a word here, so a prompt of so many words has at least so many tokens.
 MAX_WORDS = 6000
@@ -46,8 +46,7 @@ def _loaded_first(facts: NodeFacts) -> Sequence[ModelInfo]:
     return sorted(facts.models or (), key=lambda model: (model.name not in loaded, model.size_bytes or 0))
 
 
-@dataclass(frozen=True, slots=True)
-class PromptReading:
+class PromptReading(Record):
     """A prompt of `words` words was sent to a loaded model, which counted `tokens` of it; None: not known."""
 
     model: str

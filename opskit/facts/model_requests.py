@@ -5,7 +5,6 @@ import re
 import time
 from collections import Counter
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from opskit.errors import OpskitError
@@ -14,6 +13,7 @@ from opskit.logs.calls import TAGS, ModelCall, RequestCalls, number_of, text_of
 from opskit.logs.files import FileSource
 from opskit.logs.record import Facts, LogEntry, facts
 from opskit.logs.select import EntryFilter
+from opskit.records import Record, field, replace
 from opskit.system.logfile import LOG_NAME
 from opskit.tags import Tag
 
@@ -27,8 +27,7 @@ _CUT_WORDS = "truncating input prompt"
 _CUT = re.compile(rf'msg="{_CUT_WORDS}" limit=(\d+) prompt=(\d+)')
 
 
-@dataclass(frozen=True, slots=True)
-class CutPrompt:
+class CutPrompt(Record):
     """A prompt of which the server read `limit` tokens, as its log says, or its client found."""
 
     source: str
@@ -36,8 +35,7 @@ class CutPrompt:
     prompt: int
 
 
-@dataclass(frozen=True, slots=True)
-class LeftQuestion:
+class LeftQuestion(Record):
     """A question that opskit itself left at `at`, `seconds` after it was asked."""
 
     node: str
@@ -46,8 +44,7 @@ class LeftQuestion:
     seconds: float
 
 
-@dataclass(frozen=True, slots=True)
-class ModelRequests:
+class ModelRequests(Record):
     """What the logs of one client tell: calls of models, cut prompts, and requests by their state.
 
     `left` are questions of probes that were left before their end.

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from opskit.config.schema import NodeConfig
@@ -17,6 +16,7 @@ from opskit.providers.base import CallError, ModelInfo, Resident
 from opskit.providers.failures import proxy_error
 from opskit.providers.kinds import ServerKind, expected_kind
 from opskit.providers.node import Node, NodeContents, read_contents
+from opskit.records import Record, replace
 from opskit.system.network import TcpResult, connects
 
 #: How long what is loaded may take after the list of models: a server that waits for a process behind it
@@ -32,8 +32,7 @@ class ReadingStep(StrEnum):
     MODELS = "models"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeFacts:
+class NodeFacts(Record, kw_only=True):
     """One node as it answered in one reading.
 
     `failed` is the first step that did not work, `error` the call that failed, and `address_problem` what is

@@ -4,7 +4,6 @@ import asyncio
 import ipaddress
 import sys
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -12,6 +11,7 @@ from opskit.errors import OpskitError
 from opskit.facts.container_survey import read_container
 from opskit.facts.environment import Environment, known
 from opskit.facts.survey import Survey, read_sockets
+from opskit.records import Record, replace
 from opskit.system.network import connects
 from opskit.system.process import Process, ancestry, folder_of, open_logs, read_process, variables_of
 from opskit.system.services import Service, service_of
@@ -25,8 +25,7 @@ _DOCKER_S = 3.0
 Protocol = Literal["tcp", "udp"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PortOwner:
+class PortOwner(Record, kw_only=True):
     """One process that listens on a port, at one address.
 
     `process` None means that this user may not see it; `pid` and `address` may not be shown either. `unit` is
@@ -83,8 +82,7 @@ class PortOwner:
         return service if self.process is None else (*service, self.process.name, *self.process.command)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class PortFacts:
+class PortFacts(Record, kw_only=True):
     """One port of this machine.
 
     `listening` None means that it is not known: `complete` False means that the sockets of other users are

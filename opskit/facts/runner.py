@@ -8,7 +8,6 @@ import asyncio
 import functools
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
@@ -18,6 +17,7 @@ from opskit.facts.survey import Survey, read_sockets
 from opskit.providers.base import CallCause, CallError, Slot
 from opskit.providers.http import HttpClient
 from opskit.providers.llamacpp import slots_of
+from opskit.records import Record, replace
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
 from opskit.system.process import read_process
@@ -39,8 +39,7 @@ class RunnerHealth(StrEnum):
     UNREACHABLE = "unreachable"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelRunner:
+class ModelRunner(Record, kw_only=True):
     """One runner at one moment. `progress` is that of a load, 0 to 1, where it is known.
 
     `slots` are None where the page is not there, as in an MLX-engine runner.
@@ -53,8 +52,7 @@ class ModelRunner:
     error: str = ""
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class NodeRunners:
+class NodeRunners(Record, kw_only=True):
     """The runners of one node.
 
     `server` is the process of the node, None where it is not known, or does not start runners: then nothing

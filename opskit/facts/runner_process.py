@@ -1,10 +1,10 @@
 """Processes that serve one model for a model server: the children of Ollama, by their own arguments."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import PurePath
 
+from opskit.records import Record
 from opskit.system.host import core_counts
 from opskit.system.process import Process, find_processes, read_process
 
@@ -17,8 +17,7 @@ _USUAL_BATCH = 512
 _ADOPTERS = ("systemd", "launchd", "init", "tini", "catatonit")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunnerProcess:
+class RunnerProcess(Record, kw_only=True):
     """One such process; `weights` is the file, or the name, of its model."""
 
     process: Process
@@ -56,8 +55,7 @@ class RunnerProcess:
         return f"process {self.pid} ({program})"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RunnerTable:
+class RunnerTable(Record, kw_only=True):
     """The runners of one server, and orphans, whose server has ended: they hold memory for nobody.
 
     `server` is its process, None where it is not one that starts runners, or may not be looked at.

@@ -11,7 +11,6 @@ import stat
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import aclosing
-from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.config.schema import NodeConfig
@@ -25,6 +24,7 @@ from opskit.logs.files import FileSource, distinct
 from opskit.logs.record import COMPLAINTS, LogEntry, facts, uncoloured
 from opskit.logs.source import JournalSource, LineSplitter, LogSource, Window
 from opskit.providers.kinds import ServerKind, expected_kind
+from opskit.records import Record
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
 from opskit.text import duration_s
@@ -56,8 +56,7 @@ _HARMLESS = (401, 403, 405, 408, 411, 413, 429, 499, 503)
 _CLIENT_LEFT = re.compile(r"^(BrokenPipe|ConnectionReset|ConnectionAborted)Error\b", re.MULTILINE)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoggedFailure:
+class LoggedFailure(Record, kw_only=True):
     """One request that failed, as the log of the server tells of it. `text` is its line.
 
     `seconds` is how long the server worked on it, None where the log does not tell.
@@ -70,8 +69,7 @@ class LoggedFailure:
     seconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerLog:
+class ServerLog(Record, kw_only=True):
     """What the logs of one node tell of the last hour.
 
     `sources` are the logs that were read; `answered_at` is the time of the last answer, which failures in one
@@ -315,8 +313,7 @@ class _LogReader:
         return at if self._at is not None else self._until - (self._clock_s - at)
 
 
-@dataclass(frozen=True, slots=True)
-class _Outcome:
+class _Outcome(Record):
     """How one request ended: `kind` None is an answer. `of_request`: the log says so of a request itself."""
 
     at: float | None

@@ -3,7 +3,6 @@
 import asyncio
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +13,7 @@ from opskit.facts.container import Container, compose_files_of, container
 from opskit.facts.container_survey import ContainerSurvey, survey_containers
 from opskit.facts.environment import addresses_in
 from opskit.facts.survey import Survey
+from opskit.records import Record, replace
 from opskit.system.docker_records import PROJECT, ListedContainer
 from opskit.system.network import endpoint
 
@@ -24,8 +24,7 @@ _NAMES_S = 2.0
 _ADDRESSES = ("OLLAMA_API_URL", "OLLAMA_BASE_URL", "MLX_API_URL", "VICTORIA_URL", "VERONICA_URL")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class StackContainers:
+class StackContainers(Record, kw_only=True):
     """`listed` are all that there are, `survey` the stack's own and others with its addresses.
 
     `named` are ids that a name or a label puts in the stack, `projects` the Compose projects of these ids: by

@@ -5,12 +5,13 @@ import contextlib
 import time
 from collections.abc import Awaitable, Callable, Hashable, Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Self, TypeVar, TypeVarTuple, cast
 
 from opskit.config.schema import Config, NodeConfig
+from opskit.records import replace
 from opskit.system.lock import try_lock
 from opskit.system.threads import use_abandonable_threads
 

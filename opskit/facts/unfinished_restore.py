@@ -8,11 +8,11 @@ import contextlib
 import os
 import stat
 from collections.abc import Iterable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from opskit.config.schema import Config
+from opskit.records import Record
 from opskit.system.lock import is_locked
 
 if TYPE_CHECKING:
@@ -32,8 +32,7 @@ LOCK = ".lock"
 _POINTER_BYTES = 8192
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class BackupFolders:
+class BackupFolders(Record, kw_only=True):
     """The folder that archives are made of, the folder of archives, and folders of the stack's own files.
 
     All are absolute and free of links. An unfinished restore is looked for in each but the archives, and
@@ -45,8 +44,7 @@ class BackupFolders:
     of_stack: tuple[Path, ...] = ()
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class UnfinishedRestore:
+class UnfinishedRestore(Record, kw_only=True):
     """`safety` is the archive of what is replaced in `target`; None where the pointer cannot be read.
 
     `owner` is the user id of the restoring process.

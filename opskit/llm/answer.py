@@ -1,7 +1,6 @@
 """What goes into the router and what comes out: the ask, its attempts, an answer or an honest refusal."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from typing import Any
 
@@ -11,10 +10,10 @@ from opskit.llm.plan import ModelRequest, Skipped
 from opskit.llm.profile import StepMode
 from opskit.llm.prompt_cut import PromptCut
 from opskit.providers.base import Message, Token, ToolCall, ToolSpec, Usage
+from opskit.records import MutableRecord, Record, field, replace
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(Record):
     """One question. `length_is_fine` accepts an answer that ended at `max_tokens`.
 
     `strict_context` refuses an answer to a prompt that was cut. `on_wait` gets why no token came.
@@ -43,7 +42,7 @@ class Ask:
     think: bool = False
     goal: str | None = None
     probabilities: bool = False
-    on_wait: Callable[[str], None] = field(default=lambda _: None, compare=False)
+    on_wait: Callable[[str], None] = lambda _: None
 
     @classmethod
     def of(cls, goal: str, **options: Any) -> "Ask":
@@ -79,8 +78,7 @@ class Ask:
         return sum(len(m.content) for m in self.messages)
 
 
-@dataclass(slots=True)
-class Session:
+class Session(MutableRecord):
     """What one conversation remembers: (node, model) pairs that crashed are not used again (SPEC A3)."""
 
     failed: set[tuple[str, str]] = field(default_factory=set)
@@ -92,8 +90,7 @@ class AttemptOutcome(StrEnum):
     REJECTED = "rejected"
 
 
-@dataclass(frozen=True, slots=True)
-class Attempt:
+class Attempt(Record):
     """One call of one model. `fault` names the fault, or the verdict for a rejected text.
 
     Times count from the start of the attempt, a load included; `first_sign_s` is the first token of any
@@ -130,8 +127,7 @@ class Attempt:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Answer:
+class Answer(Record):
     """An accepted text, who gave it, and everything that was tried on the way.
 
     `prompt_cut` is there when the model read only part of the prompt; `tokens` where their probabilities were

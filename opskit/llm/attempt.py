@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncGenerator, Callable
-from dataclasses import dataclass, field, replace
 
 from opskit.config.schema import Budgets
 from opskit.llm.answer import Ask
@@ -30,6 +29,7 @@ from opskit.providers.base import (
     Usage,
 )
 from opskit.providers.node import Node
+from opskit.records import MutableRecord, field, replace
 
 #: A text is searched for a loop each time it has grown by so many characters.
 _LOOP_STEP = 64
@@ -42,8 +42,7 @@ _ANY_TOKENS = 16_384
 _LIMIT_AGAIN_S = 0.5
 
 
-@dataclass(slots=True)
-class AttemptState:
+class AttemptState(MutableRecord):
     """What one attempt has come to; filled while it runs."""
 
     candidate: Candidate

@@ -8,7 +8,7 @@ different nodes are kept apart.
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from opskit.config.schema import Source
 from opskit.llm.faults import Fault, FaultKind, classify
@@ -16,6 +16,7 @@ from opskit.llm.started_model import with_started_model
 from opskit.providers.base import CallError, ModelInfo, Resident
 from opskit.providers.kinds import ServerKind, expected_kind
 from opskit.providers.node import Node, read_contents
+from opskit.records import Record, replace
 
 RESIDENCY_TTL_S = 10.0
 #: Older news of what is loaded are not believed: servers unload idle models after minutes (wire facts A3).
@@ -73,8 +74,7 @@ class NodeView:
         return None if loaded is None else loaded.context_length
 
 
-@dataclass(frozen=True, slots=True)
-class Snapshot:
+class Snapshot(Record):
     """All nodes, in configuration order. `version` changes whenever anything in it does."""
 
     nodes: tuple[NodeView, ...]

@@ -6,13 +6,13 @@ is an echo, unless the prompt is answered by its own words: a greeting, a choice
 """
 
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from functools import lru_cache
 from itertools import dropwhile
 
 from opskit.llm.prompt import Prompt, fold, is_request, transforms, without_courtesy, words_of
 from opskit.llm.visible import SHORT, TAG
 from opskit.llm.wording import CHOICE, FIRST_PERSON, QUESTION_WORDS, vocabulary
+from opskit.records import Record
 
 #: A part of a word up to this length may be a word of its own.
 _OWN_WORD = 3
@@ -57,8 +57,7 @@ _LINKS = vocabulary(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class _Account:
+class _Account(Record):
     """How the words of an answer were accounted for.
 
     Words before, between and after whole copies of the prompt, and how many begin a copy that breaks off at

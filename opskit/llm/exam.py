@@ -8,7 +8,6 @@ verdicts mean here what they mean for a user's request. Nothing is loaded that w
 import asyncio
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -20,6 +19,7 @@ from opskit.llm.one_token import is_overdue, may_be_asked
 from opskit.llm.plan import ModelRequest
 from opskit.llm.router import Router
 from opskit.llm.selection import ExaminedModel, Load
+from opskit.records import Record
 from opskit.result import Status
 from opskit.system.host import is_loopback
 from opskit.tags import correlated
@@ -31,8 +31,7 @@ MAX_TOKENS = 64
 THINKING_TOKENS = 1024
 
 
-@dataclass(frozen=True, slots=True)
-class ExamResult:
+class ExamResult(Record):
     """How one model did.
 
     `state` is ok, slow, a fault, a verdict, or unloaded. Times are of the warm request, its load apart:

@@ -2,7 +2,6 @@
 
 import math
 from collections.abc import Collection, Sequence
-from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 from opskit.config.schema import Config
@@ -12,6 +11,7 @@ from opskit.llm.fit import Fit
 from opskit.llm.health import Health
 from opskit.llm.plan import ModelRequest, PlanContext, plan
 from opskit.llm.selection import ModelSelection
+from opskit.records import Record, asdict, replace
 from opskit.result import Finding, Status
 
 #: A model is about as quick as another up to this factor, or this many seconds.
@@ -19,8 +19,7 @@ _AS_QUICK, _AS_QUICK_S = 1.5, 0.5
 COLUMNS = ("node", "model", "result", "load", "first token", "total", "tokens", "tokens/s")
 
 
-@dataclass(frozen=True, slots=True)
-class Recommendation:
+class Recommendation(Record):
     """Who should do one kind of work, and why; without `model` nobody can."""
 
     category: str
@@ -30,8 +29,7 @@ class Recommendation:
     why: str
 
 
-@dataclass(frozen=True, slots=True)
-class ExamOutcome:
+class ExamOutcome(Record):
     """An examination that is over, ready to be shown in any form."""
 
     selection: ModelSelection

@@ -9,11 +9,11 @@ when it has no text. A 500 with a text that is not known is SERVER_ERROR: the ne
 A3) and the model's circuit counts it, but the model stays in the session.
 """
 
-from dataclasses import dataclass
 from enum import StrEnum
 
 from opskit.llm import fault_texts as texts
 from opskit.providers.base import CallCause, CallError, without_reason
+from opskit.records import Record
 
 
 class FaultKind(StrEnum):
@@ -57,8 +57,7 @@ class Scope(StrEnum):
     REQUEST = "request"
 
 
-@dataclass(frozen=True, slots=True)
-class Action:
+class Action(Record):
     """What the router does after a fault.
 
     `scope`: what is avoided next. `at_once`: its circuit opens on the first such fault, not after several.
@@ -122,8 +121,7 @@ SERVER_IS_WELL = OF_ONE_MODEL | OF_ONE_REQUEST | {FaultKind.UNSUPPORTED}
 _PASSING = frozenset({FaultKind.BUSY, FaultKind.RATE_LIMITED, FaultKind.LOADING})
 
 
-@dataclass(frozen=True, slots=True)
-class Fault:
+class Fault(Record):
     """One classified failure of one call.
 
     `detail` is one line for a person, `remedy` what helps against this very failure, where that is known.

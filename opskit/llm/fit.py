@@ -1,13 +1,13 @@
 """Does a model fit in memory? Pure arithmetic; the numbers come from the node's list and from the host."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+
+from opskit.records import Record
 
 GIB = 1024**3
 
 
-@dataclass(frozen=True, slots=True)
-class Fit:
+class Fit(Record):
     """`ok` None means that it is unknown (a remote node, or a size that the server does not give)."""
 
     ok: bool | None

@@ -5,11 +5,11 @@ a sick node does not attract traffic. A circuit that fails again after its rest 
 (re-armed from that moment), up to a ceiling.
 """
 
-from dataclasses import dataclass, field
 from enum import StrEnum
 
 from opskit.config.schema import CircuitConfig
 from opskit.llm.faults import Fault, Scope
+from opskit.records import MutableRecord, field
 
 
 class CircuitState(StrEnum):
@@ -18,8 +18,7 @@ class CircuitState(StrEnum):
     HALF_OPEN = "half_open"
 
 
-@dataclass(slots=True)
-class Circuit:
+class Circuit(MutableRecord):
     """One node's or one model's. Times are seconds of any monotonic clock."""
 
     failures: int = 0
@@ -54,8 +53,7 @@ class Circuit:
         return 0.0 if self.opened_at is None else max(0.0, self.opened_at + self.open_for_s - now)
 
 
-@dataclass(slots=True)
-class Health:
+class Health(MutableRecord):
     """All circuits of one engine, and which nodes are overloaded just now (SPEC B10)."""
 
     config: CircuitConfig

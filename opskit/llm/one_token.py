@@ -10,7 +10,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from opskit.config.schema import NodeConfig
@@ -27,6 +26,7 @@ from opskit.providers.base import (
     Token,
     Usage,
 )
+from opskit.records import MutableRecord, field
 from opskit.tags import Tag, TagLog
 
 #: A model with less than this left is not asked: it would be gone, or loaded again, before it answers.
@@ -56,8 +56,7 @@ def is_overdue(model: Resident) -> bool:
     return (remaining_s(model) or 0.0) < -_UNLOADING_S
 
 
-@dataclass(slots=True)
-class OneToken:
+class OneToken(MutableRecord):
     """What came of a question.
 
     `first_s` is None without a token (text or reasoning). `ended` is False when the answer was left before

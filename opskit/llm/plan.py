@@ -7,7 +7,6 @@ Inside each tier an overloaded node (SPEC B10) comes later, and a longer queue a
 """
 
 from collections.abc import Callable, Collection, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from fnmatch import fnmatchcase
 from functools import lru_cache
@@ -19,10 +18,10 @@ from opskit.llm.faults import FaultKind
 from opskit.llm.fit import Fit
 from opskit.llm.health import CircuitState, Health
 from opskit.providers.base import DEFAULT_MODEL, ModelInfo, short_name
+from opskit.records import Record
 
 
-@dataclass(frozen=True, slots=True)
-class ModelRequest:
+class ModelRequest(Record):
     """What a request wants of the choice.
 
     `source` is the back end a task's block was given (SPEC B10). `fallback` is True once a model has failed.
@@ -35,8 +34,7 @@ class ModelRequest:
     fallback: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Candidate:
+class Candidate(Record):
     """A model on a node that may be asked. `resident` None means unknown."""
 
     node: str
@@ -59,8 +57,7 @@ class SkipReason(StrEnum):
     TOO_LARGE = "too_large"
 
 
-@dataclass(frozen=True, slots=True)
-class Skipped:
+class Skipped(Record):
     """A model, or a whole node (`model` empty), that may not be asked, and why in words.
 
     `fault` is the node's; `reason` is given by the plan of a request.
@@ -73,14 +70,12 @@ class Skipped:
     fault: FaultKind | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Plan:
+class Plan(Record):
     candidates: tuple[Candidate, ...]
     skipped: tuple[Skipped, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class PlanContext:
+class PlanContext(Record):
     """Everything the choice depends on, at one moment."""
 
     snapshot: Snapshot

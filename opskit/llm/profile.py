@@ -2,15 +2,17 @@
 
 import hashlib
 import json
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
 from opskit.errors import StateError
 from opskit.providers.base import ModelInfo
 from opskit.providers.kinds import ServerKind
+from opskit.records import Record, asdict
 
 FOLDER_NAME = "profiles"
 
@@ -23,8 +25,7 @@ class StepMode(StrEnum):
     TEXT = "text"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Probe:
+class Probe(Record, kw_only=True):
     """One question of a profile and what it cost; tokens are None where the server does not count them."""
 
     name: str
@@ -34,8 +35,7 @@ class Probe:
     completion_tokens: int | None
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelProfile:
+class ModelProfile(Record, kw_only=True):
     """A model on a node; None means that it cannot be told.
 
     `identity` changes with the weights and the version of the server: then it is probed again. `read_tokens`
@@ -112,11 +112,9 @@ class ProfileStore:
             content = self._path(node, model).read_bytes()
         except OSError:
             return None
-        from pydantic import TypeAdapter, ValidationError
-
         try:
-            return TypeAdapter(ModelProfile).validate_json(content)
-        except ValidationError:
+            return msgspec.json.decode(content, type=ModelProfile)
+        except ValueError:
             return None
 
     def write(self, profile: ModelProfile) -> None:

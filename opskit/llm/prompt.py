@@ -11,6 +11,7 @@ from functools import cached_property
 
 from opskit.llm import wording
 from opskit.llm.visible import TAG, unmarked
+from opskit.records import Record
 from opskit.text import lazy_pattern
 
 _WORD = lazy_pattern(r"[^\W_]+")
@@ -22,8 +23,7 @@ _BREAK = lazy_pattern(r"[.!?…;:](?=[\s\"')»”*_\]]|$)|\n|\s[-–—]+\s|\"(?
 _GREETING_WORDS = 6
 
 
-@dataclass(frozen=True, slots=True)
-class Clause:
+class Clause(Record):
     """A sentence or clause of a prompt, as a range of its words; `asks` for a question or an order."""
 
     start: int

@@ -7,10 +7,10 @@ only where the prompt cannot fit into the context, or the count is the one that 
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from typing import Any
 
 from opskit.providers.base import Message, Usage
+from opskit.records import Record
 
 #: No tokenizer in use joins two words, so a prompt has at least so many tokens as words. Measured with
 #: SmolLM2, tokens a word: English 1.9, Python 2.3, Russian 4.9, numbers of nine digits 9.9.
@@ -25,8 +25,7 @@ _KEPT = (4, 5)
 _SHARE = 0.75
 
 
-@dataclass(frozen=True, slots=True)
-class PromptCut:
+class PromptCut(Record):
     """A prompt of at least `least_tokens` of which the server read `read_tokens`.
 
     `context_tokens` is the context that the model is loaded with; None where nobody tells it.

@@ -1,20 +1,20 @@
 """The state of one request: what was asked, who was tried, who may still be."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from opskit.llm.answer import Answer, Ask, Attempt, AttemptOutcome
 from opskit.llm.attempt import AttemptState
 from opskit.llm.faults import Fault, FaultKind, Scope
 from opskit.llm.plan import Candidate, ModelRequest
 from opskit.llm.verdict import Verdict
+from opskit.records import Record, replace
 
 #: Between two attempts at a model that is busy, where the server does not say: doubled up to the second.
 _RETRY_S = 1.0
 _RETRY_MOST_S = 8.0
 
 
-@dataclass(frozen=True, slots=True)
-class WaitingModel:
+class WaitingModel(Record):
     """A model that may be asked again at `ready_at`, and why it did not answer."""
 
     ready_at: float

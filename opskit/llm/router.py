@@ -10,7 +10,6 @@ import contextlib
 import time
 from collections import Counter
 from collections.abc import AsyncGenerator, Callable, Sequence
-from dataclasses import replace
 
 from opskit.config.schema import Budgets, CircuitConfig, RouterConfig
 from opskit.llm.answer import Answer, Ask, Session
@@ -31,6 +30,7 @@ from opskit.llm.waiting import WatchRequest
 from opskit.providers.base import CallError, ModelInfo
 from opskit.providers.kinds import expected_kind
 from opskit.providers.node import Node
+from opskit.records import replace
 from opskit.system.host import is_loopback
 from opskit.tags import Tag, TagLog
 from opskit.trace.span import span

@@ -1,7 +1,6 @@
 """Which models are to be tested, and what that costs: decided before anything is asked. Pure."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from enum import StrEnum
 
 from opskit.config.schema import Config, RouterConfig
@@ -10,6 +9,7 @@ from opskit.llm.fit import Fit, gib
 from opskit.llm.loads import load_budget_s
 from opskit.llm.plan import Skipped, position_of
 from opskit.providers.base import DEFAULT_MODEL, ModelInfo
+from opskit.records import Record, replace
 from opskit.text import counted
 
 
@@ -22,8 +22,7 @@ class Load(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class ExamRequest:
+class ExamRequest(Record):
     """What to test: the models of these names, or all, or else the loaded models."""
 
     models: tuple[str, ...] = ()
@@ -31,8 +30,7 @@ class ExamRequest:
     category: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ExaminedModel:
+class ExaminedModel(Record):
     """A model that is to be tested. `shown` is its name for people; `budget_s` how long its load may take."""
 
     node: str
@@ -48,8 +46,7 @@ class ExaminedModel:
         return f"{self.shown} on {self.node}"
 
 
-@dataclass(frozen=True, slots=True)
-class ModelSelection:
+class ModelSelection(Record):
     """Which models are tested, and which are not.
 
     `absent` was asked for by name and cannot be tested. `unloaded` and `untold` count models that would have

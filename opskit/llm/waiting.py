@@ -6,13 +6,13 @@ only the clock decides.
 
 import asyncio
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from opskit.config.schema import Budgets
 from opskit.llm.faults import Fault, FaultKind
 from opskit.llm.loads import load_budget_s
 from opskit.providers.node import Node
+from opskit.records import Record
 
 #: Most answers begin sooner: their server is not looked at.
 _QUIET_S = 1.5
@@ -22,8 +22,7 @@ _NOTE_AGAIN_S = 10.0
 _LONGER = "wait until it has less to do, or raise `budgets.queue_s`"
 
 
-@dataclass(frozen=True, slots=True)
-class WaitEvidence:
+class WaitEvidence(Record):
     """What a server shows while a request waits.
 
     `busy` works, for this request or for others, at `rate`. `wedged` is believed once it has been so for

@@ -8,10 +8,10 @@ its last open call has failed and nothing followed. Pure: lines in, calls out.
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
 from typing import Any, Literal, NamedTuple
 
 from opskit.logs.record import Facts
+from opskit.records import Record, replace
 
 Ending = Literal["ok", "fault", "rejected"]
 Outcome = Literal[Ending, "unfinished"]
@@ -103,8 +103,7 @@ def call_event(said: Facts) -> CallEvent | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class ModelCall:
+class ModelCall(Record):
     """One call of a model. Names are None when the log does not say them; `fault` is also a verdict.
 
     `seconds` are what the log says, else the time between its two lines. `url` is the address of the node.

@@ -6,7 +6,6 @@ A spec is a name, an id, a glob, `label:KEY=VALUE` or `compose:PROJECT[/SERVICE]
 import asyncio
 from collections.abc import AsyncGenerator, Coroutine, Iterable, Mapping
 from contextlib import aclosing
-from dataclasses import dataclass
 from fnmatch import fnmatchcase
 
 from opskit.errors import OpskitError
@@ -15,6 +14,7 @@ from opskit.logs.following import NO_CONTAINER, NO_DAEMON, Backoff, Follower, do
 from opskit.logs.frames import LineJoiner
 from opskit.logs.position import ContainerReading, Position, frames_of, newest_message
 from opskit.logs.source import Batch, LogSource, Unreadable, Window
+from opskit.records import Record
 from opskit.system.docker import Docker, no_such
 from opskit.system.docker_records import PROJECT, SERVICE, ListedContainer, LoggedContainer, LogQuery
 
@@ -23,8 +23,7 @@ _ID_CHARS = 4
 _BATCHES = 8
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerSelector:
+class ContainerSelector(Record):
     """What a spec asks for. `labels` must all hold (a value of None: the key alone); `glob` is for names."""
 
     spec: str

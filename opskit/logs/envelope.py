@@ -7,11 +7,11 @@ judged, so that levels, tags and tracebacks belong to the program that wrote the
 import json
 import re
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from opskit.logs.record import SEVERITIES, Level, LogEntry, is_level
 from opskit.logs.times import timestamp, zoned_timestamp
+from opskit.records import Record
 
 #: So many lines are looked at to recognise an envelope.
 SAMPLE_LINES = 50
@@ -43,8 +43,7 @@ _SYSLOG_5424 = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class WrappedLine:
+class WrappedLine(Record):
     """What an envelope holds.
 
     `service` tells apart the writers whose lines alternate; `part`: the line goes on in the next one.

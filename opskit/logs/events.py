@@ -8,9 +8,9 @@ import os
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 
 from opskit.logs.record import LogEntry, uncoloured
+from opskit.records import replace
 
 #: More continuation lines than this are not one event.
 MAX_LINES = 2000

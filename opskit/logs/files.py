@@ -5,7 +5,6 @@ import glob
 import os
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
-from dataclasses import replace
 from functools import cached_property
 from pathlib import Path
 from typing import TypeVar
@@ -18,6 +17,7 @@ from opskit.logs.record import LogEntry
 from opskit.logs.scan import entries
 from opskit.logs.select import EntryFilter
 from opskit.logs.source import Batch, LeftOut, LineSplitter, LogSource, Note, Window
+from opskit.records import replace
 
 #: How often a followed file is looked at; local files have no event that all systems share.
 POLL_S = 0.1

@@ -9,13 +9,13 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Mapping
-from dataclasses import replace
 
 from opskit.errors import OpskitError
 from opskit.logs.follow_buffer import FollowBuffer
 from opskit.logs.frames import FrameError
 from opskit.logs.position import ContainerReading, Position, frames_of
 from opskit.logs.source import Batch, Note
+from opskit.records import replace
 from opskit.system.docker import Docker, LogStream
 from opskit.system.docker_records import DockerEvent, LoggedContainer, LogQuery
 

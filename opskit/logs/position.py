@@ -16,11 +16,11 @@ again; none is lost.
 
 from collections import deque
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
 from typing import Self
 
 from opskit.errors import OpskitError
 from opskit.logs.frames import Bare, Framed, LineJoiner, StreamMessage
+from opskit.records import MutableRecord, field
 from opskit.system.docker import Docker
 from opskit.system.docker_records import LoggedContainer, LogQuery
 
@@ -33,8 +33,7 @@ _TAIL_MESSAGES = 2000
 _ANSWER_S = 5.0
 
 
-@dataclass(slots=True)
-class _Place:
+class _Place(MutableRecord):
     """The place in one stream.
 
     `had` counts the messages of this very time, `again` the messages still to be skipped.
@@ -88,8 +87,7 @@ class _Place:
         return self.last.ends and message.text == self.last.text and message.at_ns % 1000 != 0
 
 
-@dataclass(slots=True)
-class Position:
+class Position(MutableRecord):
     """What has been read of one container's log.
 
     `floor_ns` is the oldest time that is wanted at all. With `tailed` it is that of the oldest message of the
@@ -144,8 +142,7 @@ class Position:
         return True
 
 
-@dataclass(slots=True)
-class ContainerReading:
+class ContainerReading(MutableRecord):
     """How far one container's log is read, and what to ask next.
 
     `query` is what to ask first, None once something has come.

@@ -8,12 +8,12 @@ hold invalid UTF-8 and NUL bytes, and raw output must be byte for byte what stan
 import json
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from typing import Any, Literal
 
 from opskit.logs.tag_search import STANDARD_TAGS, tag_pattern
 from opskit.logs.times import HEAD, timestamp, written_time
+from opskit.records import Record, field, replace
 from opskit.tags import Value, parse
 from opskit.text import epoch_s
 
@@ -111,8 +111,7 @@ _MESSAGE_BYTES = 500
 _AROUND = b" \t-:|]>)[\r"
 
 
-@dataclass(frozen=True, slots=True)
-class LogEntry:
+class LogEntry(Record):
     """One event of one source: a line and the lines that continue it, joined by LF, without the last LF.
 
     `at` is epoch seconds: from the line, else from where it was read (Docker), else None. Of a line in an
@@ -137,8 +136,7 @@ class LogEntry:
         return self.raw if self.written is None or self.written.startswith(b"{") else self.written
 
 
-@dataclass(frozen=True, slots=True)
-class Facts:
+class Facts(Record):
     """What an entry says. `message` is text without time, level and tag."""
 
     form: Literal["tagged", "json", "text"]

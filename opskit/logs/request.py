@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass
 from operator import itemgetter
 
 from opskit.errors import UsageError
@@ -10,6 +9,7 @@ from opskit.logs.calls import ModelCall, RequestCalls, State
 from opskit.logs.events import EventLines, joined
 from opskit.logs.record import UUID, Facts, Level, LogEntry, facts, without_prefix
 from opskit.logs.times import zoned_timestamp
+from opskit.records import Record
 from opskit.text import printable
 
 #: A silence longer than this is worth a mark.
@@ -19,8 +19,7 @@ MIN_PREFIX = 4
 _MAX_CANDIDATES = 20
 
 
-@dataclass(frozen=True, slots=True)
-class TimelineLine:
+class TimelineLine(Record):
     """One event of the story. `since_s`: seconds after the line before it, `gap` when that is a long silence.
 
     `text` is for people, on one line, without time, level and tag where they are known; `raw` is what stands
@@ -37,8 +36,7 @@ class TimelineLine:
     raw: bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Story:
+class Story(Record):
     """Everything the logs say about one request. `total_s` is from its first to its last line.
 
     `state` is running where no line tells of an end; `code` is why it failed, where a line says so.

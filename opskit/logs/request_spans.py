@@ -1,9 +1,8 @@
 """Spans out of the log of a request: what servers that send none wrote down, by correlation id. Pure."""
 
-from dataclasses import replace
-
 from opskit.logs.calls import ModelCall
 from opskit.logs.request import Story
+from opskit.records import replace
 from opskit.trace.span import Span, SpanKind, SpanStatus
 from opskit.trace.store import Trace
 

@@ -6,8 +6,9 @@ shape: `task <n> failed after <duration> on <ip>`.
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, field, replace
 from functools import lru_cache
+
+from opskit.records import MutableRecord, field, replace
 
 #: A message is judged by so many bytes.
 MAX_MESSAGE = 400
@@ -63,8 +64,7 @@ def _visible(char: str) -> str:
 Sighting = tuple[float | None, str, bytes]
 
 
-@dataclass(slots=True)
-class ShapeCount:
+class ShapeCount(MutableRecord):
     """How often a shape was seen, from when to when, and the first message of it."""
 
     count: int
@@ -82,8 +82,7 @@ class ShapeCount:
             self.sample = other.sample
 
 
-@dataclass(slots=True)
-class Shapes:
+class Shapes(MutableRecord):
     """Messages counted by shape.
 
     Exact up to MAX_SHAPES; then the rarer half is given up: their counts live on in `other`, and a shape

@@ -6,7 +6,6 @@ import heapq
 import math
 from collections import deque
 from collections.abc import AsyncGenerator, Iterator, Sequence
-from dataclasses import dataclass, replace
 from operator import itemgetter
 
 from opskit.errors import OpskitError
@@ -16,14 +15,14 @@ from opskit.logs.packed import torn
 from opskit.logs.record import LogEntry
 from opskit.logs.select import EntryFilter
 from opskit.logs.source import Batch, LogSource, Note, Unreadable, Window
+from opskit.records import Record, replace
 
 #: While following, lines of different sources that come within this time are put in the order of their times.
 SETTLE_S = 0.1
 _QUEUE = 64
 
 
-@dataclass(frozen=True, slots=True)
-class Break:
+class Break(Record):
     """A gap between two groups of lines with context."""
 
     source: str

@@ -4,7 +4,6 @@ import contextlib
 import shutil
 import sys
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Protocol, Self
 
@@ -12,12 +11,12 @@ from opskit.errors import OpskitError
 from opskit.logs.envelope import EnvelopeReader
 from opskit.logs.events import MAX_LINE
 from opskit.logs.record import LogEntry
+from opskit.records import Record
 
 _READ = 256 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Window:
+class Window(Record):
     """What part of a source is wanted. Times are epoch seconds; `tail` counts lines of each source.
 
     A file that is followed and has `behind_bytes` more than was read of it is gone on with near its end: what
@@ -30,8 +29,7 @@ class Window:
     behind_bytes: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Note:
+class Note(Record):
     """Something that happened to a source itself: a container died, a file was rotated."""
 
     source: str
@@ -39,14 +37,12 @@ class Note:
     text: str
 
 
-@dataclass(frozen=True, slots=True)
 class LeftOut(Note):
     """Lines that came faster than they were read, and were not looked at."""
 
     lines: int = 0
 
 
-@dataclass(frozen=True, slots=True)
 class Unreadable(Note):
     """A source, or one of its containers, cannot be read; the others go on. `error` says why."""
 

@@ -6,7 +6,6 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from dataclasses import dataclass
 from itertools import pairwise
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -32,7 +31,6 @@ _NEAR_S = 60.0
 _MAX_EVENT = 8 * 1024 * 1024
 
 
-@dataclass(slots=True)
 class LogTally(Counts):
     """Counts that grow by what is fed.
 

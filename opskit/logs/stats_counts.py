@@ -4,13 +4,13 @@ import heapq
 import math
 from collections import Counter
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
 from typing import Self
 
 from ddsketch import DDSketch
 
 from opskit.logs.shape import Shapes
 from opskit.logs.stats_timeline import ERRORS, Timeline
+from opskit.records import MutableRecord, Record, field, names
 
 #: So much of a slow line is kept.
 PREVIEW = 240
@@ -87,8 +87,7 @@ def rounded(value: float | None) -> float | None:
     return None if value is None else round(value, 3)
 
 
-@dataclass(slots=True)
-class CallStats:
+class CallStats(MutableRecord):
     """The calls of one model on one node.
 
     `seconds` is of answers, `tokens` and `token_micros` (millionths of a second) of answers that say
@@ -137,8 +136,7 @@ class CallStats:
         _add(self, other)
 
 
-@dataclass(slots=True)
-class Places:
+class Places(MutableRecord):
     """By node and model, as the log names them. `[FALLBACK]` lines name where a request came from."""
 
     pairs: dict[tuple[str, str], CallStats] = field(default_factory=dict)
@@ -180,8 +178,7 @@ class Places:
 Course = tuple[float, float, int]
 
 
-@dataclass(slots=True)
-class EndedRequests:
+class EndedRequests(MutableRecord):
     """Requests that are counted for good. `slowest` holds seconds, begin and id, as a heap."""
 
     total: int = 0
@@ -212,8 +209,7 @@ class EndedRequests:
             self.slowest.append((round(last - first, 6), first, identifier))
 
 
-@dataclass(slots=True)
-class RequestStats:
+class RequestStats(MutableRecord):
     """Requests by correlation id, from their first to their last tagged line.
 
     `calls.RequestCalls` cannot stand here: it reads the lines of a request in their order, and these counts
@@ -272,8 +268,7 @@ class RequestStats:
         self.closed.slowest = heapq.nlargest(self.keep, self.closed.slowest)
 
 
-@dataclass(frozen=True, slots=True)
-class CountLimits:
+class CountLimits(Record):
     """From when on something is slow (SPEC C5, C7), in seconds, and how many slow ones are kept."""
 
     slow_entry_s: float = 10.0
@@ -282,8 +277,7 @@ class CountLimits:
     keep: int = 20
 
 
-@dataclass(order=True, frozen=True, slots=True)
-class SlowEntry:
+class SlowEntry(Record, order=True):
     """One slow entry; `at` is -1 when its line has no time."""
 
     seconds: float
@@ -292,8 +286,7 @@ class SlowEntry:
     line: bytes
 
 
-@dataclass(slots=True)
-class Counts:
+class Counts(MutableRecord):
     """Everything known about some logs.
 
     `timed` is of every entry that says a duration and is not tagged: the requests of a log without tags.
@@ -356,7 +349,7 @@ class Counts:
 
 def _add(ours: CallStats | EndedRequests | Counts, theirs: object, *but: str) -> None:
     """Add each field of one record to that of another of its class: numbers, Counters, lists and records."""
-    for name in (each.name for each in fields(ours) if each.name not in but):
+    for name in (each for each in names(ours) if each not in but):
         mine, more = getattr(ours, name), getattr(theirs, name)
         if not isinstance(mine, Counter) and hasattr(mine, "merge"):
             mine.merge(more)

@@ -1,8 +1,7 @@
 """How much happened when: lines, errors and calls in buckets of a minute, wider when the log is long."""
 
-from dataclasses import dataclass, field
-
 from opskit.logs.times import HEAD, timestamp, written_time
+from opskit.records import MutableRecord, field
 
 MINUTE_S = 60
 #: More buckets than this are joined in pairs: a week in minutes, a year in hours.
@@ -14,8 +13,7 @@ _REACH = 2000
 _BACK = 200
 
 
-@dataclass(slots=True)
-class Timeline:
+class Timeline(MutableRecord):
     """`buckets`: begin of a bucket, in units of `width_s` since the epoch, to its three counts.
 
     Errors and calls are placed by their own time. Lines are placed by `spread`.

@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
 from types import MappingProxyType
 from typing import Any, Self
 from urllib.parse import quote
@@ -13,6 +12,7 @@ from opskit.errors import ApprovalNeeded
 from opskit.providers.base import CallCause, CallError, bad_payload
 from opskit.providers.http import HttpClient
 from opskit.providers.node import detect
+from opskit.records import Record, field
 from opskit.tags import correlation_id
 from opskit.trace.span import current_span
 
@@ -30,8 +30,7 @@ _POLL_FIRST_S = 0.05
 _POLL_LAST_S = 1.0
 
 
-@dataclass(frozen=True, slots=True)
-class AgentReply:
+class AgentReply(Record):
     """A finished run. `knowledge` is the agent's own account: method, model, delegated_to, ..."""
 
     output: str
@@ -212,8 +211,7 @@ def _context_headers() -> dict[str, str]:
     return headers
 
 
-@dataclass(frozen=True, slots=True)
-class AgentQueue:
+class AgentQueue(Record):
     """The runs of an agent's server. `oldest_s` is how long the first in the queue has waited.
 
     What a server does not tell is None. `draining`: it takes no new runs, and ends.

@@ -1,19 +1,19 @@
 """What every provider speaks: one small protocol, its values, and the one way in which a call fails."""
 
+import dataclasses
 from collections.abc import AsyncGenerator, Callable, Iterable, Mapping
-from dataclasses import KW_ONLY, dataclass, field, replace
 from datetime import datetime
 from enum import StrEnum
 from typing import Any, Literal, Protocol
 
 from opskit.providers.kinds import ServerKind
+from opskit.records import Record, field, replace
 
 #: What mlx_lm.server calls the model it was started with (wire facts B3). Never sent: the name is omitted.
 DEFAULT_MODEL = "default_model"
 
 
-@dataclass(frozen=True, slots=True)
-class Message:
+class Message(Record):
     """A line of a dialogue.
 
     `call` is the call of a function in it, `result_of` the name of the function whose result it is: servers
@@ -26,8 +26,7 @@ class Message:
     result_of: str | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ToolSpec:
+class ToolSpec(Record):
     """A function that a model may call: `parameters` is the JSON schema of its arguments."""
 
     name: str
@@ -40,8 +39,7 @@ class ToolSpec:
         return {"type": "function", "function": described}
 
 
-@dataclass(frozen=True, slots=True)
-class ChatRequest:
+class ChatRequest(Record):
     """One call of one model.
 
     `model` DEFAULT_MODEL means the resident one. `num_ctx` (tokens) is Ollama's; others ignore it. None
@@ -90,8 +88,7 @@ class ChatRequest:
         return lines
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(Record):
     """Counts in tokens, durations in seconds; None when the server does not say.
 
     `counts_cached` tells whether `prompt_tokens` surely includes what came out of the server's cache.
@@ -104,39 +101,34 @@ class Usage:
     counts_cached: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Token:
+class Token(Record):
     """A piece of the answer; with the least probability of what is in it, where the server tells it."""
 
     text: str
     probability: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Reasoning:
+class Reasoning(Record):
     """A piece of what the model thinks aloud; a sign of life, not of an answer."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class ToolCall:
+class ToolCall(Record):
     """The model calls a function that it was offered. `arguments` is JSON as the model wrote it."""
 
     name: str
     arguments: str
 
 
-@dataclass(frozen=True, slots=True)
-class Progress:
+class Progress(Record):
     """The server says that it is working on the prompt."""
 
     done: int | None = None
     total: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class End:
+class End(Record):
     """The server said that it had finished. `reason` is its own word: stop, length, tool_calls, ..."""
 
     reason: str
@@ -147,7 +139,7 @@ class End:
 Event = Token | Reasoning | ToolCall | Progress | End
 
 
-@dataclass(frozen=True, slots=True)
+@dataclasses.dataclass(frozen=True, slots=True)
 class ModelInfo:
     """A model that a node holds. None means that the server does not tell.
 
@@ -165,7 +157,7 @@ class ModelInfo:
     resident: bool | None = None
     cloud: bool = False
     aliases: tuple[str, ...] = ()
-    version: str | None = field(default=None, compare=False)
+    version: str | None = dataclasses.field(default=None, compare=False)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -209,8 +201,7 @@ def name_default(models: tuple[ModelInfo, ...], name: str | None) -> tuple[Model
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Resident:
+class Resident(Record):
     """A model that is loaded now.
 
     `size_vram_bytes` below `size_bytes` means partly on the CPU. `expires_at` is by the clock of this
@@ -226,8 +217,7 @@ class Resident:
     load_options: tuple[tuple[str, int], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class Slot:
+class Slot(Record):
     """A place for one request in a server. The counters belong to the request that it works on."""
 
     busy: bool
@@ -266,7 +256,7 @@ class TlsProblem(StrEnum):
     OTHER = "other"
 
 
-@dataclass(eq=False, repr=False)
+@dataclasses.dataclass(eq=False, repr=False)
 class CallError(Exception):
     """A call that did not work, with the evidence.
 
@@ -280,7 +270,7 @@ class CallError(Exception):
 
     cause: CallCause
     text: str
-    _: KW_ONLY
+    _: dataclasses.KW_ONLY
     phase: Literal["connect", "request", "stream"] = "request"
     status: int | None = None
     retry_after_s: float | None = None

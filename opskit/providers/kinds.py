@@ -5,18 +5,17 @@ Code outside this package decides by the attributes of a kind, never by its name
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
 from typing import Final
 from urllib.parse import urlsplit
 
 from opskit.config.schema import Source
+from opskit.records import Record, field, replace
 
 #: A small model that many registries have, for examples.
 EXAMPLE_MODEL: Final = "phi3.5:3.8b"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerKind:
+class ServerKind(Record, kw_only=True):
     """One kind of model server. Texts are commands in backquotes or parts of a sentence; `""` means none.
 
     name: a stable word for JSON and tables; label: how it calls itself; phrase: the same inside a sentence.

@@ -7,7 +7,6 @@ or something Ollama-shaped.
 import asyncio
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 
 from opskit.config.schema import Budgets, NodeConfig
 from opskit.providers.base import CallCause, CallError, ModelInfo, Provider, Resident, bad_payload
@@ -17,6 +16,7 @@ from opskit.providers.kinds import LMSTUDIO, MLX_LM, OPENAI, UNNAMED_MLX
 from opskit.providers.llamacpp import OWNER, SERVER, LlamaCpp
 from opskit.providers.ollama import Ollama
 from opskit.providers.openai import OpenAIStyle
+from opskit.records import Record
 
 
 class Node:
@@ -61,8 +61,7 @@ class Node:
         await self._http.aclose()
 
 
-@dataclass(frozen=True, slots=True)
-class NodeContents:
+class NodeContents(Record):
     """What a server holds.
 
     `resident` is None when the server cannot tell what is loaded, or did not; `silence` is then why it did

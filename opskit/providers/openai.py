@@ -11,7 +11,6 @@ import json
 import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from dataclasses import replace
 from typing import Any, Literal
 
 from opskit.providers.base import (
@@ -39,6 +38,7 @@ from opskit.providers.kinds import LMSTUDIO, MLX_LM, OPENAI, ServerKind
 from opskit.providers.reading import StreamReader
 from opskit.providers.sse import Comment, Data, Item, events
 from opskit.providers.values import count, seconds_of_milliseconds, text
+from opskit.records import replace
 
 _KEEPALIVE = re.compile(r"keepalive (\d{1,18})/(\d{1,18})", re.ASCII)
 _CALL_CHARS = 64 * 1024

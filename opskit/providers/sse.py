@@ -2,31 +2,28 @@
 
 import contextlib
 from collections.abc import AsyncGenerator
-from dataclasses import dataclass
 
 from opskit.providers.base import CallCause, CallError
+from opskit.records import Record
 
 #: An event, or a reply that is no stream, of more than this is refused.
 _MOST_BYTES = 8 * 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Data:
+class Data(Record):
     """The data of one event; several data lines are joined by a line feed."""
 
     text: str
     event: str = "message"
 
 
-@dataclass(frozen=True, slots=True)
-class Comment:
+class Comment(Record):
     """A line that starts with a colon: a sign of life."""
 
     text: str
 
 
-@dataclass(frozen=True, slots=True)
-class Other:
+class Other(Record):
     """A line that is not SSE; the caller decides what it means."""
 
     text: str

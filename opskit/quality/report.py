@@ -4,11 +4,11 @@ import asyncio
 import os
 from collections import Counter
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from opskit.quality.rules import Category, Issue, Module, NotJudgedError, Parsed, judge, modules, parse
 from opskit.quality.source import CodeSource, ReadSources
+from opskit.records import Record
 from opskit.result import Finding, Report, Status
 
 INSTALL = "`pip install 'opskit[quality]'`"
@@ -32,8 +32,7 @@ _REMEDIES = {
 _ORDER = (Category.SYNTAX, Category.DANGEROUS, Category.BUGS, Category.TYPE_HINTS, Category.DOCSTRINGS)
 
 
-@dataclass(frozen=True, slots=True)
-class Quality:
+class Quality(Record):
     """The judgement. `issues` are all places, the gravest category first, then by file, line and column."""
 
     report: Report

@@ -11,11 +11,11 @@ import json
 import sys
 import warnings
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from opskit.quality.source import CodeSource
+from opskit.records import Record, asdict, field
 
 #: For one module; the worst file within the limit of size takes about 3 s.
 TIMEOUT_S = 30.0
@@ -55,8 +55,7 @@ class Category(StrEnum):
     BUGS = "likely bugs"
 
 
-@dataclass(frozen=True, slots=True)
-class Issue:
+class Issue(Record):
     """One place that is wrong; `line` and `column` count from 1, in the text as it was given."""
 
     source: str
@@ -71,8 +70,7 @@ class Issue:
         return {"file": content.pop("source"), **content, "category": self.category.value}
 
 
-@dataclass(frozen=True, slots=True)
-class Parsed:
+class Parsed(Record):
     """One source after parsing, with what the parser and its tree show."""
 
     source: CodeSource
@@ -137,8 +135,7 @@ def _imports_by_name(called: ast.expr) -> bool:
     )
 
 
-@dataclass(frozen=True, slots=True)
-class Module:
+class Module(Record):
     """Code that parses: a file, or all code blocks of one answer put together.
 
     The blocks of an answer go on from each other: `import os` stands in the first, `os.system(...)` in the

@@ -11,11 +11,11 @@ import stat
 import tokenize
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import BinaryIO
 
 from opskit.errors import OpskitError, UsageError
+from opskit.records import Record
 
 #: No model writes more in one piece.
 LIMIT_BYTES = 2 * 1024 * 1024
@@ -34,8 +34,7 @@ _BEGINS = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class CodeSource:
+class CodeSource(Record):
     """One piece of Python. `name` is where it comes from, as a person may read it.
 
     `line` and `column` tell how far into the original text the code begins.
@@ -47,8 +46,7 @@ class CodeSource:
     column: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class ReadSources:
+class ReadSources(Record):
     """The pieces that were read, and in `unread` the files of folders that could not be, with the reason."""
 
     sources: tuple[CodeSource, ...]

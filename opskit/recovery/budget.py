@@ -16,11 +16,11 @@ ends early, and at worst it begins again. When it is set forward (or the machine
 passed: one repair may come too early, no more, because a row of repairs is counted and not timed.
 """
 
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from typing import Any
 
 from opskit.config.schema import RecoveryConfig
+from opskit.records import Record, replace
 from opskit.text import counted
 
 
@@ -46,8 +46,7 @@ _MARKS = ("healthy_since", "opened_at", "tried_at", "reminded_at", "escalated_at
 _REMEMBERED = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Record:
+class RepairRecord(Record):
     """What is remembered of one target.
 
     `repairs` are the times that a rule may still ask about, `row` counts the last ones that did not
@@ -76,8 +75,7 @@ class Record:
         return not self.repairs and not self.row and self.opened_at is None and self.escalated_at is None
 
 
-@dataclass(frozen=True, slots=True)
-class Permit:
+class Permit(Record):
     """Whether a broken target may be repaired now; `why` says why not, `wait_s` when it may.
 
     `notices` are to be sent, whatever is done.
@@ -90,7 +88,9 @@ class Permit:
     notices: tuple[Level, ...] = ()
 
 
-def judge(record: Record, now: float, rules: RecoveryConfig, *, lasted: bool = True) -> tuple[Permit, Record]:
+def judge(
+    record: RepairRecord, now: float, rules: RecoveryConfig, *, lasted: bool = True
+) -> tuple[Permit, RepairRecord]:
     """The target was seen broken: may it be repaired? Nothing is counted yet; see `begun`.
 
     `lasted` False tells that it ended by itself within moments of its last start.
@@ -118,7 +118,7 @@ def judge(record: Record, now: float, rules: RecoveryConfig, *, lasted: bool = T
     return Permit(True, RepairCircuit.CLOSED, notices=tuple(notices)), record
 
 
-def begun(record: Record, now: float) -> Record:
+def begun(record: RepairRecord, now: float) -> RepairRecord:
     """A repair begins. To be saved before it does: what is killed in the middle still counts."""
     tried = now if record.opened_at is not None else None
     return replace(
@@ -131,7 +131,7 @@ def begun(record: Record, now: float) -> Record:
     )
 
 
-def stands_alone(record: Record, now: float, rules: RecoveryConfig, *, lasted: bool = True) -> bool:
+def stands_alone(record: RepairRecord, now: float, rules: RecoveryConfig, *, lasted: bool = True) -> bool:
     """Tell whether the target is repaired by itself, so that it keeps no other one waiting.
 
     Its last repair did not help, or it may not be repaired now.
@@ -140,14 +140,14 @@ def stands_alone(record: Record, now: float, rules: RecoveryConfig, *, lasted: b
     return judged.row > 0 or not permit.allowed
 
 
-def healthy(record: Record, now: float, rules: RecoveryConfig) -> tuple[Record, Level | None]:
+def healthy(record: RepairRecord, now: float, rules: RecoveryConfig) -> tuple[RepairRecord, Level | None]:
     """The target was seen well. RECOVERED when that closes its circuit."""
     record = sane(record, now, rules)
     since = now if record.healthy_since is None else record.healthy_since
     if now - since < rules.reset_s:
         return replace(record, healthy_since=since), None
     closes = record.opened_at is not None
-    rested = Record(
+    rested = RepairRecord(
         record.repairs,
         healthy_since=since,
         escalated_at=record.escalated_at,
@@ -156,7 +156,7 @@ def healthy(record: Record, now: float, rules: RecoveryConfig) -> tuple[Record, 
     return rested, Level.RECOVERED if closes else None
 
 
-def sane(record: Record, now: float, rules: RecoveryConfig) -> Record:
+def sane(record: RepairRecord, now: float, rules: RecoveryConfig) -> RepairRecord:
     """Without repairs that are too old for every rule, and without times from the future.
 
     A time that lies ahead means that the clock was set back since: all times move back by as much, so that
@@ -177,20 +177,20 @@ def sane(record: Record, now: float, rules: RecoveryConfig) -> Record:
     )
 
 
-def next_try_s(record: Record, now: float, rules: RecoveryConfig) -> float:
+def next_try_s(record: RepairRecord, now: float, rules: RecoveryConfig) -> float:
     """Seconds until a repair may begin if the target is broken then; 0 when it may at once."""
     permit, _ = judge(record, now, rules)
     return 0.0 if permit.allowed else permit.wait_s
 
 
-def within(record: Record, now: float, span_s: float) -> int:
+def within(record: RepairRecord, now: float, span_s: float) -> int:
     """How many repairs there were in the last `span_s` seconds."""
     return sum(now - at < span_s for at in record.repairs)
 
 
 def _while_open(
-    record: Record, now: float, rules: RecoveryConfig, notices: list[Level]
-) -> tuple[Permit, Record]:
+    record: RepairRecord, now: float, rules: RecoveryConfig, notices: list[Level]
+) -> tuple[Permit, RepairRecord]:
     opened = record.opened_at if record.opened_at is not None else now
     if record.reminded_at is None or now - record.reminded_at >= rules.reminder_s:
         notices.append(Level.REMINDER)
@@ -207,17 +207,17 @@ def _while_open(
     return Permit(False, RepairCircuit.OPEN, why, wait_s, tuple(notices)), record
 
 
-def _used_up(record: Record, now: float, rules: RecoveryConfig) -> bool:
+def _used_up(record: RepairRecord, now: float, rules: RecoveryConfig) -> bool:
     recent = within(record, now, rules.window_s)
     return recent >= rules.max_repairs or record.row >= rules.max_repairs
 
 
-def _wants_person(record: Record, now: float, rules: RecoveryConfig) -> bool:
+def _wants_person(record: RepairRecord, now: float, rules: RecoveryConfig) -> bool:
     escalated = record.escalated_at is not None and now - record.escalated_at < rules.escalate_s
     return not escalated and within(record, now, rules.escalate_s) >= rules.escalate_repairs
 
 
-def _backoff_s(record: Record, rules: RecoveryConfig) -> float:
+def _backoff_s(record: RepairRecord, rules: RecoveryConfig) -> float:
     # Far beyond the limit a power of two is no number any more.
     doublings = min(max(0, record.row - 1), 64)
     return min(rules.backoff_max_s, rules.backoff_s * 2.0**doublings)

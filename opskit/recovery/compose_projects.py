@@ -5,12 +5,12 @@ What the files declare is asked of Compose once, and remembered until a file cha
 
 import asyncio
 from collections.abc import Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from opskit.errors import OpskitError
 from opskit.facts.compose_project import Sources, declaration, read_sources, remembered_project
 from opskit.facts.container import Container
+from opskit.records import Record, asdict, replace
 from opskit.recovery.step import Command, Condition, RecoveryContext, TargetFinding
 from opskit.system.compose import Compose, Project, find
 from opskit.system.program import NotStarted
@@ -18,8 +18,7 @@ from opskit.system.program import NotStarted
 _ASK_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class ComposeProject:
+class ComposeProject(Record):
     """One project. `project` is what its files declare.
 
     `key` is its name in the configuration; it and `project` are None for a project that was found

@@ -11,12 +11,12 @@ import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from opskit.checks.attempt import Failure, attempt
 from opskit.config.schema import Config, LogConfig, RecoveryConfig
+from opskit.records import MutableRecord, field, replace
 from opskit.recovery import budget, pauses
 from opskit.recovery import memory as memories
 from opskit.recovery.audit import Audit, NoAudit
@@ -41,8 +41,7 @@ async def _silent(_notice: Notice) -> None:
     """Send nothing."""
 
 
-@dataclass(slots=True)
-class Executor:
+class Executor(MutableRecord):
     """Repairs one target after the other. Without an `audit` it is a dry run and changes nothing.
 
     `notify` sends a notice to people. `source` is the command of opskit that repairs, for the audit; `note`

@@ -6,11 +6,11 @@ whole machine; volumes only when that was asked for and typed.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 from opskit.errors import OpskitError, UsageError
 from opskit.facts.container_survey import read_containers
+from opskit.records import Record
 from opskit.recovery.compose_projects import ComposeProject, configured
 from opskit.recovery.outcome import Ran
 from opskit.recovery.procedure import Procedure, ProcedureResult
@@ -25,8 +25,7 @@ _CLEAN_S = 60.0
 _UP_S = 180.0
 
 
-@dataclass(frozen=True, slots=True)
-class RebuildOptions:
+class RebuildOptions(Record):
     """How it is done; each phase has its own deadline. `prune_volumes` was confirmed by a person."""
 
     prune_volumes: bool = False
@@ -34,8 +33,7 @@ class RebuildOptions:
     wait_s: float = 300.0
 
 
-@dataclass(frozen=True, slots=True)
-class RebuildPlan:
+class RebuildPlan(Record):
     """What is going to be removed, built and started, for a person to agree to.
 
     `orphans` are containers of the project that its files do not declare, and stay. `images` are the ids of

@@ -1,20 +1,19 @@
 """`recover levels` (SPEC B12): Victoria's three levels; one that is off is brought back by one restart."""
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
 from typing import Any
 
 from opskit.errors import Exit, OpskitError
 from opskit.facts.agent import read_agent
 from opskit.facts.survey import Survey
 from opskit.providers.agent import LEVELS
+from opskit.records import Record, replace
 from opskit.recovery.outcome import RecoveryRun
 from opskit.recovery.run import RecoverOptions, recover
 from opskit.recovery.steps.agents import agent_step
 
 
-@dataclass(frozen=True, slots=True)
-class Levels:
+class Levels(Record):
     """`before` and `now` are what Victoria said of each level; None when she does not say."""
 
     run: RecoveryRun

@@ -4,13 +4,13 @@ import json
 import math
 import time
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, fields
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opskit.errors import StateError
-from opskit.recovery.budget import Record
+from opskit.records import MutableRecord, Record, asdict, field, names
+from opskit.recovery.budget import RepairRecord
 from opskit.system.textfile import write_text
 
 if TYPE_CHECKING:
@@ -31,8 +31,7 @@ HIGH, LOW = 0.30, 0.20
 _OLDEST, _NEWEST = 0.8, 1.2
 
 
-@dataclass(frozen=True, slots=True)
-class History:
+class History(Record):
     """How a target was in its last runs, one character for each in which it was judged, the newest last.
 
     `+` is well, `-` broken. Flapping is judged by the rule of Nagios (ops facts 9): each change counts, a
@@ -61,8 +60,7 @@ class History:
         return History(states, History(states).share >= (LOW if self.flapping else HIGH))
 
 
-@dataclass(slots=True)
-class Memory:
+class Memory(MutableRecord):
     """The records of targets, and the last run.
 
     `marks` are moments (seconds since the epoch) that steps keep for themselves, e.g. when Docker was last
@@ -72,7 +70,7 @@ class Memory:
     """
 
     path: Path
-    targets: dict[str, Record] = field(default_factory=dict)
+    targets: dict[str, RepairRecord] = field(default_factory=dict)
     marks: dict[str, float] = field(default_factory=dict)
     facts: dict[str, Any] = field(default_factory=dict)
     notices: dict[str, float] = field(default_factory=dict)
@@ -80,8 +78,8 @@ class Memory:
     histories: dict[str, History] = field(default_factory=dict)
     is_lasting: bool = True
 
-    def of(self, target: str) -> Record:
-        return self.targets.get(target, Record())
+    def of(self, target: str) -> RepairRecord:
+        return self.targets.get(target, RepairRecord())
 
     def remember_server(self, target: str, process: "Process") -> None:
         """Keep that a repair of the target started this process."""
@@ -195,15 +193,15 @@ def _understood(path: Path, content: Mapping[str, Any]) -> Memory:
     )
 
 
-def _record(content: Mapping[str, Any]) -> Record:
-    known = {field.name for field in fields(Record)}
+def _record(content: Mapping[str, Any]) -> RepairRecord:
+    known = set(names(RepairRecord))
     values = {name: content[name] for name in content if name in known}
     repairs = tuple(sorted(number(at) for at in values.pop("repairs", ())))
     row = number(values.pop("row", 0))
     if row < 0 or not row.is_integer():
         raise ValueError(row)
     times = {name: None if value is None else number(value) for name, value in values.items()}
-    return Record(repairs, int(row), **times)
+    return RepairRecord(repairs, int(row), **times)
 
 
 def _history(content: Mapping[str, Any]) -> History:

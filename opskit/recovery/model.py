@@ -10,7 +10,6 @@ import json
 import shlex
 import time
 from collections.abc import Awaitable, Mapping
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -25,6 +24,7 @@ from opskit.llm.loads import load_budget_s
 from opskit.providers.base import CallError, ModelInfo
 from opskit.providers.kinds import expected_kind
 from opskit.providers.node import Node
+from opskit.records import Record, replace
 from opskit.recovery.chat import PROMPT, address, chat
 from opskit.recovery.compose_projects import (
     ComposeProject,
@@ -49,8 +49,7 @@ _START_S = 120.0
 _POLL_S = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class ModelService:
+class ModelService(Record):
     """A service of Compose, or with `project` None a container that something else made."""
 
     service: str
@@ -84,8 +83,7 @@ class ModelService:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class NodeModel:
+class NodeModel(Record):
     """A node, with `model` None, or a model that it holds."""
 
     node: NodeConfig

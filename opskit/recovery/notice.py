@@ -2,9 +2,9 @@
 
 import contextlib
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict, dataclass, replace
 from typing import Any
 
+from opskit.records import Record, asdict, replace
 from opskit.recovery.budget import Level
 from opskit.result import SCHEMA_VERSION
 
@@ -12,8 +12,7 @@ from opskit.result import SCHEMA_VERSION
 _FACT, _KEPT = "notices_failed", 20
 
 
-@dataclass(frozen=True, slots=True)
-class Notice:
+class Notice(Record):
     """One message. `text` is whole sentences, `remedy` what a person types next; `at` is RFC 3339 in UTC."""
 
     level: Level
@@ -38,8 +37,7 @@ class Notice:
 Tell = Callable[[Notice], Awaitable[None]]
 
 
-@dataclass(frozen=True, slots=True)
-class Undelivered:
+class Undelivered(Record):
     """A notice that reached nobody; `first` and `last` are seconds since the epoch."""
 
     channel: str

@@ -12,7 +12,6 @@ import time
 import uuid
 from collections import deque
 from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from html import escape
 from pathlib import Path
@@ -21,6 +20,7 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from opskit.config.schema import NoticeConfig
 from opskit.errors import Exit
+from opskit.records import Record
 from opskit.recovery.budget import Level
 from opskit.recovery.memory import Memory
 from opskit.recovery.notice import Notice, Undelivered, record
@@ -51,8 +51,7 @@ class Sent(StrEnum):
     OFF = "off"
 
 
-@dataclass(frozen=True, slots=True)
-class Delivery:
+class Delivery(Record):
     """`why` is the reason why it failed or is off."""
 
     channel: str

@@ -2,11 +2,11 @@
 
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
 
 from opskit.errors import Exit
+from opskit.records import Record, field
 from opskit.recovery.step import Command, Condition, TargetFinding
 from opskit.result import Finding, Report, Status
 
@@ -73,8 +73,7 @@ _STATUS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class Ran:
+class Ran(Record):
     """One command that was run: `exit` is negative for a signal, None when it had no start or no end.
 
     `pid` is that of a server that was started and left.
@@ -96,8 +95,7 @@ class Ran:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class Outcome:
+class Outcome(Record):
     """One target's part of the run. `planned` are commands of a dry run, `ran` commands that were run."""
 
     step: str
@@ -160,8 +158,7 @@ class Outcome:
         )
 
 
-@dataclass(frozen=True, slots=True)
-class RecoveryRun:
+class RecoveryRun(Record):
     """One run of recovery."""
 
     identifier: str

@@ -7,12 +7,12 @@ each repair, so that a pause holds even in the middle of a run.
 import contextlib
 import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from opskit.config.schema import Config
 from opskit.errors import OpskitError, StateError, UsageError
+from opskit.records import Record, asdict
 from opskit.recovery.audit import Audit
 from opskit.recovery.memory import LOCK_NAME, Memory, load, number, write_state
 from opskit.system.lock import wait_lock
@@ -32,8 +32,7 @@ _MAX_S = 365 * 86_400.0
 _NAME_CHARS, _REASON_CHARS = 200, 200
 
 
-@dataclass(frozen=True, slots=True)
-class Pause:
+class Pause(Record):
     """`since` and `until` are seconds since the epoch; until None is until `opskit resume`."""
 
     target: str
@@ -48,8 +47,7 @@ class Pause:
         return asdict(self) | {"left_s": None if self.until is None else round(self.until - now)}
 
 
-@dataclass(frozen=True, slots=True)
-class PauseChange:
+class PauseChange(Record):
     """`target` is the name that was given; `before` and `after` are all pauses."""
 
     target: str

@@ -6,12 +6,12 @@ Unlike a run of recovery it does what was asked for, whatever the target's state
 import contextlib
 import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opskit.checks.restore_assessment import assess_interrupted_restore
 from opskit.errors import Exit, OpskitError
+from opskit.records import MutableRecord, Record, field
 from opskit.recovery import hands_off
 from opskit.recovery.executor import Executor, executing, pause_words
 from opskit.recovery.outcome import Ran
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class ProcedureResult:
+class ProcedureResult(Record):
     """What a procedure came to. `planned` are commands of a dry run, `notes` what a person should know."""
 
     command: str
@@ -56,8 +55,7 @@ class ProcedureResult:
         }
 
 
-@dataclass(slots=True)
-class Procedure:
+class Procedure(MutableRecord):
     """One procedure under way. In a dry run commands are collected and none is run."""
 
     name: str

@@ -8,12 +8,12 @@ inconclusive because of that.
 import asyncio
 import time
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field, replace
 from functools import partial
 
 from opskit.checks.attempt import Failure, attempt
 from opskit.checks.order import in_order
 from opskit.errors import OpskitError
+from opskit.records import MutableRecord, field, replace
 from opskit.recovery.executor import Executor
 from opskit.recovery.outcome import Outcome, RecoveryRun, RepairResult
 from opskit.recovery.step import Condition, Repair, Step, TargetFinding
@@ -25,8 +25,7 @@ _POLL_LAST_S = 2.0
 _HOPELESS_S = 20.0
 
 
-@dataclass(slots=True)
-class _Turn:
+class _Turn(MutableRecord):
     """One step of the run: its early look, and what became of its targets."""
 
     step: Step

@@ -3,7 +3,6 @@
 import contextlib
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,6 +10,7 @@ from opskit.config.load import ensure_state_dir
 from opskit.config.schema import Config
 from opskit.errors import OpskitError, StateError
 from opskit.facts.container_survey import EVENTS_FACT
+from opskit.records import Record, replace
 from opskit.recovery import hands_off
 from opskit.recovery.executor import executing
 from opskit.recovery.outcome import STATE_STEP, Outcome, RecoveryRun, RepairResult
@@ -47,8 +47,7 @@ def all_steps(context: RecoveryContext) -> Sequence[Step]:
     return [step for step in steps if step is not None]
 
 
-@dataclass(frozen=True, slots=True)
-class RecoverOptions:
+class RecoverOptions(Record):
     """What a run may do. `only` are names of steps, or of families of them such as `compose`.
 
     `now` repairs also what people stopped, took down or edited just now; pauses hold all the same.

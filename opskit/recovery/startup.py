@@ -7,7 +7,6 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 
 from opskit.checks.container_assessment import (
@@ -21,6 +20,7 @@ from opskit.checks.container_assessment import (
 from opskit.facts.container import Container, docker_time
 from opskit.facts.container_log import read_container_log
 from opskit.facts.container_survey import read_compose_containers
+from opskit.records import Record, replace
 from opskit.recovery.procedure import Say
 from opskit.recovery.step import RecoveryContext
 from opskit.result import Finding, Status
@@ -37,8 +37,7 @@ _RULES = ContainerRules(0.0, 0.0)
 _PASSING = (ContainerState.STARTING, ContainerState.UNHEALTHY, ContainerState.REMOVING)
 
 
-@dataclass(frozen=True, slots=True)
-class ContainerStanding:
+class ContainerStanding(Record):
     """One container at one moment. `assessment` None means that it runs and has to prove that it stays."""
 
     container: Container

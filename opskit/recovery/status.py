@@ -4,7 +4,6 @@ Recovery is watched here as well: one that has not run for long, although it is 
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import asdict, dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,6 +12,7 @@ from opskit.checks.restore_assessment import assess_interrupted_restore
 from opskit.config.schema import Config, RecoveryConfig
 from opskit.errors import Exit, StateError
 from opskit.facts.unfinished_restore import UnfinishedRestore, backup_folders, unfinished_restores
+from opskit.records import Record, asdict
 from opskit.recovery import audit, budget, pauses
 from opskit.recovery import memory as memories
 from opskit.recovery.budget import RepairCircuit
@@ -34,8 +34,7 @@ _OPEN = frozenset({RepairResult.WAITING, RepairResult.INCONCLUSIVE})
 _AGAIN = "`opskit recover`"
 
 
-@dataclass(frozen=True, slots=True)
-class Schedule:
+class Schedule(Record):
     """What the scheduler says of the job. `next_run` is in seconds since the epoch."""
 
     scheduler: str
@@ -46,8 +45,7 @@ class Schedule:
     remedy: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class LastTarget:
+class LastTarget(Record):
     """One target of the last run; `result` is None when this opskit does not know the word."""
 
     step: str
@@ -58,8 +56,7 @@ class LastTarget:
     minor: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class LastRun:
+class LastRun(Record):
     """The last run, as it is remembered. `ended` is in seconds since the epoch."""
 
     run: str
@@ -71,8 +68,7 @@ class LastRun:
     targets: tuple[LastTarget, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class TargetStatus:
+class TargetStatus(Record):
     """One target. `result` is that of the last run, None when it was not part of it.
 
     `next_try_s` is None while nothing has to wait; `changes_percent` is how often it changed lately.
@@ -95,8 +91,7 @@ class TargetStatus:
         return {name: value for name, value in content.items() if name not in ("remedy", "minor")}
 
 
-@dataclass(frozen=True, slots=True)
-class Overview:
+class Overview(Record):
     """What the state folder and the scheduler say at `now`.
 
     `repairs` are lines of the audit, oldest first. `problems` are state files that cannot be read: what is

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opskit.config.schema import Config
+from opskit.records import Record
 from opskit.recovery.memory import Memory
 
 if TYPE_CHECKING:
@@ -33,8 +34,7 @@ class Condition(StrEnum):
     UNKNOWN = "unknown"
 
 
-@dataclass(frozen=True, slots=True)
-class Command:
+class Command(Record):
     """One program with its arguments, run without a shell. `cwd` is absolute.
 
     A `detached` one is a server that outlives opskit; its output goes to a log in the state folder.
@@ -133,8 +133,7 @@ WORST_FIRST = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Step:
+class Step(Record):
     """One step. `requires` must have ended well, `after` only orders.
 
     `look` gives every target and changes nothing. It may hang: after `look_s` it counts as not judged.
@@ -147,8 +146,7 @@ class Step:
     look_s: float = LOOK_S
 
 
-@dataclass(frozen=True, slots=True)
-class RecoveryContext:
+class RecoveryContext(Record):
     """What the steps of one run stand on.
 
     `folder` is the state folder, `clock` gives seconds since the epoch, `platform` is `sys.platform`. Steps

@@ -1,11 +1,11 @@
 """One POST to an address that is a secret: tried three times, and never named in what is said about it."""
 
 import asyncio
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 from urllib.parse import urljoin, urlsplit
 
 from opskit import __version__
+from opskit.records import Record
 from opskit.text import counted
 
 if TYPE_CHECKING:
@@ -21,8 +21,7 @@ _PASSING = (408, 425, 429)
 NO_URL = "its address is no URL such as https://host/path"
 
 
-@dataclass(frozen=True, slots=True)
-class WebhookRequest:
+class WebhookRequest(Record):
     """What is posted. `key` is the same for each try, so that a receiver can drop a second copy."""
 
     body: bytes

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
 
 from opskit.config.schema import Config, NodeConfig, Source
 from opskit.llm.answer import Answer, Ask, Attempt, NoAnswer, Session
@@ -12,6 +11,7 @@ from opskit.llm.plan import ModelRequest
 from opskit.llm.router import Router
 from opskit.providers.base import DEFAULT_MODEL
 from opskit.providers.node import Node
+from opskit.records import MutableRecord, Record, replace
 from opskit.result import Finding, Status
 from opskit.sandbox.faults import parse_fault
 from opskit.sandbox.mlx import SimulatedMlx
@@ -33,8 +33,7 @@ _SPARE = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class ScenarioResult:
+class ScenarioResult(Record):
     """What the caller of one scenario saw. `ok` is None where the text and the attempts decide it."""
 
     text: str
@@ -64,8 +63,7 @@ class ScenarioResult:
         return replace(self, ok=ok, note=f"{self.summary}; {more}")
 
 
-@dataclass(slots=True)
-class Stand:
+class Stand(MutableRecord):
     """Two servers, and a router over them with the configuration's own settings."""
 
     scenario: Scenario

@@ -3,10 +3,10 @@
 import math
 import threading
 from collections.abc import Callable, Collection, Iterable
-from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
+from opskit.records import Record
 from opskit.text import did_you_mean
 
 
@@ -101,8 +101,7 @@ _SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
 """The settings by their name in a spec: the field, and how its value is read."""
 
 
-@dataclass(frozen=True, slots=True)
-class SandboxFault:
+class SandboxFault(Record):
     """One fault with its settings; whatever is None has the default of the server that shows it.
 
     Raises ValueError for a number out of range and for a setting that this kind does not have.

@@ -7,10 +7,10 @@ import json
 import re
 import zlib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
 from enum import Enum, auto
 from typing import Any
 
+from opskit.records import Record
 from opskit.sandbox.faults import SandboxFault
 from opskit.sandbox.faults import SandboxFaultKind as K
 from opskit.text import counted
@@ -137,8 +137,7 @@ class Ending(Enum):
     UNFINISHED = auto()  # the answer is closed properly and is not marked as finished
 
 
-@dataclass(frozen=True, slots=True)
-class Script:
+class Script(Record):
     """One generation, decided before its first byte.
 
     `tokens` are the whole answer, also the part that a broken stream never sends; `sent` is how many of them

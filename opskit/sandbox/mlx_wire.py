@@ -4,9 +4,9 @@ import json
 import time
 import uuid
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from typing import Any
 
+from opskit.records import Record, field
 from opskit.sandbox.faults import SandboxFaultKind as K
 from opskit.sandbox.ollama_wire import CONTEXT_EXCEEDED
 
@@ -116,8 +116,7 @@ def models_body(names: list[str], created: int) -> dict[str, Any]:
     return {"object": "list", "data": [{"id": name, "object": "model", "created": created} for name in names]}
 
 
-@dataclass(frozen=True, slots=True)
-class MlxAnswer:
+class MlxAnswer(Record):
     """The packets of one answer; `model` is echoed as it was asked for, not what is loaded."""
 
     path: str

@@ -4,13 +4,13 @@ import asyncio
 import json
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
+from opskit.records import Record
 from opskit.sandbox import ollama_wire as wire
 from opskit.sandbox.faults import OLLAMA_FAULTS, FaultBoard, SandboxFault
 from opskit.sandbox.faults import SandboxFaultKind as K
@@ -44,8 +44,7 @@ _BEFORE_LOAD = frozenset({K.RESET, K.GARBAGE, *wire.REFUSALS})
 _CRASHES = {K.CRASH: wire.CRASHED, K.CRASH_OLD: wire.CRASHED_OLD}
 
 
-@dataclass(frozen=True, slots=True)
-class PromptRead:
+class PromptRead(Record):
     """When a request arrived, its model was loaded and its prompt was read, in `time.perf_counter_ns`."""
 
     arrived: int
@@ -54,8 +53,7 @@ class PromptRead:
     prompt_tokens: int
 
 
-@dataclass(frozen=True, slots=True)
-class ChatCall:
+class ChatCall(Record):
     """A request to generate, whichever endpoint it came by.
 
     Without `messages` it is a bare load or unload. `keep_alive_s` None is the server's own. `truncate` lets

@@ -5,8 +5,9 @@ import hashlib
 import time
 from collections.abc import AsyncIterator, Callable, Iterable, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
 from typing import Any
+
+from opskit.records import MutableRecord, Record, field
 
 FOREVER_S = 9_223_372_036.0
 """What a negative keep_alive becomes: the longest duration a Go program can hold."""
@@ -14,8 +15,7 @@ DEFAULT_CONTEXT = 4096
 _IDENTITY = ("num_batch", "num_gpu", "main_gpu", "use_mmap", "num_thread")
 
 
-@dataclass(frozen=True, slots=True)
-class SimModel:
+class SimModel(Record):
     """A model that a simulated Ollama has installed."""
 
     name: str
@@ -45,8 +45,7 @@ class LoadFailedError(Exception):
     """The model could not be loaded; the text is what the server answers."""
 
 
-@dataclass(frozen=True, slots=True)
-class RunnerOptions:
+class RunnerOptions(Record):
     """The request options that are part of a runner's identity: other ones mean a reload."""
 
     num_ctx: int = DEFAULT_CONTEXT
@@ -60,8 +59,7 @@ class RunnerOptions:
         return cls(min(num_ctx, model.context_length), others)
 
 
-@dataclass(slots=True)
-class Runner:
+class Runner(MutableRecord):
     """A model in memory. `expires` is on the clock of the residency.
 
     `stay_s` is how long it stays after a request: what a request said last, for all later ones (wire facts

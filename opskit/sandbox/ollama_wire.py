@@ -7,10 +7,10 @@ import ipaddress
 import json
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
+from opskit.records import Record
 from opskit.sandbox.faults import SandboxFaultKind as K
 from opskit.sandbox.ollama_memory import FOREVER_S, Runner, SimModel
 
@@ -77,8 +77,7 @@ class BadRequestError(ValueError):
     """The request body is wrong; the text is the answer, with status 400."""
 
 
-@dataclass(frozen=True, slots=True)
-class Spent:
+class Spent(Record):
     """What a generation cost: tokens, and when its stages began and it ended, in `time.perf_counter_ns`."""
 
     arrived: int
@@ -234,8 +233,7 @@ def host_allowed(header: str) -> bool:
     return address.is_loopback or address.is_private or address.is_unspecified
 
 
-@dataclass(frozen=True, slots=True)
-class Native:
+class Native(Record):
     """`/api/chat` and `/api/generate`."""
 
     model: str
@@ -272,8 +270,7 @@ class Native:
         return {"model": self.model, "created_at": timestamp()} | content
 
 
-@dataclass(frozen=True, slots=True)
-class OpenAiShaped:
+class OpenAiShaped(Record):
     """`/v1/chat/completions`, which loses every error that comes after the first byte."""
 
     model: str

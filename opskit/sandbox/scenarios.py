@@ -4,18 +4,17 @@ A primary and a healthy spare stand on loopback; the primary is scanned while it
 switched on, as in life. The names follow the wire facts.
 """
 
-from dataclasses import dataclass
 from typing import Literal
 
 from opskit.llm.faults import FaultKind as F
 from opskit.llm.verdict import Verdict
+from opskit.records import Record
 
 #: What the caller must see in the end.
 Expect = Literal["spare", "primary", "broken", "error", "either"]
 
 
-@dataclass(frozen=True, slots=True)
-class Scenario:
+class Scenario(Record):
     """One fault and its right outcome.
 
     `fault` is a spec for the primary, without its name (`crash,times=1`). `first` are the faults or verdicts

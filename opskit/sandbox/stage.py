@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import replace
 from typing import Self
 
+from opskit.records import replace
 from opskit.sandbox.faults import FaultSpec
 from opskit.sandbox.faults import SandboxFaultKind as K
 from opskit.sandbox.generation import Reply

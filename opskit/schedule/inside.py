@@ -13,14 +13,16 @@ import os
 import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Literal
+
+import msgspec
 
 from opskit.config.load import load
 from opskit.config.proxy import without_password
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
+from opskit.records import Record, asdict
 from opskit.schedule.environment import PROGRAMS
 from opskit.system.host import is_loopback
 from opskit.system.network import connects
@@ -40,8 +42,7 @@ _LOCAL_NETWORK = (
 Access = Literal["readable", "denied", "absent"]
 
 
-@dataclass(frozen=True, slots=True)
-class ServerReach:
+class ServerReach(Record):
     """A node or an agent: `problem` is None when it accepts a connection. `loopback` is this machine.
 
     `curl` tells whether Apple's own curl gets through where we do not; None when it was not asked.
@@ -60,8 +61,7 @@ class ServerReach:
         return self.curl is True or self.errno in (65, errno.EHOSTUNREACH)
 
 
-@dataclass(frozen=True, slots=True)
-class ProcessView:
+class ProcessView(Record):
     """What one process sees. `unset` are the secrets of the configuration that hold nothing here."""
 
     path: str
@@ -81,8 +81,7 @@ class ProcessView:
         return asdict(self)
 
 
-@dataclass(frozen=True, slots=True)
-class Difference:
+class Difference(Record):
     """`harmful` is a difference that lets the job fail, or work on something else than the shell does."""
 
     topic: str
@@ -91,8 +90,7 @@ class Difference:
     harmful: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class InsideComparison:
+class InsideComparison(Record):
     """The view of the shell and that of the job. `problem` says why there is none of the job to compare.
 
     `emulated` where there is no scheduler: the environment of the job, without it.
@@ -114,9 +112,7 @@ def arguments(files: Sequence[str]) -> tuple[str, ...]:
 
 def view_from(written: str) -> ProcessView:
     """Return what the program saw. Raises ValueError for anything else, such as that of another version."""
-    from pydantic import TypeAdapter
-
-    return TypeAdapter(ProcessView).validate_json((written.strip().splitlines() or [""])[-1])
+    return msgspec.json.decode((written.strip().splitlines() or [""])[-1], type=ProcessView)
 
 
 async def look(

@@ -1,20 +1,19 @@
 """Installing and removing the job: checked first, done step by step, undone when a step fails."""
 
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 from opskit.config.load import ensure_state_dir
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
+from opskit.records import Record
 from opskit.recovery.executor import Executor, scheduling
 from opskit.schedule import environment
 from opskit.schedule.job import DEFAULT_MINUTES, RECOVER, JobKind, SchedulePlace, planned
 from opskit.schedule.scheduler import Scheduler, ScheduleStatus, ScheduleStep
 
 
-@dataclass(frozen=True, slots=True)
-class ScheduleChange:
+class ScheduleChange(Record):
     """`steps` were carried out, or would be; none when all was as it should be. `notes` are for people."""
 
     scheduler: Scheduler

@@ -4,7 +4,6 @@ import math
 import os
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from opskit.config.load import ensure_state_dir
 from opskit.config.origins import default_state_dir
 from opskit.config.schema import Config
 from opskit.errors import OpskitError, UsageError
+from opskit.records import Record, field
 from opskit.schedule.environment import job_path, job_variables
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
@@ -20,8 +20,7 @@ from opskit.text import duration_s
 ARGUMENTS = ("-m", "opskit", "recover", "--json", "--quiet-lock")
 
 
-@dataclass(frozen=True, slots=True)
-class JobKind:
+class JobKind(Record):
     """One of opskit's jobs. `good_exits` are statuses that are no failure; `stays`: it is a server.
 
     `command` is what it runs as a person types it, `purpose` what for.
@@ -62,8 +61,7 @@ DEFAULT_MINUTES = 5
 _AFTER_BUDGET_S = 40
 
 
-@dataclass(frozen=True, slots=True)
-class SchedulePlace:
+class SchedulePlace(Record):
     """Where a schedule is made: all that is not configuration. Tests have places of their own."""
 
     environ: Mapping[str, str]
@@ -85,8 +83,7 @@ class SchedulePlace:
         return ensure_state_dir(self.environ.get("OPSKIT_STATE_DIR") or default_state_dir(self.environ))
 
 
-@dataclass(frozen=True, slots=True)
-class Job:
+class Job(Record):
     """`arguments` begin with the absolute interpreter; `every` is in minutes.
 
     `limit_s` is when a run that hangs is killed. A server that stays has neither.

@@ -6,13 +6,13 @@ import plistlib
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 from xml.parsers.expat import ExpatError
 
 from opskit.errors import OpskitError
+from opskit.records import replace
 from opskit.recovery.executor import Executor
 from opskit.schedule.job import DEFAULT_MINUTES, RECOVER, Job, JobKind, next_start
 from opskit.schedule.scheduler import (

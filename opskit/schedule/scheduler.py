@@ -5,12 +5,12 @@ import shlex
 import time
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 from opskit.errors import OpskitError
+from opskit.records import Record
 from opskit.recovery.executor import Executor
 from opskit.recovery.step import Command
 from opskit.schedule.inside import InsideComparison
@@ -28,8 +28,7 @@ _PATIENCE_S = 15.0
 _POLL_S = 0.2
 
 
-@dataclass(frozen=True, slots=True)
-class ChangeFile:
+class ChangeFile(Record):
     """Write a file and its folder, or remove the file, where `text` is None.
 
     Others may read it and only its owner may write it: launchd refuses any other.
@@ -64,8 +63,7 @@ class ChangeFile:
             ) from exc
 
 
-@dataclass(frozen=True, slots=True)
-class RunCommand:
+class RunCommand(Record):
     """Run a command. `accepts` says which failures are none, `again` which are worth another try.
 
     `until_absent` waits until the command, a question, fails: what it asks for is gone.
@@ -99,8 +97,7 @@ class Refused(OpskitError):  # noqa: N818 - it reads as what it is
         self.result = result
 
 
-@dataclass(frozen=True, slots=True)
-class ScheduleStatus:
+class ScheduleStatus(Record):
     """What the scheduler knows of the job. `scheduler` and `loaded` are None where none answers.
 
     `files` are the texts of the installed files, None for one that is missing; `job` is what they say.

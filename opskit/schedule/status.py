@@ -4,12 +4,12 @@ import asyncio
 import getpass
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
+from opskit.records import replace
 from opskit.recovery.executor import scheduling
 from opskit.recovery.status import DEFAULT_INTERVAL_S, Schedule
 from opskit.result import Finding, Report, Status

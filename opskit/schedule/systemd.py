@@ -6,11 +6,11 @@ import re
 import shlex
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from opskit.errors import OpskitError
+from opskit.records import replace
 from opskit.recovery.executor import Executor
 from opskit.schedule.job import RECOVER, Job, JobKind
 from opskit.schedule.scheduler import (

@@ -8,14 +8,15 @@ import asyncio
 import shlex
 import time
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import asdict
 from typing import Any
+
+from msgspec import convert, to_builtins
 
 from opskit.agent.loop import Checkpoint, unattended
 from opskit.agent.suspension import RunSuspended, approved_once
 from opskit.agent.tools.tool import ExactCommand, NeedsApproval
-from opskit.config.fields import adapter
 from opskit.errors import OpskitError, UsageError
+from opskit.records import asdict
 from opskit.recovery.audit import Audit
 from opskit.server.run_store import Run, RunStatus, RunStore
 from opskit.server.runs import error_document
@@ -47,7 +48,7 @@ class Approvals:
             "created": now,
             "expires": now + self._expires_s,
         }
-        checkpoint = adapter(Checkpoint).dump_python(stopped.checkpoint, mode="json")
+        checkpoint = to_builtins(stopped.checkpoint)
         result = {"approval": approval, "checkpoint": checkpoint}
         if not self.store.suspend(token, approval["approval_id"], approval["expires"], result):
             return None
@@ -103,7 +104,7 @@ class Approvals:
         command = ExactCommand(
             tuple(approval["argv"]), approval["cwd"], approval["program"], approval["digest"]
         )
-        return adapter(Checkpoint).validate_python(saved), approved_once(command)
+        return convert(saved, Checkpoint), approved_once(command)
 
     def expire(self) -> None:
         """Fail the runs that waited for too long."""

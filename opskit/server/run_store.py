@@ -13,13 +13,13 @@ import sqlite3
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any, Protocol
 from uuid import uuid4
 
 from opskit.errors import StateError
+from opskit.records import Record
 
 #: A server that has not renewed its runs for so long is dead.
 LEASE_S = 30.0
@@ -72,8 +72,7 @@ class RunStatus(StrEnum):
         return self not in (RunStatus.QUEUED, RunStatus.RUNNING, RunStatus.NEEDS_APPROVAL)
 
 
-@dataclass(frozen=True, slots=True)
-class Run:
+class Run(Record):
     """One run as it stands in the database. `request`, `result` and `error` are JSON objects."""
 
     task_id: str

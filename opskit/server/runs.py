@@ -5,11 +5,11 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from opskit.agent.suspension import RunSuspended
 from opskit.errors import CATALOGUE, OpskitError
+from opskit.records import MutableRecord, field
 from opskit.server.run_store import LEASE_S, Run, RunStatus, RunStore
 
 if TYPE_CHECKING:
@@ -26,8 +26,7 @@ _LOOK_S = 0.5
 Work = Callable[[Run, Callable[[str, Mapping[str, Any]], None]], Awaitable[Mapping[str, Any]]]
 
 
-@dataclass(slots=True)
-class _Live:
+class _Live(MutableRecord):
     """A run that is under way here, or that somebody listens to."""
 
     events: deque[tuple[str, Mapping[str, Any]]] = field(default_factory=lambda: deque(maxlen=_KEPT_EVENTS))

@@ -9,13 +9,13 @@ import os
 import re
 import shutil
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import yaml
 
 from opskit.errors import OpskitError
+from opskit.records import Record, field
 from opskit.system.program import NotStarted, ProgramResult, run
 from opskit.text import counted
 
@@ -39,8 +39,7 @@ _DECISIVE = ("deploy", "network_mode", "profiles", "scale")
 _NOT_A_NAME = re.compile(r"[^-_a-z0-9]")
 
 
-@dataclass(frozen=True, slots=True)
-class Compose:
+class Compose(Record):
     """The program of Compose, with the arguments that name the project.
 
     `command` is what a person would type; every path in it is absolute, because the working folder of a
@@ -137,8 +136,7 @@ def _checked(done: ProgramResult) -> ProgramResult:
     return done
 
 
-@dataclass(frozen=True, slots=True)
-class ComposeService:
+class ComposeService(Record):
     """One service that `up` would start.
 
     `images` are the names under which its image may be there: a built one is named after its project, with
@@ -168,8 +166,7 @@ class ComposeService:
         return tuple(dict.fromkeys((*self.depends_on, *shared)))
 
 
-@dataclass(frozen=True, slots=True)
-class Project:
+class Project(Record):
     """What the files declare. `version` is of the Compose that read it.
 
     The project itself makes `own_networks` and `own_volumes`.

@@ -9,19 +9,18 @@ import ssl
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
 from opskit.errors import OpskitError
+from opskit.records import Record
 
 _STDERR_BYTES = 2000
 _USUAL_SOCKET = "unix:///var/run/docker.sock"
 
 
-@dataclass(frozen=True, slots=True)
-class Host:
+class Host(Record):
     """An address of a daemon: `socket` is the path of a unix socket, `url` the base of its HTTP requests.
 
     `ssh` is the URL to reach it through, when the daemon is on another machine behind ssh.

@@ -1,16 +1,16 @@
 """Records of containers, events and log queries of Docker."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
+
+from opskit.records import Record, field
 
 PROJECT = "com.docker.compose.project"
 SERVICE = "com.docker.compose.service"
 
 
-@dataclass(frozen=True, slots=True)
-class ListedContainer:
+class ListedContainer(Record):
     """One container of a listing, running or not.
 
     `state` is Docker's word: created, running, paused, exited, dead...
@@ -31,7 +31,6 @@ class ListedContainer:
         return self.labels.get(SERVICE)
 
 
-@dataclass(frozen=True, slots=True)
 class LoggedContainer(ListedContainer):
     """A container whose log is read: how the log is framed, and which run of the container this is."""
 
@@ -45,8 +44,7 @@ class LoggedContainer(ListedContainer):
         return not self.started_at.startswith("0001-")
 
 
-@dataclass(frozen=True, slots=True)
-class DockerEvent:
+class DockerEvent(Record):
     """One event of a container. `action` is Docker's word without its detail, e.g. `health_status`."""
 
     at_ns: int
@@ -61,8 +59,7 @@ class DockerEvent:
         return datetime.fromtimestamp(self.at_ns / 1e9, UTC)
 
 
-@dataclass(frozen=True, slots=True)
-class LogQuery:
+class LogQuery(Record):
     """Which lines of a log are asked for: times in nanoseconds since the epoch, both inclusive."""
 
     since_ns: int | None = None

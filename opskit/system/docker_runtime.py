@@ -7,10 +7,10 @@ import socket
 import struct
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 
+from opskit.records import Record
 from opskit.system.docker_host import Host
 from opskit.system.host import is_loopback
 from opskit.system.process import find_processes, read_process
@@ -36,8 +36,7 @@ class RuntimeKind(StrEnum):
     UNKNOWN = "a Docker that opskit does not know"
 
 
-@dataclass(frozen=True, slots=True)
-class Runtime:
+class Runtime(Record):
     """What runs the daemon.
 
     `profile` is Colima's. `socket` is where the daemon listens, None when it is not a unix socket. `managed`:
@@ -51,8 +50,7 @@ class Runtime:
     mac: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(Record):
     """What decides the runtime: the system, the folders of its user, the programs on its PATH.
 
     `booted` is there when systemd runs as the first process; `apps` holds the applications of a Mac.

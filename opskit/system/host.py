@@ -8,12 +8,12 @@ import os
 import socket
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
 from urllib.parse import urlsplit
 
+from opskit.records import Record
 
-@dataclass(frozen=True, slots=True)
-class MemoryGauge:
+
+class MemoryGauge(Record):
     """`available_bytes` is what a new process can have without swapping."""
 
     total_bytes: int
@@ -23,8 +23,7 @@ class MemoryGauge:
     swap_used_percent: float
 
 
-@dataclass(frozen=True, slots=True)
-class DiskGauge:
+class DiskGauge(Record):
     """Room on a disk for an ordinary user, as `df` counts it."""
 
     path: str
@@ -35,8 +34,7 @@ class DiskGauge:
     device: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class CpuTimes:
+class CpuTimes(Record):
     """The processor time of all cores together since the start of the machine."""
 
     total_s: float
@@ -50,8 +48,7 @@ class CpuTimes:
         return max(0.0, min(100.0, 100.0 * (1 - (self.idle_s - before.idle_s) / total_s)))
 
 
-@dataclass(frozen=True, slots=True)
-class Gauges:
+class Gauges(Record):
     """One reading. `cpu_percent` is since the reading before, None at the first."""
 
     memory_percent: float
@@ -65,8 +62,7 @@ class Gauges:
     disks: tuple[DiskGauge, ...]
 
 
-@dataclass(frozen=True, slots=True)
-class MemoryUser:
+class MemoryUser(Record):
     """A process and its resident memory: all that can be read of every process at once."""
 
     pid: int

@@ -6,8 +6,8 @@ the states and the wording of exits did, and the indentation of the job's own fi
 
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
+from opskit.records import Record, field
 from opskit.system.program import ProgramResult
 
 _FIELD = re.compile(r"\t([a-z][a-z /()]*?) = (.+)")
@@ -23,8 +23,7 @@ _NO_SESSION = (112, 125)
 _NO_SESSION_WORDS = ("could not find domain", "domain does not support specified action")
 
 
-@dataclass(frozen=True, slots=True)
-class LaunchdJob:
+class LaunchdJob(Record):
     """A job that launchd has loaded.
 
     `last_exit` is negative for a signal and None when the job never ended or launchd does not tell;

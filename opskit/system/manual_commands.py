@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from opskit.records import Record
 from opskit.system.process import find_processes, folder_of, variables_of
 
 #: Options of `docker` and of `docker compose` that take the next argument for their value.
@@ -39,8 +40,7 @@ class ManualCommand:
     options: tuple[str, ...] | None = field(default=None, compare=False)
 
 
-@dataclass(frozen=True, slots=True)
-class RunningCommand:
+class RunningCommand(Record):
     """A process that runs such a command; `age_s` is how long ago it began.
 
     `project` is the Compose project that it works on, None where that is unknown.
@@ -56,8 +56,7 @@ class RunningCommand:
         return self.command.words.startswith("docker")
 
 
-@dataclass(frozen=True, slots=True)
-class CommandProject:
+class CommandProject(Record):
     """A Compose project as a command line names it: by its name, else by its files, else by a folder."""
 
     name: str = ""

@@ -10,10 +10,10 @@ import re
 import socket
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Literal
 from urllib.parse import urlsplit
 
+from opskit.records import Record
 from opskit.system.program import NotStarted, ProgramResult, run
 
 Link = Literal["wifi", "wired"]
@@ -29,8 +29,7 @@ _TURNS = 8
 _SELF_ASSIGNED = "169.254."
 
 
-@dataclass(frozen=True, slots=True)
-class TcpResult:
+class TcpResult(Record):
     """How an attempt to connect ended, and the `seconds` that it took either way.
 
     `problem` is None when the connection was accepted. `errno` is the system's number for it, where there is
@@ -91,8 +90,7 @@ async def connects(url: str, *, timeout_s: float) -> TcpResult:
     return TcpResult(time.monotonic() - began, problem, number)
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkPort:
+class NetworkPort(Record):
     """One network device of the machine. `name` is what the system calls it, e.g. `USB 10/100/1000 LAN`."""
 
     device: str
@@ -106,8 +104,7 @@ class NetworkPort:
         return self.address is not None and not self.address.startswith(_SELF_ASSIGNED)
 
 
-@dataclass(frozen=True, slots=True)
-class WifiState:
+class WifiState(Record):
     """How the machine is connected. `power` is None when unknown, `route` the device of the default route."""
 
     ports: tuple[NetworkPort, ...]

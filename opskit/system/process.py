@@ -5,10 +5,11 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
+
+from opskit.records import Record
 
 #: Two readings of when one process began may differ: the clock is set, and its grain is coarse.
 SAME_START_S = 2.0
@@ -19,8 +20,7 @@ _LOOK_AGAIN_S = 0.1
 _OUTPUTS = (1, 2)
 
 
-@dataclass(frozen=True, slots=True)
-class Process:
+class Process(Record):
     """One process at one moment. `began` is seconds since the epoch, `status` psutil's word for its state.
 
     `cpu_s` is the processor time that it has used so far.

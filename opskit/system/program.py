@@ -5,10 +5,10 @@ import contextlib
 import os
 import signal
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.errors import OpskitError
+from opskit.records import Record
 from opskit.text import last_lines
 
 MAX_OUTPUT = 4 * 1024 * 1024
@@ -20,8 +20,7 @@ _START_S = 5.0
 _AFTER_KILL_S = 0.5
 
 
-@dataclass(frozen=True, slots=True)
-class ProgramResult:
+class ProgramResult(Record):
     """How a program ended. `exit` is negative for a signal; `cut`: there was more output than kept.
 
     `timed_out`: it was killed at its deadline, with everything it started.

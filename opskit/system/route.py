@@ -6,17 +6,16 @@ import socket
 import struct
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 
+from opskit.records import Record
 from opskit.system.program import NotStarted, run
 
 _UP, _GATEWAY = 0x1, 0x2
 
 
-@dataclass(frozen=True, slots=True)
-class NetworkRoute:
+class NetworkRoute(Record):
     """`gateway` None: the interface is the way out by itself, as with a VPN."""
 
     interface: str

@@ -7,10 +7,10 @@ supervisor fights with it for the port; so every restart goes through the superv
 import re
 import shlex
 from collections.abc import Collection, Mapping
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Literal
 
+from opskit.records import Record
 from opskit.system.sockets import PROXIES, Owner
 
 Kind = Literal["container", "app", "brew", "launchd", "systemd", "stray"]
@@ -31,8 +31,7 @@ _HOSTS = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Service:
+class Service(Record):
     """A supervised service. `name` is a container, application, formula, label or unit; None when unknown.
 
     `domain` is `user` for what belongs to a session of `user`. A stray process was started by hand, or by

@@ -6,12 +6,12 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 import psutil
 
+from opskit.records import Record, field
 from opskit.system.process import cores_used, read_process
 
 #: Processes that hold ports in the name of containers.
@@ -22,8 +22,7 @@ _LAUNCHCTL_S = 3.0
 _SAMPLE_S = 0.3
 
 
-@dataclass(frozen=True, slots=True)
-class PortSocket:
+class PortSocket(Record):
     """One socket that accepts connections (TCP) or datagrams (UDP). `pid` is None without the rights."""
 
     protocol: str
@@ -32,8 +31,7 @@ class PortSocket:
     pid: int | None
 
 
-@dataclass(frozen=True, slots=True)
-class SocketTable:
+class SocketTable(Record):
     """The listening sockets at `taken` (monotonic seconds). `complete` is False where rights are missing."""
 
     taken: float
@@ -65,8 +63,7 @@ class SocketTable:
         return self.held.get((protocol, port), ())
 
 
-@dataclass(frozen=True, slots=True)
-class Owner:
+class Owner(Record):
     """The process behind a port. `unit` is a systemd unit or a launchd label, `container` an id.
 
     `user_unit`: the unit belongs to the systemd of a user, not to that of the system.
@@ -81,8 +78,7 @@ class Owner:
     user_unit: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Listener:
+class Listener(Record):
     """The process that listens on a port, and whether it works or sleeps.
 
     `cpu` is in cores, its children's included; `stopped` is SIGSTOP or a debugger.

@@ -5,10 +5,10 @@ The variables come from OpenTelemetry's specification of the exporter. Needs the
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
+from opskit.records import Record
 from opskit.trace.span import Attribute, Span, SpanKind, SpanStatus
 
 if TYPE_CHECKING:
@@ -26,8 +26,7 @@ class ExportError(Exception):
     """The collector did not take the spans; the text says why."""
 
 
-@dataclass(frozen=True, slots=True)
-class Collector:
+class Collector(Record):
     """Where spans go. `timeout_s` is for one export."""
 
     url: str

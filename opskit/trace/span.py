@@ -12,9 +12,10 @@ import re
 import time
 from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
-from dataclasses import dataclass, field
 from enum import StrEnum
 from typing import Any
+
+from opskit.records import MutableRecord, Record, field
 
 Attribute = str | int | float | bool | tuple[str, ...] | None
 _TRACEPARENT = re.compile(r"[0-9a-f]{2}-([0-9a-f]{32})-([0-9a-f]{16})-[0-9a-f]{2}(?:-.*)?")
@@ -34,8 +35,7 @@ class SpanStatus(StrEnum):
     ERROR = "error"
 
 
-@dataclass(slots=True, kw_only=True)
-class Span:
+class Span(MutableRecord, kw_only=True):
     """One stage of a request. `start` is in seconds since the epoch; `seconds` is None while it runs."""
 
     trace_id: str
@@ -141,8 +141,7 @@ class Recording:
         return span
 
 
-@dataclass(slots=True, frozen=True)
-class _Active:
+class _Active(Record):
     recording: Recording
     span: Span
 

@@ -4,11 +4,11 @@ import contextlib
 import json
 import sqlite3
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from opskit.errors import StateError, UsageError
+from opskit.records import Record
 from opskit.trace.span import Recording, Span, SpanKind, SpanStatus
 
 STORE_NAME = "traces.db"
@@ -42,8 +42,7 @@ CREATE TABLE IF NOT EXISTS spans (
 """
 
 
-@dataclass(frozen=True, slots=True)
-class Trace:
+class Trace(Record):
     """A request with the spans of all processes that took part, in the order of their starts."""
 
     trace_id: str

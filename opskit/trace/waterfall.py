@@ -1,13 +1,11 @@
 """A trace as rows of a waterfall, for a terminal and for a page. Pure."""
 
-from dataclasses import dataclass
-
+from opskit.records import Record
 from opskit.trace.span import Span, SpanStatus
 from opskit.trace.store import Trace
 
 
-@dataclass(frozen=True, slots=True)
-class Row:
+class Row(Record):
     """One span: how deep it stands, when it began and ended as parts of the whole, and a few words on it."""
 
     depth: int

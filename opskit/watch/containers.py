@@ -3,7 +3,7 @@
 import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, asdict, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -19,6 +19,7 @@ from opskit.facts.container import Container
 from opskit.facts.container_events import KEPT_EVENTS, ContainerEvents, was_stopped
 from opskit.facts.container_survey import read_container, read_containers, survey_containers
 from opskit.logs.following import Backoff
+from opskit.records import Record, asdict, replace
 from opskit.system.docker import Docker
 from opskit.system.docker_records import DockerEvent
 from opskit.watch.view import Emit
@@ -30,8 +31,7 @@ MAX_KNOWN = 500
 _READ_AGAIN = ("start", "health_status")
 
 
-@dataclass(frozen=True, slots=True)
-class WatchedContainer:
+class WatchedContainer(Record):
     """One container by its name. `restarts` counts what this watch saw; `at` is epoch seconds.
 
     `state` is Docker's word for it, `condition` what every command calls it.
@@ -145,8 +145,7 @@ def is_news(before: WatchedContainer | None, now: WatchedContainer | None) -> bo
     return True
 
 
-@dataclass(frozen=True, slots=True)
-class ContainersView:
+class ContainersView(Record):
     """The containers that changed. `docker` tells whether Docker answers, None before it was asked."""
 
     known: tuple[WatchedContainer, ...]

@@ -4,7 +4,7 @@ import asyncio
 import contextlib
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Collection, Iterator
-from dataclasses import KW_ONLY, dataclass, field, replace
+from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from opskit.logs.record import Facts, Level, LogEntry, facts
 from opskit.logs.select import EntryFilter
 from opskit.logs.shape import shape
 from opskit.logs.source import Batch, LeftOut, LogSource, Note, Window
+from opskit.records import MutableRecord, Record, replace
 from opskit.text import utc
 from opskit.watch.requests import RequestChange, RequestTracker, Summary
 from opskit.watch.view import Emit
@@ -41,8 +42,7 @@ _TEXT_CHARS = 1000
 REQUESTS_EACH_ROUND = 200
 
 
-@dataclass(slots=True)
-class ReadTally:
+class ReadTally(MutableRecord):
     """What was read: `lines` were looked at, `left_out` came too fast."""
 
     lines: int = 0
@@ -154,8 +154,7 @@ class Reader:
             self.on_entry(event)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoggedError:
+class LoggedError(Record, kw_only=True):
     """One error of one source. `count` tells how many equal ones it stands for; `at` is of the latest.
 
     `logged_at` is the time that the log itself gives, which may be of another clock or zone.
@@ -253,8 +252,7 @@ def _place(fields: Any, end: str) -> str:
     return " on ".join(str(part) for part in (model, node) if part)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LogsView:
+class LogsView(Record, kw_only=True):
     """What was read so far: its sources and lines, the latest errors (newest first), how many there were."""
 
     sources: tuple[str, ...] = ()

@@ -3,12 +3,13 @@
 import asyncio
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, asdict, dataclass, field
+from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal
 
 from opskit.checks.model_rows import LoadedModel
 from opskit.config.schema import Config, NodeConfig, WatchConfig
 from opskit.llm.fit import gib
+from opskit.records import MutableRecord, Record, asdict
 from opskit.system.host import Gauges, MemoryUser, Meter, is_loopback, memory_users
 from opskit.watch.polling import Poller, ask_all
 from opskit.watch.view import Emit
@@ -23,8 +24,7 @@ _LARGEST_EVERY_S = 5.0
 Change = Literal["warning", "recovered"]
 
 
-@dataclass(slots=True)
-class Threshold:
+class Threshold(MutableRecord):
     """Warns when `hold` values in a row have reached `limit`; well again once one is below `limit - margin`.
 
     `over` tells which of the two holds now: with a margin between them nothing flaps.
@@ -49,8 +49,7 @@ class Threshold:
         return "warning"
 
 
-@dataclass(frozen=True, slots=True)
-class ThresholdEvent:
+class ThresholdEvent(Record):
     """A value that crossed its limit, in percent."""
 
     change: Change
@@ -115,8 +114,7 @@ def remedy(
     return "`opskit models loaded` shows what models hold"
 
 
-@dataclass(frozen=True, slots=True)
-class MachineWarning:
+class MachineWarning(Record):
     """A value over its limit, who uses the memory, and what to type."""
 
     crossing: ThresholdEvent
@@ -133,8 +131,7 @@ class MachineWarning:
         }
 
 
-@dataclass(frozen=True, slots=True)
-class MachineView:
+class MachineView(Record):
     """The gauges as they were read `age_s` ago, and the values that are over their limits."""
 
     gauges: Gauges

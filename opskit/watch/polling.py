@@ -2,14 +2,14 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
-from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
+
+from opskit.records import Record
 
 T = TypeVar("T")
 
 
-@dataclass(frozen=True, slots=True)
-class Ticker:
+class Ticker(Record):
     """A beat that neither drifts nor catches up: ticks are due at `began`, `began + every_s`, ..."""
 
     began: float

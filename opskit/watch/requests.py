@@ -4,13 +4,14 @@ Pure: lines in, changes out; all times are epoch seconds. `opskit.logs.calls` jo
 no line ends has failed when its last open call failed and nothing followed, and is lost after a long silence.
 """
 
+import dataclasses
 from collections import Counter, OrderedDict, deque
 from collections.abc import Iterator, Mapping
-from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
 from opskit.logs.calls import ModelCall, RequestCalls
 from opskit.logs.record import Facts
+from opskit.records import MutableRecord, Record, asdict, field
 
 #: How long after a failed call its fallback may take to begin.
 SETTLE_S = 2.0
@@ -22,8 +23,7 @@ _NAME_CHARS = 120
 State = Literal["running", "done", "failed", "interrupted", "lost"]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class RequestChange:
+class RequestChange(Record, kw_only=True):
     """A request that began or ended. `seconds` is None while it runs; `fault` is a verdict too."""
 
     correlation_id: str
@@ -44,8 +44,7 @@ class RequestChange:
         return {**document, "seconds": None if self.seconds is None else round(self.seconds, 3)}
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ModelRow:
+class ModelRow(Record, kw_only=True):
     """One model on one node: calls that run, and calls that ended within the window.
 
     `last_fault` is that of the last failure, `ails` tells that no call went well since.
@@ -64,8 +63,7 @@ class ModelRow:
     ails: bool = False
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class Summary:
+class Summary(Record, kw_only=True):
     """The last `window_s` seconds. `lost`: no end was seen for as long as any request may take."""
 
     window_s: float
@@ -81,8 +79,7 @@ class Summary:
         return asdict(self)
 
 
-@dataclass(slots=True)
-class _Open:
+class _Open(MutableRecord):
     correlation_id: str
     began: float
     last: float
@@ -90,7 +87,7 @@ class _Open:
     fallback: bool = False
 
 
-@dataclass(slots=True, eq=False, kw_only=True)
+@dataclasses.dataclass(slots=True, eq=False, kw_only=True)
 class RequestTracker:
     """`lost_s` is after how long a silence a request is given up; `slow_s` where slow begins (SPEC C7).
 
@@ -101,10 +98,12 @@ class RequestTracker:
     window_s: float = 300.0
     lost_s: float = 600.0
     slow_s: float = 5.0
-    urls: Mapping[str, str] = field(default_factory=dict)
-    _open: OrderedDict[str, _Open] = field(default_factory=OrderedDict, init=False)
-    _ended: deque[RequestChange] = field(default_factory=lambda: deque(maxlen=MAX_CALLS), init=False)
-    _calls: deque[tuple[float, ModelCall]] = field(
+    urls: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    _open: OrderedDict[str, _Open] = dataclasses.field(default_factory=OrderedDict, init=False)
+    _ended: deque[RequestChange] = dataclasses.field(
+        default_factory=lambda: deque(maxlen=MAX_CALLS), init=False
+    )
+    _calls: deque[tuple[float, ModelCall]] = dataclasses.field(
         default_factory=lambda: deque(maxlen=MAX_CALLS), init=False
     )
 

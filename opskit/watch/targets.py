@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from typing import Any, Literal, Protocol
 
 from opskit.checks.agent_probe import probe_agent
@@ -13,6 +12,7 @@ from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.facts.node import NodeFacts, ReadingStep, read_metadata, with_default
 from opskit.facts.survey import Survey
 from opskit.providers.base import CallCause, CallError
+from opskit.records import Record, replace
 from opskit.result import Finding, Status
 from opskit.watch.polling import Poller
 from opskit.watch.view import Emit
@@ -21,8 +21,7 @@ from opskit.watch.view import Emit
 RELIST_S = 60.0
 
 
-@dataclass(frozen=True, slots=True)
-class TargetReply:
+class TargetReply(Record):
     """What a target answered. `at` is monotonic, `loaded_at` when `loaded` was read, None for never."""
 
     finding: Finding
@@ -110,8 +109,7 @@ class AgentTarget:
         return TargetReply(probe.finding(), time.monotonic(), levels=probe.facts.levels)
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class TargetView:
+class TargetView(Record, kw_only=True):
     """A target as it is shown. Ages are seconds; `age_s` None means that it has not answered yet.
 
     `late` means that the answer to the newest question is awaited: what is shown is the one before.

@@ -1,10 +1,10 @@
 """What a watch tells: its events, and all that it knows at one moment, from which the exit status follows."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from opskit.errors import Exit
+from opskit.records import Record, field
 from opskit.result import SCHEMA_VERSION
 from opskit.text import utc
 
@@ -18,8 +18,7 @@ if TYPE_CHECKING:
 Kind = Literal["tick", "state", "request", "error", "warning", "recovered"]
 
 
-@dataclass(frozen=True, slots=True)
-class WatchEvent:
+class WatchEvent(Record):
     """`at` is epoch seconds; `body` is ready for JSON."""
 
     kind: Kind
@@ -36,8 +35,7 @@ class Emit(Protocol):
     def __call__(self, kind: Kind, body: Mapping[str, Any], at: float = 0.0) -> None: ...
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class View:
+class View(Record, kw_only=True):
     """All at one moment: `at` in epoch seconds, `now` in monotonic ones. What was not asked for is None."""
 
     at: float

@@ -9,7 +9,6 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +19,7 @@ from opskit.logs.container import ContainerSource
 from opskit.logs.files import FileSource
 from opskit.logs.resolve import resolve
 from opskit.logs.source import LeftOut, LogSource, Note
+from opskit.records import Record
 from opskit.system.docker import Docker
 from opskit.system.docker_records import ListedContainer
 from opskit.system.logfile import LOG_NAME
@@ -41,8 +41,7 @@ FIRST_PATIENCE_S = 1.0
 _NOTES = 5
 
 
-@dataclass(frozen=True, slots=True)
-class WatchOptions:
+class WatchOptions(Record):
     """What was asked for, as far as it can be judged without a configuration."""
 
     specs: tuple[str, ...]
@@ -51,8 +50,7 @@ class WatchOptions:
     only: tuple[str, ...]
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class WatchParts:
+class WatchParts(Record, kw_only=True):
     """What is watched. `own` is the source whose past is read too, `docker` None where nobody asks it.
 
     `stack_containers` have their state reported at the start; with `follows_logs` their logs are read as

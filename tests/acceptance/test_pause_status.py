@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from opskit.recovery.budget import Record
+from opskit.recovery.budget import RepairRecord
 from opskit.recovery.memory import Memory
 from opskit.recovery.notice import Undelivered, record
 from opskit.recovery.outcome import Outcome, RecoveryRun, RepairResult
@@ -191,7 +191,7 @@ def test_status_of_a_target_that_was_given_up(run: Run_, tmp_path: Path):
     """Exit 1, its circuit, its repairs, its next try, its cause."""
     kept = _ran(tmp_path, Outcome("mlx", "mlx", RepairResult.GAVE_UP, cause="it is wedged"))
     now = datetime.now(UTC).timestamp()
-    kept.targets["mlx"] = Record((now - 700, now - 690), 5, opened_at=now - 600, tried_at=now - 600)
+    kept.targets["mlx"] = RepairRecord((now - 700, now - 690), 5, opened_at=now - 600, tried_at=now - 600)
     record(kept.facts, Undelivered("webhook", "critical mlx", "it answers HTTP 500", now - 60, now - 60))
     kept.save()
     done = run("status")

@@ -8,7 +8,6 @@ import shutil
 import subprocess
 import threading
 import time
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -17,6 +16,7 @@ from opskit.agent.policy.decide import decide
 from opskit.agent.tools.terminal import command_words
 from opskit.agent.tools.tool import NeedsApproval
 from opskit.config.schema import PolicyConfig, ToolLimits
+from opskit.records import replace
 from tests.parts.agent_tools import tools
 from tests.parts.loopback import until
 from tests.parts.policy import rules

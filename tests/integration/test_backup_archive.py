@@ -3,7 +3,6 @@
 import gzip
 import tarfile
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,6 +15,7 @@ from opskit.backup.manifest import ArchiveEntry, DamagedArchiveError, encode
 from opskit.backup.restore import plan
 from opskit.backup.selection import parse
 from opskit.errors import OpskitError, UsageError
+from opskit.records import replace
 from tests.parts.backups import entries, entry, file, folder, forged, link, manifest, snapshot
 
 A = file("a", b"content")

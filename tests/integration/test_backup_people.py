@@ -1,7 +1,6 @@
 """A restore and people who work on the same files: what they write is never lost unseen."""
 
 import os
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -15,6 +14,7 @@ from opskit.backup.restore import plan
 from opskit.backup.selection import parse
 from opskit.backup.undo import POINTER, begin, interrupted_targets
 from opskit.errors import OpskitError
+from opskit.records import replace
 from tests.parts.backups import NOW, entries, forged, snapshot
 
 

@@ -5,7 +5,7 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,9 +13,10 @@ import pytest
 
 from opskit.config.schema import LogConfig, RecoveryConfig
 from opskit.errors import Exit, OpskitError
+from opskit.records import replace
 from opskit.recovery import pauses
 from opskit.recovery.audit import Audit, last
-from opskit.recovery.budget import Record
+from opskit.recovery.budget import RepairRecord
 from opskit.recovery.command_runner import CommandRunner
 from opskit.recovery.executor import Executor
 from opskit.recovery.memory import Memory
@@ -357,7 +358,7 @@ async def test_a_circuit_that_an_older_version_opened_for_all_parts_binds_none(w
             return replace(finding, repair=replace(finding.repair, counted=("file/a",)))
 
     times = tuple(world.now - ago_s for ago_s in (50, 40, 30, 20, 10))
-    world.memory.targets["file"] = Record(times, 5, opened_at=world.now - 5, tried_at=world.now - 5)
+    world.memory.targets["file"] = RepairRecord(times, 5, opened_at=world.now - 5, tried_at=world.now - 5)
     run = await world.run(Whole("file", tmp_path / "a"))
     assert results(run) == {"file": RepairResult.REPAIRED}
     assert list(world.memory.targets) == ["file/a"]

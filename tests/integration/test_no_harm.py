@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import format_datetime
 from pathlib import Path
@@ -20,6 +19,7 @@ from opskit.llm.one_token import one_token
 from opskit.providers.base import ChatRequest, Message, Resident, Token
 from opskit.providers.http import HttpClient
 from opskit.providers.ollama import Ollama
+from opskit.records import replace
 from opskit.result import Finding
 from opskit.sandbox.faults import parse_fault
 from opskit.sandbox.ollama import SimModel

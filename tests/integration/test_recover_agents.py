@@ -4,7 +4,6 @@ import json
 import socket
 import time
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.request import urlopen
@@ -12,6 +11,7 @@ from urllib.request import urlopen
 import pytest
 
 from opskit.config.schema import AgentConfig
+from opskit.records import replace
 from opskit.recovery.outcome import RepairResult
 from opskit.recovery.steps.agents import agents
 from tests.parts.command import Result as Ended

@@ -6,12 +6,13 @@ import shutil
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 
+from opskit.records import replace
 from opskit.recovery.outcome import Outcome, RepairResult
 from opskit.recovery.step import RecoveryContext, Step
 from opskit.recovery.steps.docker_daemon import KILLED, RESTARTED, docker_daemon

@@ -6,7 +6,6 @@ import shutil
 import subprocess
 import time
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from opskit.facts.compose_project import read_compose_project
 from opskit.facts.container_events import KEPT_EVENTS
 from opskit.facts.survey import Survey
+from opskit.records import replace
 from opskit.recovery import pauses
 from opskit.recovery.outcome import RepairResult
 from tests.parts.backup_faults import killed_at

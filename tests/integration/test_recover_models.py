@@ -3,7 +3,6 @@
 import contextlib
 import sys
 from collections.abc import Iterator
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ import httpx
 import psutil
 import pytest
 
+from opskit.records import replace
 from opskit.recovery.audit import last
 from opskit.recovery.outcome import RepairResult
 from opskit.recovery.steps.nodes import nodes

@@ -4,13 +4,13 @@ import asyncio
 import os
 import stat
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from opskit.config.schema import NodeConfig
+from opskit.records import replace
 from opskit.recovery.outcome import RepairResult
 from opskit.recovery.steps.nodes import nodes
 from opskit.sandbox.faults import parse_fault

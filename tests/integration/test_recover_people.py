@@ -10,7 +10,7 @@ import pytest
 
 from opskit.facts.container_events import KEPT_EVENTS
 from opskit.recovery import pauses
-from opskit.recovery.budget import Record
+from opskit.recovery.budget import RepairRecord
 from opskit.recovery.memory import load
 from opskit.recovery.outcome import RepairResult
 from tests.parts.command import Result, opskit
@@ -195,7 +195,7 @@ async def test_what_was_given_up_is_repaired_once_a_person_resets_it(stack: Stac
     assert left.finding("compose:app")["remedy"].endswith("up -d web` starts it now")
     memory, _ = load(home / "state" / "opskit")
     now = time.time()
-    memory.targets["compose:app/web"] = Record((now - 60,), 5, opened_at=now - 60, tried_at=now - 60)
+    memory.targets["compose:app/web"] = RepairRecord((now - 60,), 5, opened_at=now - 60, tried_at=now - 60)
     memory.save()
     assert run("recover", "--now", "--only", "compose", "--json").status == 5
     closed = run("resume", "app", "--reset", "--json")

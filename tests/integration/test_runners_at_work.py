@@ -5,7 +5,6 @@ import os
 import signal
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -23,6 +22,7 @@ from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.node import read_metadata
 from opskit.facts.survey import Survey
+from opskit.records import replace
 from opskit.recovery.audit import last
 from opskit.recovery.outcome import RepairResult
 from opskit.recovery.steps.nodes import nodes

@@ -5,7 +5,6 @@ import plistlib
 import stat
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -14,6 +13,7 @@ import pytest
 from opskit.config.load import load
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
+from opskit.records import replace
 from opskit.schedule.installation import install, remove, scheduler_of, start
 from opskit.schedule.job import LABEL, SchedulePlace
 from opskit.schedule.launchd import Launchd

@@ -2,7 +2,6 @@
 
 import sys
 from collections.abc import Callable
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -11,6 +10,7 @@ import pytest
 from opskit.config.load import load
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
+from opskit.records import replace
 from opskit.schedule.installation import install, remove, start
 from opskit.schedule.job import SchedulePlace
 from opskit.schedule.status import ScheduleStatus, report, status

@@ -4,7 +4,6 @@ import os
 import plistlib
 import subprocess
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +11,7 @@ import httpx
 import pytest
 
 from opskit.config.load import load
+from opskit.records import replace
 from opskit.schedule.installation import install, remove, start
 from opskit.schedule.job import VICTORIA, SchedulePlace
 from opskit.schedule.status import report, status

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +10,7 @@ from pytest_httpserver import HTTPServer
 from werkzeug.wrappers import Request, Response
 
 from opskit.config.schema import Config, ProbeConfig
+from opskit.records import replace
 from opskit.result import Finding
 from opskit.sandbox.faults import parse_fault
 from opskit.sandbox.stage import Stage

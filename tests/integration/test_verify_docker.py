@@ -4,13 +4,13 @@ import os
 import shutil
 import socket
 import subprocess
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from opskit.config.schema import RecoveryConfig
+from opskit.records import replace
 from opskit.result import Finding
 from tests.parts.checking import check, configuration
 from tests.parts.docker import IMAGE, Cutter, Engine

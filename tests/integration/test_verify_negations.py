@@ -13,7 +13,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -24,6 +24,7 @@ from opskit.checks import runner
 from opskit.checks.kinds import KINDS
 from opskit.config.schema import Config, ProbeConfig, StackConfig
 from opskit.facts.survey import Survey, _KeptFact, read_sockets
+from opskit.records import replace
 from opskit.result import Finding
 from opskit.sandbox.faults import parse_fault
 from opskit.sandbox.stage import Stage

@@ -2,13 +2,14 @@
 
 import json
 import os
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from opskit.agent.tools.tool import ToolResult
 from opskit.agent.tools.toolbox import AUDIT_NAME, toolbox
 from opskit.config.load import load
+from opskit.records import replace
 from tests.parts.policy import SYSTEM_PATH, workspace
 
 

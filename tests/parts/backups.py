@@ -6,12 +6,12 @@ import os
 import stat
 import tarfile
 from collections.abc import Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
 from opskit.backup.archive import tar_info
 from opskit.backup.manifest import MANIFEST_NAME, ArchiveEntry, Manifest, encode
+from opskit.records import replace
 
 NOW = datetime(2026, 11, 21, 9, 30, tzinfo=UTC)
 

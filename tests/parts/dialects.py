@@ -3,7 +3,7 @@
 import json
 from collections.abc import Callable, Sequence
 from contextlib import aclosing
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from opskit.providers.base import ChatRequest, Event, Message, Provider, Token
@@ -11,6 +11,7 @@ from opskit.providers.http import HttpClient
 from opskit.providers.llamacpp import LlamaCpp
 from opskit.providers.ollama import Ollama
 from opskit.providers.openai import OpenAIStyle
+from opskit.records import replace
 from tests.parts.raw_server import Reply, reply_json
 
 

@@ -4,7 +4,7 @@ import os
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ import yaml
 from opskit.config.load import load
 from opskit.config.schema import Config
 from opskit.facts.survey import Survey
+from opskit.records import replace
 from opskit.recovery.audit import Audit
 from opskit.recovery.command_runner import CommandRunner
 from opskit.recovery.executor import Executor

@@ -9,12 +9,13 @@ import sys
 import textwrap
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import httpx
 
+from opskit.records import asdict
 from opskit.sandbox.ollama import SimModel
 from tests.parts.server_process import POLL_S, START_S, free_port
 

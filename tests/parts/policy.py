@@ -1,10 +1,10 @@
 """The policy over real files: a workspace with what an attacker would put there."""
 
-from dataclasses import replace
 from pathlib import Path
 
 from opskit.agent.policy.rules import PolicyRules, policy_rules
 from opskit.config.load import load
+from opskit.records import replace
 
 SYSTEM_PATH = "/usr/sbin:/usr/bin:/sbin:/bin"
 

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping
-from dataclasses import fields
 from typing import Any
 
 from opskit.config.schema import Budgets, CircuitConfig, NodeConfig, RouterConfig
@@ -12,11 +11,12 @@ from opskit.llm.router import Router
 from opskit.llm.waiting import WatchRequest
 from opskit.providers.base import CallCause, CallError, Provider
 from opskit.providers.node import Node
+from opskit.records import names
 from opskit.tags import TaggedLine, TagLog, parse
 
 BUDGETS = Budgets()
-_ROUTER = {field.name for field in fields(RouterConfig)}
-_CIRCUIT = {field.name for field in fields(CircuitConfig)}
+_ROUTER = set(names(RouterConfig))
+_CIRCUIT = set(names(CircuitConfig))
 
 
 def node(

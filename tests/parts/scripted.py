@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections.abc import AsyncGenerator, Collection, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from opskit.providers.base import (
     CallCause,
@@ -17,6 +17,7 @@ from opskit.providers.base import (
     Token,
 )
 from opskit.providers.kinds import ServerKind
+from opskit.records import replace
 
 SCRIPTED = ServerKind(name="scripted", label="scripted", phrase="a scripted provider")
 

@@ -1,7 +1,7 @@
 """Every command that looks at containers says the same of the same `docker inspect` document."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -29,6 +29,7 @@ from opskit.doctor.evidence import Evidence, ExaminedContainer
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.container import container
 from opskit.facts.container_events import ContainerEvents
+from opskit.records import replace
 from opskit.recovery.step import Condition
 from opskit.recovery.steps.decision import ServerProblem, decide
 from opskit.recovery.steps.project_facts import ProjectFacts

@@ -2,10 +2,10 @@
 
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import replace
 
 from opskit.agent.loop import RunLimits
 from opskit.llm.answer import Answer, Attempt, NoAnswer
+from opskit.records import replace
 
 #: A step takes up to three answers until its format is right; plan, nudges and conclusion come on top.
 _CALLS_PER_STEP, _MORE_CALLS = 3, 8

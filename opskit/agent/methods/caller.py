@@ -2,7 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from opskit.agent.loop import head_and_tail
@@ -17,6 +17,7 @@ from opskit.llm.faults import FaultKind
 from opskit.llm.plan import Candidate, ModelRequest
 from opskit.llm.visible import without_thinking
 from opskit.providers.base import CallError, Message, ToolSpec
+from opskit.records import replace
 
 _ANSWER_TOKENS = 2048
 _OBJECT_TOKENS = 300

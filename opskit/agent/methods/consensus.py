@@ -1,7 +1,6 @@
 """Several independent answers, of which the one that most agree with counts; disagreement is told."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from itertools import cycle, islice
 from typing import Any
@@ -12,6 +11,7 @@ from opskit.agent.methods.caller import ModelCaller
 from opskit.agent.methods.method import MethodGoal
 from opskit.llm.answer import NoAnswer
 from opskit.llm.plan import Candidate
+from opskit.records import replace
 from opskit.text import counted, listing
 
 _SAMPLES = 3

@@ -1,6 +1,5 @@
 """A plan of sub-goals, each worked on by itself, and one answer out of what they came to."""
 
-from dataclasses import replace
 from typing import Any
 
 from opskit.agent.agreement import alike
@@ -11,6 +10,7 @@ from opskit.agent.methods.simple import Simple
 from opskit.agent.methods.swarm import synthesised
 from opskit.agent.prompt import prompt
 from opskit.llm.answer import NoAnswer
+from opskit.records import replace
 
 _MOST = 4
 _LISTED = {"type": "array", "items": {"type": "string", "maxLength": 200}, "minItems": 2, "maxItems": _MOST}

@@ -1,15 +1,14 @@
 """What every method is: it works on a goal with the models of a run, to an answer or to why there is none."""
 
-from dataclasses import dataclass
 from typing import Protocol
 
 from opskit.agent.loop import LoopResult, RunEnding, answer_problem
 from opskit.agent.method import about_machine
 from opskit.providers.base import Message
+from opskit.records import Record
 
 
-@dataclass(frozen=True, slots=True)
-class MethodGoal:
+class MethodGoal(Record):
     """A goal as a method gets it. `history` are the lines of the conversation before it.
 
     `results` are what tools have shown for it, `draft` an answer that rests on them. `hint` may help to find

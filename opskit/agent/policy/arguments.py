@@ -1,18 +1,17 @@
 """Reads the words after a program by the rule of that program, as the program itself would."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
 
 from opskit.agent.policy.decision import Objection
 from opskit.agent.policy.rules import CommandRule
+from opskit.records import MutableRecord, field, replace
 
 #: GNU's getopt takes any beginning of a long option; shorter ones than `--x` name nothing.
 _SHORTEST = 3
 _MAY_BEGIN_WITH_DASH = frozenset({"signed", "ps_sort"})
 
 
-@dataclass(slots=True)
-class ReadArguments:
+class ReadArguments(MutableRecord):
     """What the words of a command mean.
 
     `command` is the program with its commands (`docker compose ps`), `rule` the rule that holds at its end.
@@ -43,8 +42,7 @@ def read_arguments(program: str, words: Sequence[str], rule: CommandRule) -> Rea
     return _ArgumentReader(ReadArguments(program, rule), list(words)).read()
 
 
-@dataclass(slots=True)
-class _ArgumentReader:
+class _ArgumentReader(MutableRecord):
     result: ReadArguments
     words: list[str]
     ended: bool = False

@@ -1,7 +1,8 @@
 """The answer of the policy to one command."""
 
-from dataclasses import dataclass
 from enum import StrEnum
+
+from opskit.records import Record
 
 
 class Ruling(StrEnum):
@@ -12,8 +13,7 @@ class Ruling(StrEnum):
     DENY = "deny"
 
 
-@dataclass(frozen=True, slots=True)
-class Decision:
+class Decision(Record):
     """What may happen to `argv`, by which rule, and why.
 
     `program` is the file that would be run, None where there is none. `network`: it needs the network or the
@@ -31,8 +31,7 @@ class Decision:
     user: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Objection:
+class Objection(Record):
     """Why a command is not simply allowed."""
 
     rule: str

@@ -4,19 +4,18 @@ import os
 import re
 import stat
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 from opskit.agent.policy.decision import Objection
 from opskit.agent.policy.rules import PolicyRules
+from opskit.records import Record
 
 _MAX_LINKS = 40
 #: python3.11, pip3, gawk-5.1 and bash5 are python, pip, gawk and bash.
 _VERSION = re.compile(r"[-_]?\d+$")
 
 
-@dataclass(frozen=True, slots=True)
-class ProgramIdentity:
+class ProgramIdentity(Record):
     """A program that was found, or the word that should name one.
 
     `name` is what rules call it, `names` are all names on the way to the file, `words` what follows it.

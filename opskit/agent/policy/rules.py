@@ -2,7 +2,6 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ from urllib.parse import urlsplit
 from opskit.config.command_pattern import CommandPattern, command_pattern
 from opskit.config.schema import Config
 from opskit.config.yaml import parse
+from opskit.records import Record, field, replace
 from opskit.system.host import is_loopback
 
 _FILE = Path(__file__).with_name("rules.yaml")
@@ -18,16 +18,14 @@ _FILE = Path(__file__).with_name("rules.yaml")
 _FLAG = re.compile(r"(?P<names>[^=?]+)(?:(?P<optional>\??)=(?P<kind>\w+))?")
 
 
-@dataclass(frozen=True, slots=True)
-class FlagRule:
+class FlagRule(Record):
     """A flag that may be used. Without a kind it takes no value; an optional value is attached to it."""
 
     kind: str = ""
     optional: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class CommandRule:
+class CommandRule(Record):
     """What may be written after a program or one of its commands. `rules.yaml` explains each word."""
 
     flags: Mapping[str, FlagRule] = field(default_factory=dict)
@@ -47,8 +45,7 @@ class CommandRule:
     repository: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ShippedRules:
+class ShippedRules(Record):
     """The rules of opskit. `denied` has the group and the reason of each name."""
 
     kinds: Mapping[str, re.Pattern[str]]
@@ -61,8 +58,7 @@ class ShippedRules:
     watched: Mapping[str, CommandRule]
 
 
-@dataclass(frozen=True, slots=True)
-class PolicyRules:
+class PolicyRules(Record):
     """All rules, and the folders in which programs are looked up.
 
     `local_urls` are the origins of the configured nodes and agents of this machine.

@@ -4,9 +4,9 @@ import errno
 import os
 import re
 from collections import Counter
-from dataclasses import dataclass
 
 from opskit.logs.record import facts
+from opskit.records import Record
 
 _ERRORS = frozenset({"error", "critical"})
 #: `KeyError: 'x'`, the last line of a traceback, is what went wrong; what stands above is where.
@@ -23,8 +23,7 @@ _FAILING = re.compile(
 )
 
 
-@dataclass(frozen=True, slots=True)
-class LineCounts:
+class LineCounts(Record):
     """`found` are the lines with the text, by number; `times` counts it, also twice in a line.
 
     `levels` are those that the lines name.

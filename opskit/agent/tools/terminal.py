@@ -2,7 +2,6 @@
 
 import shlex
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -16,6 +15,7 @@ from opskit.agent.tools.child import ChildRunner
 from opskit.agent.tools.tool import NeedsApproval, ToolResult, refused
 from opskit.config.fields import parameters
 from opskit.config.schema import VictoriaConfig
+from opskit.records import replace
 
 _FOR_A_SHELL = frozenset(";&|<>()`$*?[\n")
 _IN_QUOTES = frozenset("`$")

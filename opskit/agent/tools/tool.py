@@ -2,11 +2,11 @@
 
 import hashlib
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
 
 from opskit.agent.policy.decision import Decision
+from opskit.records import Record, field
 
 #: The tool that ends a run with its answer.
 FINISH = "finish"
@@ -14,8 +14,7 @@ FINISH = "finish"
 _REFUSED = "The host refused this: {why} (rule {rule}). It was not run. Use other evidence, or finish."
 
 
-@dataclass(frozen=True, slots=True)
-class ToolResult:
+class ToolResult(Record):
     """What came of a call. `text` is for the model; `truncated`: there was more of it.
 
     `evidence` is for trace and audit: the command, its exit status, the rule that decided. `lines` are those
@@ -29,8 +28,7 @@ class ToolResult:
     lines: tuple[tuple[int, str], ...] = ()
 
 
-@dataclass(frozen=True, slots=True)
-class ExactCommand:
+class ExactCommand(Record):
     """What an approval holds for: these words in this folder, run by a program file with this content.
 
     `program` is its real path and `digest` its SHA-256; both are None where no program of this machine runs.

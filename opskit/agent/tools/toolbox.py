@@ -4,7 +4,6 @@ import json
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import replace
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -20,6 +19,7 @@ from opskit.config.fields import adapter, parameters
 from opskit.config.schema import Config
 from opskit.diagnose.known_secrets import of_config, of_variables
 from opskit.diagnose.redaction import Redactor
+from opskit.records import replace
 from opskit.recovery.audit import Audit
 
 AUDIT_NAME = "agent_audit.jsonl"

@@ -2,7 +2,6 @@
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any, Literal
 
 from opskit.checks.kinds.http import Url
@@ -11,14 +10,14 @@ from opskit.checks.state import NodeState, judge_queue
 from opskit.config.fields import Flag, Seconds, Texts, parameters
 from opskit.facts.endpoint import NO_JSON, EndpointFacts, json_request, read_endpoint
 from opskit.providers.agent import levels_of, queue_of
+from opskit.records import Record, asdict
 
 _TASK = "Write a Python function add(a, b) that returns the sum, with a docstring and type hints."
 _CODE = 'def add(a: int, b: int) -> int:\n    """Return the sum."""\n    return a + b\n'
 _GOAL = "Reply with the single word ready."
 
 
-@dataclass(frozen=True, slots=True)
-class Api:
+class Api(Record):
     """An agent's endpoints; `asks` are endpoints that make a model work, each with the body to send."""
 
     port: int
@@ -51,8 +50,7 @@ class AgentParams:
             raise ValueError("endpoints are paths such as /health")
 
 
-@dataclass(frozen=True, slots=True)
-class AgentAddress:
+class AgentAddress(Record):
     """Where an agent is, and the key it wants."""
 
     url: str

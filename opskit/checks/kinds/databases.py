@@ -12,7 +12,6 @@ import sqlite3
 import stat
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
@@ -22,6 +21,7 @@ from pydantic import AfterValidator
 from opskit.checks.kinds.network import OWN_SHARE
 from opskit.checks.spec import CheckContext, Kind, Observation, Unjudged
 from opskit.config.fields import Text, parameters
+from opskit.records import Record
 from opskit.system.network import authority
 
 MAX_ROWS = 1000
@@ -95,8 +95,7 @@ class DatabaseError(Exception):
         super().__init__(" ".join(message.split())[:300])
 
 
-@dataclass(frozen=True, slots=True)
-class DatabaseSession:
+class DatabaseSession(Record):
     connection: Any
     postgres: bool
 

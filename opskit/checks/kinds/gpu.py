@@ -4,10 +4,10 @@ import csv
 import json
 import shutil
 import sys
-from dataclasses import asdict, dataclass
 
 from opskit.checks.kinds.machine import PERCENT, NoParams
 from opskit.checks.spec import CheckContext, Kind, NotHere, Observation, Unjudged
+from opskit.records import Record, asdict
 from opskit.system.program import run
 
 _NVIDIA = (
@@ -19,8 +19,7 @@ _APPLE = ("/usr/sbin/system_profiler", "-json", "SPDisplaysDataType")
 _MIB = 1024 * 1024
 
 
-@dataclass(frozen=True, slots=True)
-class Gpu:
+class Gpu(Record):
     """A graphics processor; a field is None where the card does not report it."""
 
     name: str

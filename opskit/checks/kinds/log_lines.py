@@ -3,7 +3,6 @@
 import asyncio
 import time
 from collections.abc import Iterable
-from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +10,7 @@ from opskit.checks.kinds.processes import Pattern
 from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.config.fields import Seconds, Text, parameters
 from opskit.errors import OpskitError
+from opskit.records import MutableRecord
 from opskit.text import counted, one_line
 
 _SHOWN_CHARS = 300
@@ -31,8 +31,7 @@ class LogParams:
             raise ValueError("needs either path or container")
 
 
-@dataclass(slots=True)
-class _Tally:
+class _Tally(MutableRecord):
     """The entries that match; `untimed` counts entries that may lie outside of the window."""
 
     since: float | None = None

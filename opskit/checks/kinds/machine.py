@@ -2,10 +2,10 @@
 
 import asyncio
 import os
-from dataclasses import asdict
 
 from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.config.fields import Seconds, Text, parameters
+from opskit.records import asdict
 from opskit.system.host import read_cpu_times, read_disk, read_memory
 from opskit.text import size
 

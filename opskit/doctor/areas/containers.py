@@ -1,7 +1,6 @@
 """Containers of the stack that are not well, as they were assessed: what it means, and what ends it."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from functools import partial
 from typing import Literal
 
@@ -13,6 +12,7 @@ from opskit.doctor.evidence import Evidence, ExaminedContainer, examined_contain
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.stack_containers import read_stack_containers
 from opskit.llm.fit import gib
+from opskit.records import replace
 from opskit.result import Status
 from opskit.text import counted, listing
 

@@ -5,7 +5,6 @@ killed. What was answered since is no cause, and neither is a server that had mu
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import cache
 
@@ -27,6 +26,7 @@ from opskit.llm.remedies import fault_remedy
 from opskit.llm.verdict import Verdict
 from opskit.logs.calls import ModelCall
 from opskit.providers.base import short_name
+from opskit.records import Record, replace
 from opskit.result import Status
 from opskit.system.host import is_loopback
 from opskit.text import counted, listing
@@ -59,8 +59,7 @@ _SAME_LENGTH_S = 1.0
 _COMM_CHARS = 15
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailingRequests:
+class FailingRequests(Record, kw_only=True):
     """Requests to one node, or one model of it, of which none was answered since.
 
     `fault` is the value of a FaultKind or of a Verdict. `kill` is that of a process which explains them.
@@ -81,8 +80,7 @@ class FailingRequests:
         return self.fault in OF_ONE_REQUEST
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class FailureJudgement:
+class FailureJudgement(Record, kw_only=True):
     """What the failures of an hour come to.
 
     `kills` are by node those that explain what failed, or why it is down; `notes` tell what is well again.
@@ -200,8 +198,7 @@ def _of_log(
     return _summed(probe, None, failures, source, kills)
 
 
-@dataclass(frozen=True, slots=True)
-class _Failure:
+class _Failure(Record):
     at: float
     fault: str
     words: str

@@ -1,7 +1,6 @@
 """Model nodes and agents: who is behind the port, and in what condition. Busy and loading are no causes."""
 
 from collections.abc import Iterator
-from dataclasses import replace
 from functools import partial
 
 from opskit.checks.agent_probe import probe_agent
@@ -24,6 +23,7 @@ from opskit.facts.model_memory import read_cache_sizes, read_prompt
 from opskit.facts.node import ReadingStep
 from opskit.llm.faults import FaultKind
 from opskit.providers.kinds import expected_kind
+from opskit.records import replace
 from opskit.result import Status
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint

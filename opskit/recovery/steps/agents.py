@@ -1,7 +1,6 @@
 """One step for each agent (SPEC B12, D1): its status page, and for Victoria all three levels."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from typing import Any
 
 from opskit.checks.agent_probe import probe_agent
@@ -13,6 +12,7 @@ from opskit.errors import OpskitError
 from opskit.facts.container import docker_time
 from opskit.facts.port_owner import PortOwner
 from opskit.providers.agent import LEVELS
+from opskit.records import replace
 from opskit.recovery.step import Condition, RecoveryContext, Step, TargetFinding
 from opskit.recovery.steps.decision import ServerProblem
 from opskit.recovery.steps.server import ServerFacts

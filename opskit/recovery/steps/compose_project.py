@@ -9,7 +9,6 @@ import os
 import shlex
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -29,6 +28,7 @@ from opskit.facts.container_events import ContainerEvents
 from opskit.facts.container_log import read_container_log
 from opskit.facts.container_survey import read_compose_containers, read_container, read_network_ids
 from opskit.facts.port_owner import read_port
+from opskit.records import Record, replace
 from opskit.recovery import budget, hands_off, pauses
 from opskit.recovery.compose_projects import UnusableProject, configured, read_project
 from opskit.recovery.step import Command, Condition, RecoveryContext, Repair, Step, TargetFinding
@@ -57,8 +57,7 @@ def compose_projects(context: RecoveryContext) -> list[Step]:
     return steps
 
 
-@dataclass(frozen=True, slots=True)
-class _ComposeStep:
+class _ComposeStep(Record):
     context: RecoveryContext
     key: str
     name: str

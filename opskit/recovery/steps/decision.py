@@ -1,7 +1,6 @@
 """What to do about a server that is not well. Pure: the same facts give the same decision."""
 
 import sys
-from dataclasses import dataclass, replace
 from pathlib import Path
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerState
@@ -9,6 +8,7 @@ from opskit.checks.upkeep import upkeep_of
 from opskit.config.schema import RecoveryConfig
 from opskit.facts.container import Container
 from opskit.facts.port_owner import PortOwner
+from opskit.records import Record, replace
 from opskit.recovery.step import Command, Condition, Repair, TargetFinding
 from opskit.recovery.steps.server import InactiveService, ManagedServer, ServerFacts
 from opskit.system import end_process
@@ -21,8 +21,7 @@ _END_S = 30.0
 _MARGIN_S = 30.0
 
 
-@dataclass(frozen=True, slots=True)
-class ServerProblem:
+class ServerProblem(Record):
     """What is wrong with a server.
 
     `speaks` tells that it answered in its protocol, so that the owner of the port is the server that is
@@ -60,8 +59,7 @@ def container_restart(container: Container) -> Command:
     return Command(("docker", "restart", container.name), container.stop_timeout_s + _MARGIN_S)
 
 
-@dataclass(frozen=True, slots=True)
-class _Decision:
+class _Decision(Record):
     """One server in trouble, where it stands, and by which rules."""
 
     server: ManagedServer

@@ -9,13 +9,13 @@ import errno
 import os
 import shlex
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
 from enum import StrEnum
 from functools import partial
 from typing import Any, Literal
 
 from opskit.config.schema import StackConfig
 from opskit.errors import OpskitError
+from opskit.records import Record, replace
 from opskit.recovery.step import Command, Condition, RecoveryContext, Repair, Step, TargetFinding
 from opskit.system import docker_runtime, end_process
 from opskit.system.docker_host import Host, resolve, start_remedy
@@ -62,8 +62,7 @@ def docker_daemon(
     return Step(_NAME, daemon.look, after=("internet",))
 
 
-@dataclass(frozen=True, slots=True)
-class _Daemon:
+class _Daemon(Record):
     context: RecoveryContext
     patience_s: float
     machine: Machine

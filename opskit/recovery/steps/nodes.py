@@ -6,13 +6,13 @@ refused or wedged, or fails as a whole.
 """
 
 from collections.abc import Sequence
-from dataclasses import replace
 
 from opskit.checks.node_probe import limit_s, probe_node
 from opskit.checks.probe_record import NodeProbe, ProbeOptions
 from opskit.checks.state import CODES, NodeState
 from opskit.config.schema import NodeConfig
 from opskit.llm.faults import FaultKind
+from opskit.records import replace
 from opskit.recovery.step import Condition, RecoveryContext, Step, TargetFinding
 from opskit.recovery.steps.decision import ServerProblem, unload_mark
 from opskit.recovery.steps.server_step import ServerStep

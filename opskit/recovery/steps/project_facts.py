@@ -1,7 +1,6 @@
 """What is known of a Compose project: what its files declare, its containers, what a look found. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field, replace
 from datetime import datetime
 
 from opskit.checks.container_assessment import (
@@ -14,11 +13,11 @@ from opskit.checks.container_assessment import (
 from opskit.facts.container import KILLED, Container
 from opskit.facts.container_events import ContainerEvents
 from opskit.facts.container_survey import ContainerSurvey
+from opskit.records import Record, field, replace
 from opskit.system.compose import Project, plain_version
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ProjectFacts:
+class ProjectFacts(Record, kw_only=True):
     """Everything that is known of one project. `key` is its name in the configuration.
 
     `events` is None while everything seems well, and nobody asked. `busy` is why nothing of the project is

@@ -1,12 +1,12 @@
 """What is found of a Compose project: what it declares against the containers that are there. Pure."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerCondition, ContainerState
 from opskit.checks.stopped_by_hand import removed_by_hand
 from opskit.facts.container import action_of
+from opskit.records import MutableRecord, Record, field
 from opskit.recovery.step import WORST_FIRST, Condition, TargetFinding
 from opskit.recovery.steps.project_facts import ProjectFacts, is_drifted
 from opskit.system.compose import Project
@@ -21,8 +21,7 @@ _CONDITIONS = {
 }
 
 
-@dataclass(frozen=True, slots=True)
-class ProjectAssessment:
+class ProjectAssessment(Record):
     """The findings of one project.
 
     `start` are the services that are to be started, with the number of their containers where a person runs
@@ -61,8 +60,7 @@ def assess_project(facts: ProjectFacts) -> ProjectAssessment:
     return ProjectAssessment(judgement.project(), judgement.start, recreate, alone, containers, services)
 
 
-@dataclass(slots=True)
-class _Judgement:
+class _Judgement(MutableRecord):
     """Services that are down, sorted by what becomes of them.
 
     `left` and `refused` say why a service is not simply started; what is refused needs a person.

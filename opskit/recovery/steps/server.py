@@ -5,7 +5,6 @@ import getpass
 import os
 import shutil
 import time
-from dataclasses import dataclass
 from itertools import pairwise
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from opskit.facts.container_survey import read_containers, survey_containers
 from opskit.facts.port_owner import PortOwner, read_port
 from opskit.llm.loads import load_budget_s
 from opskit.providers.kinds import ServerKind, expected_kind
+from opskit.records import Record
 from opskit.recovery import hands_off
 from opskit.recovery.step import RecoveryContext
 from opskit.system.host import is_loopback
@@ -33,8 +33,7 @@ _BREW = ("homebrew.mxcl.", "sh.brew.")
 _LAUNCHCTL_S = 3.0
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ManagedServer:
+class ManagedServer(Record, kw_only=True):
     """One server of the configuration.
 
     `explicit` tells that a person wrote its address. `known_by` are words by which its process is recognised.
@@ -113,8 +112,7 @@ def weights_bytes(start: tuple[str, ...], folder: Path) -> int | None:
     return None
 
 
-@dataclass(frozen=True, slots=True)
-class InactiveService:
+class InactiveService(Record):
     """A service that is installed and does not run.
 
     `state` is systemd's word (inactive, failed, activating), empty elsewhere. `stopped_s` is how long ago
@@ -130,8 +128,7 @@ class InactiveService:
         return f"{self.service.name}{f' ({self.state})' if self.state else ''}"
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ServerFacts:
+class ServerFacts(Record, kw_only=True):
     """All that a decision about a broken server stands on, in one reading.
 
     `containers` are the stack's behind it; `docker_problem` is why Docker could not be asked, empty

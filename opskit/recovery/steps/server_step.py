@@ -9,7 +9,6 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Mapping
-from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,6 +20,7 @@ from opskit.facts.container_log import read_container_log
 from opskit.facts.node import read_node
 from opskit.facts.runner import read_runners
 from opskit.providers.base import CallError, Slot
+from opskit.records import replace
 from opskit.recovery.step import Condition, RecoveryContext, TargetFinding
 from opskit.recovery.steps.decision import ServerProblem, decide
 from opskit.recovery.steps.server import ManagedServer, ServerFacts, read_server, server_of

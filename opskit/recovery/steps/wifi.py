@@ -6,10 +6,10 @@ configuration allows it, and not more often than it says (ops facts 12).
 
 import shutil
 from collections.abc import Sequence
-from dataclasses import replace
 from functools import partial
 from typing import TYPE_CHECKING
 
+from opskit.records import replace
 from opskit.recovery.step import Command, Condition, RecoveryContext, Repair, Step, TargetFinding
 from opskit.system.program import NotStarted
 

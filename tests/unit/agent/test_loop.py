@@ -5,11 +5,11 @@ import json
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import msgspec
 import pytest
 
 from opskit.agent.loop import AgentLoop, Checkpoint, LoopResult, RunEnding, RunLimits
 from opskit.agent.tools.tool import NeedsApproval, ToolResult
-from opskit.config.fields import adapter
 from opskit.llm.answer import Answer, Attempt, AttemptOutcome, NoAnswer
 from opskit.llm.profile import StepMode
 from opskit.providers.base import Message, ToolCall, ToolSpec, Usage
@@ -366,8 +366,8 @@ async def test_a_run_goes_on_from_its_checkpoint():
     first = Model(step("list_directory", path="a"), step("list_directory", path="b"))
     stopped = await AgentLoop(first, Second(), RunLimits(), needs_evidence=True).run(GOAL)
     assert stopped.checkpoint is not None
-    saved = adapter(Checkpoint).dump_json(stopped.checkpoint)
-    checkpoint = adapter(Checkpoint).validate_json(saved)
+    saved = msgspec.json.encode(stopped.checkpoint)
+    checkpoint = msgspec.json.decode(saved, type=Checkpoint)
     assert checkpoint == stopped.checkpoint
 
     async def approve(_: NeedsApproval) -> bool:

@@ -1,6 +1,5 @@
 """Which archive is meant, and which may go."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -12,6 +11,7 @@ from opskit.backup.catalog import BackupCatalog, StoredArchive, superfluous
 from opskit.backup.manifest import Manifest, SkippedFile
 from opskit.backup.selection import parse
 from opskit.errors import OpskitError, UsageError
+from opskit.records import replace
 from tests.parts.backups import entries, file, forged, manifest
 
 ROOT = "/srv/stack"

@@ -1,6 +1,5 @@
 """One container as `docker inspect` tells of it, judged without a daemon."""
 
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -17,6 +16,7 @@ from opskit.checks.container_assessment import (
     was_healthy,
 )
 from opskit.facts.container import Container, HealthCheckRun, container
+from opskit.records import replace
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 RULES = ContainerRules(grace_s=120.0, hands_off_s=300.0)

@@ -1,13 +1,12 @@
 """What readings of a server say of a request that waits: pure."""
 
-from dataclasses import replace
-
 import pytest
 
 from opskit.checks.request_watch import assess_slots_wait, assess_wait
 from opskit.facts.runner import ModelRunner, NodeRunners, RunnerHealth
 from opskit.facts.runner_process import RunnerProcess
 from opskit.providers.base import Slot
+from opskit.records import replace
 from opskit.system.process import Process
 from opskit.system.sockets import Listener
 

@@ -1,7 +1,5 @@
 """What two readings of a model's process mean: pure."""
 
-from dataclasses import replace
-
 import pytest
 
 from opskit.checks.runner_assessment import (
@@ -16,6 +14,7 @@ from opskit.checks.state import NodeState
 from opskit.facts.runner import ModelRunner, NodeRunners, RunnerHealth
 from opskit.facts.runner_process import RunnerProcess, runner_arguments
 from opskit.providers.base import Slot
+from opskit.records import replace
 from opskit.system.process import Process
 
 COMMAND = ("/lib/ollama/llama-server", "--model", "/blobs/sha256-a", "--port", "9")

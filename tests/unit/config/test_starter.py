@@ -1,9 +1,9 @@
 """The starter file says the truth and never overwrites by accident."""
 
 import re
-from dataclasses import replace
 
 from opskit.config import starter
+from opskit.records import replace
 
 
 def uncommented() -> str:

@@ -1,7 +1,5 @@
 """Ports and endpoints of the stack, findings about the internet, plain tables."""
 
-from dataclasses import replace
-
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -17,6 +15,7 @@ from opskit.facts.endpoint import EndpointFacts
 from opskit.facts.internet import InternetAttempt, InternetFacts
 from opskit.providers.base import CallCause, CallError
 from opskit.providers.kinds import LMSTUDIO
+from opskit.records import replace
 from opskit.system.network import TcpResult
 
 CONFIG = Config(

@@ -1,7 +1,6 @@
 """Evidence for tests of pure functions: a stack that is well, with what a test changes."""
 
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -23,6 +22,7 @@ from opskit.logs.calls import ModelCall
 from opskit.providers import kinds
 from opskit.providers.base import ModelInfo, Resident
 from opskit.providers.kinds import ServerKind
+from opskit.records import replace
 from opskit.system.host import MemoryGauge
 from opskit.system.process import Process
 

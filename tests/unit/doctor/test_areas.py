@@ -1,6 +1,5 @@
 """Near misses and cases of causes that no test machine can produce for real."""
 
-from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -20,6 +19,7 @@ from opskit.facts.runner_process import RunnerProcess
 from opskit.logs.calls import ModelCall
 from opskit.providers.base import ModelInfo, Resident
 from opskit.providers.ollama import cache_bytes_per_token
+from opskit.records import replace
 from opskit.result import Finding, Status
 from opskit.system.host import MemoryGauge
 from opskit.system.process import Process

@@ -1,6 +1,5 @@
 """Which models are tested, what that may cost, and what is measured (SPEC E5)."""
 
-from dataclasses import replace
 from datetime import UTC, datetime
 
 import pytest
@@ -23,6 +22,7 @@ from opskit.providers.base import (
     name_default,
 )
 from opskit.providers.kinds import MLX_LM, OLLAMA, OPENAI
+from opskit.records import replace
 from opskit.result import Status
 from tests.parts.rig import fails
 from tests.parts.scripted import Pause, Scripted, says

@@ -1,11 +1,11 @@
 """What a question of one token leaves behind, and what its own end is not taken for."""
 
 from collections.abc import AsyncGenerator
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 
 from opskit.llm.one_token import one_token
 from opskit.providers.base import ChatRequest, End, Event, Resident
+from opskit.records import replace
 from tests.parts.scripted import Pause, Scripted
 
 EXPIRES = datetime(2126, 1, 1, tzinfo=UTC)

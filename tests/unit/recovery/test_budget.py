@@ -1,14 +1,15 @@
 """How often a target is repaired, on a clock that the test turns."""
 
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from opskit.config.schema import RecoveryConfig
+from opskit.records import replace
 from opskit.recovery import budget
-from opskit.recovery.budget import Level, Record, RepairCircuit
+from opskit.recovery.budget import Level, RepairCircuit, RepairRecord
 
 RULES = RecoveryConfig()
 START = 1_750_000_000.0
@@ -20,7 +21,7 @@ class Target:
 
     rules: RecoveryConfig = RULES
     now: float = START
-    record: Record = field(default_factory=Record)
+    record: RepairRecord = field(default_factory=RepairRecord)
     repairs: list[float] = field(default_factory=list)
     told: list[tuple[float, Level]] = field(default_factory=list)
 
@@ -140,7 +141,7 @@ def test_what_is_forgotten_counts_for_nothing():
     target = Target()
     target.well()
     assert target.record.idle
-    assert not budget.begun(Record(), START).idle
+    assert not budget.begun(RepairRecord(), START).idle
 
 
 def test_the_next_try_is_told_without_taking_it():
@@ -155,7 +156,7 @@ def test_the_next_try_is_told_without_taking_it():
 
 def test_a_clock_set_back_keeps_what_lay_between():
     """The spacing of the repairs stays, so that they do not fall into one window."""
-    record = Record(repairs=(START - 7200, START - 3600, START), row=1, healthy_since=None)
+    record = RepairRecord(repairs=(START - 7200, START - 3600, START), row=1, healthy_since=None)
     moved = budget.sane(record, START - 86_400, RULES)
     assert moved.repairs == (START - 86_400 - 7200, START - 86_400 - 3600, START - 86_400)
 
@@ -186,7 +187,7 @@ def test_a_clock_set_forward_gives_one_repair_too_early():
 _TIMES = st.floats(START - 1e6, START + 1e6)
 _MAYBE = st.none() | _TIMES
 _RECORDS = st.builds(
-    Record,
+    RepairRecord,
     st.lists(_TIMES, max_size=12).map(lambda all_: tuple(sorted(all_))),
     st.integers(0, 2000),
     _MAYBE,
@@ -300,7 +301,7 @@ def test_repairs_that_helped_are_no_row_and_lengthen_no_wait():
 
 def test_what_ends_within_moments_of_its_start_was_not_helped():
     """Seen well right after each repair, and ended by itself seconds later: five in a row are all."""
-    record, now = Record(), START
+    record, now = RepairRecord(), START
     for _ in range(5):
         permit, record = budget.judge(record, now, RULES, lasted=False)
         assert permit.allowed

@@ -6,7 +6,6 @@ import os
 import signal
 import subprocess
 import sys
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,12 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from opskit.errors import StateError
+from opskit.records import replace
 from opskit.recovery import memory
-from opskit.recovery.budget import Record
+from opskit.recovery.budget import RepairRecord
 from opskit.recovery.memory import FILE_NAME, History, Memory, load
 from opskit.recovery.outcome import Outcome, RecoveryRun, RepairResult
 
-FULL = Record((1.0, 2.5), 2, None, 3.0, 4.0, 5.0, 6.0)
+FULL = RepairRecord((1.0, 2.5), 2, None, 3.0, 4.0, 5.0, 6.0)
 
 
 def _run(*outcomes: Outcome, dry: bool = False) -> RecoveryRun:
@@ -29,7 +29,7 @@ def _run(*outcomes: Outcome, dry: bool = False) -> RecoveryRun:
 def _full(folder: Path) -> Memory:
     return Memory(
         folder / FILE_NAME,
-        {"ollama": FULL, "compose:база": Record()},
+        {"ollama": FULL, "compose:база": RepairRecord()},
         {"docker": 12.0},
         {"services": ["a", "b"]},
         {"critical ollama": 7.0},
@@ -138,7 +138,7 @@ def test_what_is_not_a_file_is_set_aside_too(tmp_path: Path):
 def test_unknown_fields_of_a_record_are_passed_over(tmp_path: Path):
     """A newer opskit may have written more."""
     (tmp_path / FILE_NAME).write_text(_with(targets={"a": {"repairs": [2, 1], "row": 2, "mood": "good"}}))
-    assert load(tmp_path)[0].of("a") == Record((1.0, 2.0), 2)
+    assert load(tmp_path)[0].of("a") == RepairRecord((1.0, 2.0), 2)
 
 
 def test_a_file_without_histories_is_understood(tmp_path: Path):
@@ -197,7 +197,7 @@ def test_targets_that_come_and_go_do_not_fill_the_file():
     """Idle records of targets that are gone are dropped, and histories are bounded; the rest stays."""
     kept = Memory(Path("unused"), {"old": replace(FULL, opened_at=None)})
     for number in range(700):
-        kept.targets[f"c-{number}"] = Record(healthy_since=1.0)
+        kept.targets[f"c-{number}"] = RepairRecord(healthy_since=1.0)
         kept.remember(_run(Outcome("a", f"c-{number}", RepairResult.OK)))
     assert set(kept.targets) == {"old", "c-699"}
     assert len(kept.histories) == 500
@@ -207,13 +207,13 @@ def test_targets_that_come_and_go_do_not_fill_the_file():
 _WRITER = """
 import sys
 from pathlib import Path
-from opskit.recovery.budget import Record
+from opskit.recovery.budget import RepairRecord
 from opskit.recovery.memory import Memory
 kept = Memory(Path(sys.argv[1]) / "recovery.json")
 number = 0
 while True:
     number += 1
-    kept.targets = {f"t{one}": Record((float(number),), number) for one in range(200)}
+    kept.targets = {f"t{one}": RepairRecord((float(number),), number) for one in range(200)}
     kept.save()
     if number == 3:
         print("writing", flush=True)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from opskit.config.schema import AgentConfig, Config, NodeConfig, StackConfig
 from opskit.errors import OpskitError, UsageError
-from opskit.recovery.budget import Record
+from opskit.recovery.budget import RepairRecord
 from opskit.recovery.memory import Memory
 from opskit.recovery.pauses import chosen, known_names
 
@@ -20,7 +20,7 @@ CONFIG = Config(
 )
 MEMORY = Memory(
     Path("unused"),
-    {"container:db": Record()},
+    {"container:db": RepairRecord()},
     last_run={"targets": [{"step": "nodes", "target": "mlx"}, 7, {"step": 1}]},
 )
 KNOWN = known_names(CONFIG, MEMORY)

@@ -1,7 +1,6 @@
 """What is decided about a server in problem: pure, so every owner of every system is decided here."""
 
 import sys
-from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
@@ -14,6 +13,7 @@ from opskit.config.schema import RecoveryConfig
 from opskit.facts.container import Container
 from opskit.facts.container_events import ContainerEvents
 from opskit.facts.port_owner import PortOwner
+from opskit.records import replace
 from opskit.recovery.step import Condition, TargetFinding
 from opskit.recovery.steps.decision import ServerProblem, container_restart, decide
 from opskit.recovery.steps.server import InactiveService, ManagedServer, ServerFacts

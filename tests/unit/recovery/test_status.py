@@ -1,7 +1,6 @@
 """How recovery stands is judged from its files, with one exit status for it."""
 
 import json
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,9 +9,10 @@ from hypothesis import strategies as st
 
 from opskit.config.schema import Config, LogConfig
 from opskit.errors import Exit
+from opskit.records import replace
 from opskit.recovery import pauses
 from opskit.recovery.audit import Audit
-from opskit.recovery.budget import Record
+from opskit.recovery.budget import RepairRecord
 from opskit.recovery.memory import FILE_NAME, History, Memory
 from opskit.recovery.notice import Undelivered, record
 from opskit.recovery.outcome import Outcome, RecoveryRun, RepairResult
@@ -127,7 +127,7 @@ def test_a_run_from_the_future_is_a_new_one(memory: Memory):
 
 def test_an_open_circuit_fails_even_when_the_last_run_did_not_see_it(memory: Memory):
     """It tells its repairs and when the next is tried."""
-    memory.targets["mlx"] = Record((NOW - 700, NOW - 690), 5, opened_at=NOW - 600, tried_at=NOW - 600)
+    memory.targets["mlx"] = RepairRecord((NOW - 700, NOW - 690), 5, opened_at=NOW - 600, tried_at=NOW - 600)
     found = _look(memory)
     assert found.report.exit is Exit.FAILED
     (row,) = [one for one in found.as_json()["targets"] if one["target"] == "mlx"]
@@ -148,7 +148,7 @@ def test_a_target_for_a_person_keeps_its_remedy(memory: Memory):
 
 def test_a_half_open_circuit_is_a_warning(memory: Memory):
     """Well again, but not for long enough."""
-    memory.targets["ollama"] = Record((NOW - 700,), 5, healthy_since=NOW - 60, opened_at=NOW - 600)
+    memory.targets["ollama"] = RepairRecord((NOW - 700,), 5, healthy_since=NOW - 60, opened_at=NOW - 600)
     finding = _finding(_look(memory), "target", "ollama")
     assert (finding["status"], finding["state"]) == ("warn", "on probation")
 
@@ -163,7 +163,7 @@ def test_flapping_is_a_warning(memory: Memory):
 
 def test_what_is_paused_fails_nothing(memory: Memory):
     """A person knows of it, also when its circuit is open; without an end it is a warning."""
-    memory.targets["mlx"] = Record((NOW - 700,), 5, opened_at=NOW - 600)
+    memory.targets["mlx"] = RepairRecord((NOW - 700,), 5, opened_at=NOW - 600)
     pauses.write(memory.path.parent, {"mlx": Pause("mlx", NOW - 60, NOW + 3600, "new disk")})
     found = _look(memory)
     assert found.report.exit is Exit.OK

@@ -1,9 +1,8 @@
 """What differs between the shell and the job."""
 
-from dataclasses import replace
-
 import pytest
 
+from opskit.records import replace
 from opskit.schedule.inside import Difference, ProcessView, ServerReach, compare, view_from
 
 SHELL = ProcessView(

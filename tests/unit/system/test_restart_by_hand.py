@@ -1,9 +1,8 @@
 """What a person types to restart a service, by what keeps it and who types."""
 
-from dataclasses import replace
-
 import pytest
 
+from opskit.records import replace
 from opskit.system.services import Service, restart_by_hand
 
 OLLAMA = Service("systemd", "ollama.service", "system", "ollama")

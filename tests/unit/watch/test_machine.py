@@ -1,13 +1,12 @@
 """The machine against its limits, and what to type."""
 
-from dataclasses import replace
-
 import pytest
 
 from opskit.checks.model_rows import LoadedModel
 from opskit.config.schema import NodeConfig, WatchConfig
 from opskit.providers import kinds
 from opskit.providers.base import Resident
+from opskit.records import replace
 from opskit.system.host import DiskGauge, Gauges, MemoryUser, Meter, memory_users
 from opskit.watch.machine import CPU_HOLD, MachineLimits, remedy
 
