@@ -16,8 +16,9 @@ from opskit.logs.frames import FrameError
 from opskit.logs.position import ContainerReading, Position, frames_of
 from opskit.logs.source import Batch, Note
 from opskit.records import replace
-from opskit.system.docker import Docker, LogStream
+from opskit.system.docker import Docker
 from opskit.system.docker_records import DockerEvent, LoggedContainer, LogQuery
+from opskit.system.docker_streams import LogStream
 
 #: Small pieces are let gather for this long: at many lines a second one wake-up then reads dozens of them.
 _GATHER_S = 0.02

@@ -1,27 +1,26 @@
 """The client of Docker: containers, logs, events, networks, volumes and images over the daemon's HTTP API.
 
 The SDK only says where the daemon is. Its streams block a thread each and hand TTY logs over byte by byte;
-here they are asynchronous, read no faster than they are consumed, and closed at once when cancelled. Every
-failure becomes an OpskitError: DOCKER_001 (no daemon, or it does not answer), DOCKER_002 (no such
-container), DOCKER_003 (the daemon refused).
+here they are asynchronous, read no faster than they are consumed, and closed at once when cancelled
+(`docker_streams`). Every failure becomes an OpskitError: DOCKER_001 (no daemon, or it does not answer),
+DOCKER_002 (no such container), DOCKER_003 (the daemon refused).
 """
 
 import asyncio
 import contextlib
 import errno
-import functools
 import json
 import time
-from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import Any, Self
+from typing import TYPE_CHECKING, Any, Self
 from urllib.parse import quote
 
-import aiohttp
+import httpx
 
 from opskit.errors import OpskitError
+from opskit.records import replace
 from opskit.system.docker_host import Host, Tunnel, resolve, start_remedy
 from opskit.system.docker_records import (
     DockerEvent,
@@ -34,11 +33,13 @@ from opskit.system.docker_records import (
 )
 from opskit.text import near_names
 
+if TYPE_CHECKING:
+    from opskit.system.docker_streams import EventStream, LogStream
+
 _NO_ACCESS = (
     "use Docker as a user of the group `docker` (`sudo usermod -aG docker $USER`, then log in again), "
     "or with sudo"
 )
-_REFUSAL_BYTES = 64 * 1024
 #: What reading a reply raises when the server is not Docker.
 _NOT_DOCKER = (ValueError, KeyError, TypeError, AttributeError)
 _LISTS = {"network": "/networks", "volume": "/volumes", "image": "/images/json"}
@@ -46,55 +47,6 @@ _OBJECTS = {"network": "/networks/{}", "volume": "/volumes/{}", "image": "/image
 #: Clocks nearer than this cannot be distinguished by a time in whole seconds.
 _SAME_S = 1.5
 _SILENT = "restart Docker; after sleep its virtual machine may hang until the application is quit and opened"
-
-#: Gives the next bytes, none of them at the end; raises OpskitError(DOCKER_001) for a lost connection.
-Read = Callable[[], Awaitable[bytes]]
-
-
-class LogStream:
-    """The bytes of a log as they come in."""
-
-    def __init__(self, read: Read) -> None:
-        self._read = read
-
-    async def piece(self, timeout_s: float | None = None) -> bytes | None:
-        """Return the next bytes, none at the end; None when nothing came in time, which loses nothing.
-
-        Raises OpskitError(DOCKER_001) for a lost connection.
-        """
-        try:
-            async with asyncio.timeout(timeout_s):
-                return await self._read()
-        except TimeoutError:
-            return None
-
-
-class EventStream:
-    """Events, one after another. `began_ns` is the time on the daemon's clock since which they are complete.
-
-    Raises OpskitError(DOCKER_001) when the connection is lost or the daemon ends.
-    """
-
-    def __init__(self, read: Read, began_ns: int) -> None:
-        self.began_ns = began_ns
-        self._read = read
-        self._incomplete = b""
-        self._ready: deque[DockerEvent] = deque()
-
-    def __aiter__(self) -> Self:
-        return self
-
-    async def __anext__(self) -> DockerEvent:
-        while not self._ready:
-            piece = await self._read()
-            if not piece:
-                raise OpskitError("DOCKER_001", "the Docker daemon ended its events")
-            *lines, self._incomplete = (self._incomplete + piece).split(b"\n")
-            try:
-                self._ready.extend(happening(json.loads(line)) for line in lines if line.strip())
-            except (ValueError, KeyError, TypeError, AttributeError) as exc:
-                raise OpskitError("DOCKER_001", "an event from Docker makes no sense") from exc
-        return self._ready.popleft()
 
 
 class Docker:
@@ -110,7 +62,8 @@ class Docker:
         self._lock = asyncio.Lock()
         self._users = 0
         self._host: Host | None = None
-        self._session: aiohttp.ClientSession | None = None
+        #: The way to the daemon, through the tunnel where there is one, and the client that goes it.
+        self._way: tuple[Host, httpx.AsyncClient] | None = None
         self._tunnel: Tunnel | None = None
 
     async def __aenter__(self) -> Self:
@@ -121,9 +74,9 @@ class Docker:
         self._users -= 1
         if self._users:
             return
-        session, tunnel, self._session, self._tunnel = self._session, self._tunnel, None, None
-        if session is not None:
-            await session.close()
+        way, tunnel, self._way, self._tunnel = self._way, self._tunnel, None, None
+        if way is not None:
+            await way[1].aclose()
         if tunnel is not None:
             await tunnel.aclose()
 
@@ -148,7 +101,7 @@ class Docker:
         """
         filters = {"label": list(labels)}
         items = await self._json("/containers/json", {"all": "1", "filters": json.dumps(filters)})
-        with self._translated():
+        async with self._translated():
             return sorted(map(listed, items), key=lambda container: container.name)
 
     async def named(self, name: str) -> Mapping[str, Any] | None:
@@ -158,7 +111,7 @@ class Docker:
     async def look(self, name: str) -> LoggedContainer | None:
         """Return what reading the log of a container needs; None when there is none."""
         item = await self.named(name)
-        with self._translated():
+        async with self._translated():
             return None if item is None else logged(item)
 
     async def inspect(self, name: str) -> LoggedContainer:
@@ -187,7 +140,7 @@ class Docker:
     async def all_of(self, kind: str) -> list[Mapping[str, Any]]:
         """Return all networks, volumes or images, as Docker lists them; a network without its members."""
         items = await self._json(_LISTS[kind], {})
-        with self._translated():
+        async with self._translated():
             return [dict(item) for item in (items["Volumes"] if kind == "volume" else items) or ()]
 
     async def all_past_events(
@@ -203,15 +156,14 @@ class Docker:
             "since": f"{since.timestamp():.6f}",
             "until": f"{until.timestamp():.6f}",
         }
-        async with self, self._deadline(), self._open("/events", parameters) as response:
-            with self._translated():
-                lines = (await response.content.read()).splitlines()
-                return [happening(json.loads(line)) for line in lines if line.strip()]
+        reply = await self._get("/events", parameters)
+        async with self._translated():
+            return [happening(json.loads(line)) for line in reply.splitlines() if line.strip()]
 
     @contextlib.asynccontextmanager
     async def events(
         self, filters: Mapping[str, list[str]], *, since_ns: int | None = None
-    ) -> AsyncIterator[EventStream]:
+    ) -> AsyncIterator["EventStream"]:
         """Follow what happens to containers from now on, or from `since_ns` (the daemon keeps the last 256).
 
         Docker matches names in `filters` by their beginning.
@@ -219,12 +171,13 @@ class Docker:
         parameters = {"filters": json.dumps({"type": ["container"], **filters})}
         if since_ns is not None:
             parameters["since"] = _seconds(since_ns)
-        async with self._open("/events", parameters) as response:
-            began_ns = daemon_clock_ns(response.headers.get("Date"))
-            yield EventStream(functools.partial(self._read, response), began_ns)
+        from opskit.system.docker_streams import EventStream
+
+        async with self._stream("/events", parameters) as (read, date):
+            yield EventStream(read, daemon_clock_ns(date))
 
     @contextlib.asynccontextmanager
-    async def logs(self, identifier: str, query: LogQuery) -> AsyncIterator[LogStream]:
+    async def logs(self, identifier: str, query: LogQuery) -> AsyncIterator["LogStream"]:
         """Read the log in Docker's own framing, every message with its time in front.
 
         With `follow` it ends when the container stops.
@@ -240,12 +193,10 @@ class Docker:
             parameters["since"] = _seconds(query.since_ns)
         if query.until_ns is not None:
             parameters["until"] = _seconds(query.until_ns)
-        async with self._open(f"/containers/{_quoted(identifier)}/logs", parameters) as response:
-            yield LogStream(functools.partial(self._read, response))
+        from opskit.system.docker_streams import LogStream
 
-    async def _read(self, response: aiohttp.ClientResponse) -> bytes:
-        with self._translated():
-            return await response.content.readany()
+        async with self._stream(f"/containers/{_quoted(identifier)}/logs", parameters) as (read, _):
+            yield LogStream(read)
 
     async def _mapping(self, path: str, parameters: Mapping[str, str] | None = None) -> Mapping[str, Any]:
         reply: Mapping[str, Any] = await self._json(path, parameters or {})
@@ -260,49 +211,61 @@ class Docker:
             return None
 
     async def _json(self, path: str, parameters: Mapping[str, str]) -> Any:
-        async with self, self._deadline(), self._open(path, parameters) as response:
-            with self._translated():
-                return await response.json(content_type=None)
+        reply = await self._get(path, parameters)
+        async with self._translated():
+            return json.loads(reply)
+
+    async def _get(self, path: str, parameters: Mapping[str, str]) -> bytes:
+        """Return the body of a reply with a good status, all of it within the deadline."""
+        async with self, self._deadline():
+            _, client = await self._connected()
+            async with self._translated():
+                response = await client.get(path, params=parameters)
+        if response.status_code >= 400:
+            raise _refusal(response.status_code, response.content)
+        return response.content
 
     @contextlib.asynccontextmanager
-    async def _open(self, path: str, parameters: Mapping[str, str]) -> AsyncIterator[aiohttp.ClientResponse]:
-        """Open a reply with a good status; a deadline holds until its head is there."""
+    async def _stream(
+        self, path: str, parameters: Mapping[str, str]
+    ) -> AsyncIterator[tuple[Callable[[], Awaitable[bytes]], str | None]]:
+        """Open a reply with a good status; return what reads it, and its date.
+
+        The deadline holds until its head is there.
+        """
+        from opskit.system.docker_streams import Connection, next_bytes
+
         async with self:
-            async with self._deadline():
-                response = await self._get(path, parameters)
-            try:
-                yield response
-            finally:
-                response.close()
+            way, _ = await self._connected()
+            async with Connection(way) as connection:
+                async with self._deadline(), self._translated():
+                    response = await connection.get(path, parameters)
+                    if response.status >= 400:
+                        raise _refusal(response.status, await response.read())
 
-    async def _get(self, path: str, parameters: Mapping[str, str]) -> aiohttp.ClientResponse:
-        session = await self._connected()
-        with self._translated():
-            base = self._host.url if self._host is not None else ""
-            response = await session.get(f"{base}{path}", params=parameters)
-            if response.status < 400:
-                return response
-            async with response:
-                body = await response.content.read(_REFUSAL_BYTES)
-        raise _refusal(response.status, body)
+                async def read() -> bytes:
+                    async with self._translated():
+                        return await next_bytes(response)
 
-    async def _connected(self) -> aiohttp.ClientSession:
+                yield read, response.headers.get("Date")
+
+    async def _connected(self) -> tuple[Host, httpx.AsyncClient]:
         async with self._lock:
-            if self._session is None:
-                host = self._host = await asyncio.to_thread(resolve, self._environment)
-                path = host.socket
-                if host.ssh is not None:
-                    self._tunnel = await Tunnel.start(host.ssh)
-                    path = self._tunnel.path
-                connector: aiohttp.BaseConnector
-                if path is not None:
-                    connector = aiohttp.UnixConnector(path, limit=0)
-                else:
-                    connector = aiohttp.TCPConnector(limit=0, ssl=host.tls or True)
-                self._session = aiohttp.ClientSession(
-                    connector=connector, timeout=aiohttp.ClientTimeout(total=None, sock_connect=None)
+            if self._way is None:
+                way = self._host = await asyncio.to_thread(resolve, self._environment)
+                if way.ssh is not None:
+                    self._tunnel = await Tunnel.start(way.ssh)
+                    way = replace(way, socket=self._tunnel.path)
+                transport = httpx.AsyncHTTPTransport(
+                    uds=way.socket,
+                    verify=way.tls or False,
+                    trust_env=False,
+                    limits=httpx.Limits(max_connections=None, max_keepalive_connections=None),
                 )
-            return self._session
+                timeout = httpx.Timeout(None)  # `_deadline` is the limit of a whole question
+                client = httpx.AsyncClient(transport=transport, base_url=way.url, timeout=timeout)
+                self._way = way, client
+            return self._way
 
     @contextlib.asynccontextmanager
     async def _deadline(self) -> AsyncIterator[None]:
@@ -317,29 +280,38 @@ class Docker:
     def _shown(self) -> str:
         return self._host.shown if self._host is not None else "its socket"
 
-    @property
-    def _complaint(self) -> str:
-        return f": {self._tunnel.complaint}" if self._tunnel is not None and self._tunnel.complaint else ""
-
-    @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
+    @contextlib.asynccontextmanager
+    async def _translated(self) -> AsyncIterator[None]:
         try:
             yield
-        except (aiohttp.ClientError, OSError, *_NOT_DOCKER) as exc:
+        except (httpx.HTTPError, OSError, *_NOT_DOCKER) as exc:
             if isinstance(exc, TimeoutError):
                 raise
-            raise self._unreachable(exc) from exc
+            complaint = "" if self._tunnel is None else await self._tunnel.complaint()
+            raise self._unreachable(exc, complaint and f": {complaint}") from exc
 
-    def _unreachable(self, exc: Exception) -> OpskitError:
-        if getattr(exc, "errno", None) in (errno.EACCES, errno.EPERM):
+    def _unreachable(self, exc: Exception, complaint: str) -> OpskitError:
+        if any(getattr(link, "errno", None) in (errno.EACCES, errno.EPERM) for link in _chain(exc)):
             return OpskitError("DOCKER_001", f"no permission to use {self._shown}", remedy=_NO_ACCESS)
-        if isinstance(exc, aiohttp.ClientConnectorError):
-            message = f"no Docker daemon answers at {self._shown}{self._complaint}"
-        elif isinstance(exc, aiohttp.ClientConnectionError | aiohttp.ClientPayloadError | OSError):
-            message = f"the connection to Docker at {self._shown} was lost{self._complaint}"
+        if isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout):
+            message = f"no Docker daemon answers at {self._shown}{complaint}"
+        elif isinstance(exc, httpx.NetworkError | OSError) or _is_cut(exc):
+            message = f"the connection to Docker at {self._shown} was lost{complaint}"
         else:
             message = f"what answers at {self._shown} does not speak Docker's API"
         return OpskitError("DOCKER_001", message, remedy=start_remedy())
+
+
+def _chain(exc: BaseException | None) -> Iterator[BaseException]:
+    while exc is not None:
+        yield exc
+        exc = exc.__cause__ or exc.__context__
+
+
+def _is_cut(exc: Exception) -> bool:
+    """Whether the connection ended before the reply did, rather than that the reply made no sense."""
+    text = str(exc)
+    return isinstance(exc, httpx.RemoteProtocolError) and ("disconnected" in text or "peer closed" in text)
 
 
 def daemon_clock_ns(date: str | None, now: float | None = None) -> int:

@@ -17,6 +17,8 @@ from opskit.errors import OpskitError
 from opskit.records import Record
 
 _STDERR_BYTES = 2000
+#: An ssh whose connection has ended exits within this time.
+_ENDING_S = 2.0
 _USUAL_SOCKET = "unix:///var/run/docker.sock"
 
 
@@ -87,7 +89,7 @@ class Tunnel:
 
     Each connection to the socket becomes one ssh process whose stdio *is* the connection.
 
-    No byte passes through this process. `complaint` is what the last ssh that failed had to say.
+    No byte passes through this process.
     """
 
     def __init__(self, url: str, folder: Path) -> None:
@@ -97,7 +99,7 @@ class Tunnel:
         self._processes: set[asyncio.Task[None]] = set()
         self._accepting: asyncio.Task[None] | None = None
         self.path = str(folder / "docker.sock")
-        self.complaint = ""
+        self._complaint = ""
 
     @classmethod
     async def start(cls, url: str) -> Self:
@@ -108,6 +110,12 @@ class Tunnel:
         tunnel._listener.setblocking(False)
         tunnel._accepting = asyncio.create_task(tunnel._accept())
         return tunnel
+
+    async def complaint(self) -> str:
+        """Return what the last ssh that failed had to say; it ends a moment after its connection."""
+        if self._processes:
+            await asyncio.wait(self._processes, timeout=_ENDING_S, return_when=asyncio.FIRST_COMPLETED)
+        return self._complaint
 
     async def aclose(self) -> None:
         """End every ssh and remove the socket."""
@@ -137,14 +145,14 @@ class Tunnel:
                 stderr=asyncio.subprocess.PIPE,
             )
         except OSError as exc:
-            self.complaint = f"{self._command[0]}: {exc.strerror}"
+            self._complaint = f"{self._command[0]}: {exc.strerror}"
             return
         finally:
             connection.close()
         try:
             error = await process.stderr.read(_STDERR_BYTES) if process.stderr is not None else b""
             if await process.wait():
-                self.complaint = " ".join(error.decode("utf-8", "replace").split())
+                self._complaint = " ".join(error.decode("utf-8", "replace").split())
         finally:
             with contextlib.suppress(ProcessLookupError):
                 process.kill()
