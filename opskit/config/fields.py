@@ -10,7 +10,6 @@ from functools import cache
 from typing import Annotated, Any, TypeVar, dataclass_transform
 
 from pydantic import (
-    BaseModel,
     BeforeValidator,
     ConfigDict,
     Field,
@@ -19,6 +18,7 @@ from pydantic import (
     WithJsonSchema,
 )
 
+from opskit.config import values
 from opskit.config.document import Path, Report, retyped, unknown
 from opskit.records import names
 from opskit.text import duration_s, size_bytes
@@ -26,23 +26,21 @@ from opskit.text import duration_s, size_bytes
 T = TypeVar("T")
 
 MAX_SECONDS = 24 * 3600.0
-MAX_COUNT = 2**53
+MAX_COUNT = values.MAX_COUNT
 CONFIG = ConfigDict(extra="forbid", hide_input_in_errors=True)
 
 _VARIABLE = {"type": "string", "pattern": r"\$\{"}
 _MISSING = "is missing"
-_SECTION = "must be a section of `key: value` lines"
 _PHRASES = {
-    "bool_type": "must be true or false",
-    "int_type": "must be a whole number",
-    "float_type": "must be a number",
-    "string_type": "must be text: put it in quotes",
-    "tuple_type": "must be a list",
-    "dict_type": _SECTION,
-    "dataclass_type": _SECTION,
-    "model_type": _SECTION,
-    "string_too_short": "must not be empty",
-    "too_short": "must not be empty",
+    "bool_type": values.NOT_A_FLAG,
+    "int_type": values.NOT_A_COUNT,
+    "float_type": values.NOT_A_NUMBER,
+    "string_type": values.NOT_TEXT,
+    "tuple_type": values.NOT_A_LIST,
+    "dict_type": values.NOT_A_SECTION,
+    "dataclass_type": values.NOT_A_SECTION,
+    "string_too_short": values.EMPTY,
+    "too_short": values.EMPTY,
     "missing": _MISSING,
 }
 _WORDS = (
@@ -52,7 +50,6 @@ _WORDS = (
     ("less than or equal to", "at most"),
     ("greater than", "more than"),
 )
-_UNKNOWN = ("unexpected_keyword_argument", "extra_forbidden")
 
 
 def _amount(read: Callable[[str], float | None], problem: str) -> BeforeValidator:
@@ -80,7 +77,7 @@ def _described(kind: str, **more: Any) -> WithJsonSchema:
 
 
 RETYPED = BeforeValidator(retyped)
-DURATION = _amount(duration_s, "must be a duration: seconds, or text such as 500ms, 2s, 1m")
+DURATION = _amount(duration_s, values.NOT_A_DURATION)
 
 AnyText = Annotated[str, Field(strict=True)]
 Text = Annotated[str, Field(strict=True, min_length=1)]
@@ -114,7 +111,7 @@ def parameters(shape: type[T]) -> type[T]:
 
 @cache
 def adapter(shape: type) -> TypeAdapter[Any]:
-    """Return what checks and describes a frozen dataclass or a model."""
+    """Return what checks and describes a frozen dataclass."""
     return TypeAdapter(shape)
 
 
@@ -139,19 +136,10 @@ def _mistyped(path: Path, messages: Mapping[Path, str]) -> bool:
 
 
 def _phrase(kind: str, message: str, path: Path, shape: type) -> str:
-    if kind in _UNKNOWN:
-        return unknown(str(path[-1]), [*_keys(shape, path), *getattr(shape, "OF_THE_KIND", ())])
+    if kind == "unexpected_keyword_argument":
+        return unknown(str(path[-1]), [*names(shape), *getattr(shape, "OF_THE_KIND", ())])
     if kind in _PHRASES:
         return _PHRASES[kind]
     for theirs, ours in _WORDS:
         message = message.replace(theirs, ours)
     return message
-
-
-def _keys(shape: Any, path: Path) -> list[str]:
-    if issubclass(shape, BaseModel):
-        inner = shape.model_fields[str(path[0])].annotation if path[0] in shape.model_fields else None
-        if len(path) > 1 and isinstance(inner, type) and issubclass(inner, BaseModel):
-            return _keys(inner, path[1:])
-        return list(shape.model_fields)
-    return list(names(shape))

@@ -1,21 +1,10 @@
-"""The layer between defaults and environment: what the configuration file says, with all its problems.
+"""The layer between defaults and environment: what the configuration file says, with all its problems."""
 
-What may stand in it is derived from `opskit.config.schema`. Names carry the rules (house style): a float that
-ends in `_s` is a duration and may be written as `2s`, other floats are positive numbers, integers are counts.
-"""
-
-import re
 from collections.abc import Collection, Mapping
-from functools import cache
 from pathlib import Path as FilePath
-from types import NoneType, UnionType
-from typing import Annotated, Any, Literal, cast, get_args, get_origin, get_type_hints
+from typing import Any, get_type_hints
 
-from pydantic import AfterValidator, BaseModel, Field, create_model
-
-from opskit.config.command_pattern import command_pattern
 from opskit.config.document import Document, Path, Problem, only_name, substitute, unknown
-from opskit.config.fields import CONFIG, DURATION, MAX_COUNT, RETYPED, Count, Flag, Text, validated
 from opskit.config.model_names import CATEGORIES
 from opskit.config.origins import (
     AGENTS,
@@ -24,133 +13,24 @@ from opskit.config.origins import (
     Setting,
     Settings,
     folder,
-    printable_text,
     secret,
     sections,
 )
 from opskit.config.schema import AgentConfig, NodeConfig, Secret
 from opskit.config.url import normalise
+from opskit.config.values import NAME, NAME_RULE, section
 from opskit.errors import ConfigError
-from opskit.records import MutableRecord, field, is_record
-
-MAX_DURATION_S = 365 * 24 * 3600.0
+from opskit.records import MutableRecord, Record, field, names
 
 _SECRET_DEPTH = 3  # nodes.NAME.api_key
-_NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
-_SSH_HOST = re.compile(r"(?:[A-Za-z0-9_][\w.-]*@)?[A-Za-z0-9](?:[\w.-]*\w)?", re.ASCII)
-_NAME_RULE = "a name is made of a-z, 0-9, _ and -"
-#: Counts for which zero would switch the whole thing off by accident.
-_AT_LEAST_ONE = frozenset(
-    {
-        "failures",
-        "max_tokens",
-        "max_tokens_by_category",
-        "num_ctx",
-        "goal_bytes",
-        "max_bytes",
-        "max_file_bytes",
-        "max_repairs",
-        "escalate_repairs",
-        "keep",
-        "output_bytes",
-        "entries",
-    }
-)
-#: Numbers for which zero is a choice.
-_MAY_BE_ZERO = frozenset({"temperature"})
 
 
-def _name(value: str) -> str:
-    if not _NAME.fullmatch(value):
-        raise ValueError(_NAME_RULE)
-    return value
-
-
-def _ssh_host(value: str) -> str:
-    if not _SSH_HOST.fullmatch(value):
-        raise ValueError("must be a host as ssh names it: HOST or USER@HOST")
-    return value
-
-
-def _command_rule(value: str) -> str:
-    return command_pattern(value).text
-
-
-def _distinct(values: tuple[str, ...]) -> tuple[str, ...]:
-    twice = next((value for value in values if values.count(value) > 1), None)
-    if twice:
-        raise ValueError(f"names {twice} twice")
-    return values
-
-
-_Name = Annotated[str, AfterValidator(_name)]
-_Printable = Annotated[Text, AfterValidator(printable_text)]
-#: Texts of lists that are more than text, by the key of the list.
-_ITEMS = {
-    "ssh_hosts": Annotated[Text, AfterValidator(_ssh_host)],
-    **dict.fromkeys(("deny", "ask", "allow"), Annotated[Text, AfterValidator(_command_rule)]),
-}
-_Url = Annotated[str, Field(strict=True), AfterValidator(str)]
-_Positive = Annotated[float, Field(strict=True, gt=0, allow_inf_nan=False), RETYPED]
-_NotNegative = Annotated[float, Field(strict=True, ge=0, allow_inf_nan=False), RETYPED]
-_Duration = Annotated[float, Field(strict=True, gt=0, le=MAX_DURATION_S, allow_inf_nan=False), DURATION]
-_CountFromOne = Annotated[int, Field(strict=True, ge=1, le=MAX_COUNT), RETYPED]
-
-
-def _annotation(name: str, hint: Any) -> Any:
-    simple = {
-        bool: Flag,
-        int: _CountFromOne if name in _AT_LEAST_ONE else Count,
-        float: _float(name),
-        str: _Url if name == "url" else _Printable,
-    }
-    if hint in simple:
-        return simple[hint]
-    if is_record(hint):
-        return _shape(cast("type", hint))
-    if get_origin(hint) is UnionType:
-        (inner,) = (arg for arg in get_args(hint) if arg is not NoneType)
-        # A secret is resolved before it comes here, so that nothing else ever sees it.
-        return Any if inner is Secret else _annotation(name, inner) | None
-    if get_origin(hint) is tuple:
-        item = get_args(hint)[0]
-        if get_origin(item) is Literal:
-            return Annotated[hint, Field(min_length=1), AfterValidator(_distinct)]
-        texts: Any = tuple
-        return texts[_ITEMS.get(name, _Printable), ...]
-    if get_origin(hint) is dict:
-        mapping: Any = dict
-        return mapping[_Name, _annotation(name, get_args(hint)[1])]
-    return hint
-
-
-def _float(name: str) -> Any:
-    """Return the pydantic type of a number that may have a fraction."""
-    if name.endswith("_s") and not name.endswith("_per_s"):
-        return _Duration
-    return _NotNegative if name in _MAY_BE_ZERO else _Positive
-
-
-@cache
-def _shape(schema: type) -> type[BaseModel]:
-    """Return the model of the section that becomes `schema`; every key is optional."""
-    hints = get_type_hints(schema)
-    keys: dict[str, Any] = {key: (_annotation(key, hint), None) for key, hint in hints.items()}
-    if schema in (NodeConfig, AgentConfig):
-        del keys["name"], keys["explicit"]
-        keys.pop("proxy", None)
-        keys["enabled"] = (Flag, None)
-    return create_model(schema.__name__, __config__=CONFIG, **keys)
-
-
-class _Root(BaseModel):
+class _Root(Record):
     """The keys outside every section; null says nothing."""
 
-    model_config = CONFIG
-
-    state_dir: _Printable | None = None
-    debug: Flag = False
-    victoria_model: _Printable | None = None
+    state_dir: str | None = None
+    debug: bool = False
+    victoria_model: str | None = None
 
 
 def is_secret(path: Path) -> bool:
@@ -187,7 +67,7 @@ class _FileReader(MutableRecord):
 
     def read(self) -> None:
         data = {key: self._substituted(value, (key,)) for key, value in self.document.data.items()}
-        known = [*_Root.model_fields, *sections(), "nodes", "agents"]
+        known = [*names(_Root), *sections(), "nodes", "agents"]
         for key in data:
             if key not in known:
                 self._report((key,), unknown(key, known))
@@ -197,9 +77,9 @@ class _FileReader(MutableRecord):
         self._members("agents", agents, AgentConfig, own=AGENTS, taken=others)
         for name, schema in sections().items():
             if name in data:
-                self._section((name,), self._validated(_shape(schema), data[name], (name,)))
+                self._section((name,), self._validated(schema, data[name], (name,)))
         self._known_categories()
-        root = {key: value for key, value in data.items() if key in _Root.model_fields}
+        root = {key: value for key, value in data.items() if key in names(_Root)}
         values = self._validated(_Root, root, ())
         if values.get("state_dir") is not None:
             try:
@@ -218,10 +98,17 @@ class _FileReader(MutableRecord):
     def _names(self, prefix: str) -> list[str]:
         return [key.removeprefix(prefix) for key in self.settings if key.startswith(prefix)]
 
-    def _validated(self, shape: type[BaseModel], raw: object, path: Path) -> dict[str, Any]:
+    def _validated(self, schema: type, raw: object, path: Path) -> dict[str, Any]:
         """Return the keys that are set; none after a problem."""
-        model = validated(shape, raw, path, self._report)
-        return {} if model is None else model.model_dump(exclude_unset=True)
+        usable = True
+
+        def report(at: Path, message: str) -> None:
+            nonlocal usable
+            usable = False
+            self._report(at, message)
+
+        values = section(schema, {} if raw is None else raw, path, report)
+        return values if usable else {}
 
     def _section(self, path: Path, values: dict[str, Any]) -> None:
         for key, value in values.items():
@@ -244,8 +131,8 @@ class _FileReader(MutableRecord):
             return
         for name, entry in members.items():
             path = (group, name)
-            if not _NAME.fullmatch(name):
-                self._report(path, _NAME_RULE)
+            if not NAME.fullmatch(name):
+                self._report(path, NAME_RULE)
             elif name in taken:
                 self._report(path, f"{name} is the name of {'an agent' if group == 'nodes' else 'a node'}")
             else:
@@ -257,7 +144,7 @@ class _FileReader(MutableRecord):
             self._set((*path, "enabled"), False, at=path)
             return
         before = len(self.problems)
-        values = self._validated(_shape(schema), entry, path)
+        values = self._validated(schema, entry, path)
         required_keys = ("url", "source") if schema is NodeConfig else ("url",)
         if len(self.problems) == before and not builtin and values.get("enabled", True):
             for key in required_keys:
