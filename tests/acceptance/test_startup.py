@@ -26,14 +26,27 @@ def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
     assert "HEAVY []" in done.stderr
 
 
-def test_docker_is_not_imported_by_a_probe() -> None:
-    """A probe does without the Docker client."""
+@pytest.mark.parametrize(
+    ("arguments", "spared"),
+    [
+        (["probe", "--json"], {"docker", "pydantic", "aiohttp", "rich", "click"}),
+        (["run", "--local", "--json", "hi"], {"docker", "pydantic", "aiohttp", "rich", "click"}),
+        (["recover", "--dry-run", "--json"], {"docker", "pydantic", "aiohttp", "rich", "click"}),
+    ],
+)
+def test_a_command_with_a_configuration_imports_only_what_it_uses(
+    tmp_path: Path, arguments: list[str], spared: set[str]
+) -> None:
+    """What serves other commands costs this one nothing; also what httpx would import for its own."""
+    (tmp_path / "opskit.yaml").write_text("router: {max_fallbacks: 1}\n")
     code = (
-        "import sys\nfrom opskit.cli.main import status\nstatus(['probe', '--json'])\n"
-        "print('docker' in sys.modules, file=sys.stderr)\n"
+        f"import sys\nfrom opskit.cli.main import status\nstatus({arguments!r})\n"
+        f"print('HEAVY', sorted({spared!r} & set(sys.modules)), file=sys.stderr)\n"
     )
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60)
-    assert done.stderr.strip().endswith("False")
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=60, cwd=tmp_path
+    )
+    assert "HEAVY []" in done.stderr
 
 
 def test_a_raw_search_begins_without_the_command_line_library(tmp_path: Path) -> None:
