@@ -288,7 +288,9 @@ class Docker:
             if isinstance(exc, TimeoutError):
                 raise
             complaint = "" if self._tunnel is None else await self._tunnel.complaint()
-            raise self._unreachable(exc, complaint and f": {complaint}") from exc
+            # The errno of the system says more than what the library makes of it.
+            cause = next((link for link in _chain(exc) if isinstance(link, OSError)), exc)
+            raise self._unreachable(exc, complaint and f": {complaint}") from cause
 
     def _unreachable(self, exc: Exception, complaint: str) -> OpskitError:
         if any(getattr(link, "errno", None) in (errno.EACCES, errno.EPERM) for link in _chain(exc)):
