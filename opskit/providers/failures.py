@@ -9,17 +9,43 @@ import json
 import re
 import socket
 import ssl
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from email.utils import parsedate_to_datetime
-from typing import Any, Literal
-
-import httpx
+from typing import Any, Literal, Protocol
 
 from opskit.config.proxy import without_password
 from opskit.providers.base import CallCause, CallError, TlsProblem
 
 Phase = Literal["connect", "request", "stream"]
+
+
+class Reply(Protocol):
+    """A reply of a server, whichever library brings it: httpx's, or ours over plain connections."""
+
+    @property
+    def status_code(self) -> int: ...
+
+    @property
+    def headers(self) -> Mapping[str, str]: ...
+
+    @property
+    def url(self) -> Any: ...
+
+    @property
+    def is_success(self) -> bool: ...
+
+    @property
+    def content(self) -> bytes:
+        """The body, once it has been read."""
+        ...
+
+    def aiter_bytes(self) -> AsyncIterator[bytes]: ...
+
+    async def aread(self) -> bytes: ...
+
+    async def aclose(self) -> None: ...
+
 
 _ERRNO = {
     errno.ECONNREFUSED: CallCause.REFUSED,
@@ -37,7 +63,8 @@ _BEFORE_CONNECTION = {
     *(CallCause.REFUSED, CallCause.NAME, CallCause.TLS, CallCause.UNREACHABLE, CallCause.PROXY),
     CallCause.TIMEOUT,
 }
-#: aiohttp's exceptions by name: it is imported only where it is used.
+#: Their exceptions are known by name: each is imported only where it is used.
+_LIBRARIES = ("h11", "httpx", "aiohttp")
 _BY_NAME = (
     (("ServerDisconnectedError", "ClientPayloadError"), CallCause.CLOSED),
     (("ClientResponseError", "BadHttpMessage", "BadStatusLine", "DecodingError"), CallCause.PAYLOAD),
@@ -97,10 +124,8 @@ def translated(phase: Phase) -> Iterator[None]:
         yield
     except CallError:
         raise
-    except (httpx.HTTPError, httpx.InvalidURL, OSError) as exc:
-        raise _translate(exc, phase) from exc
     except Exception as exc:
-        if type(exc).__module__.partition(".")[0] != "aiohttp":
+        if not isinstance(exc, OSError) and type(exc).__module__.partition(".")[0] not in _LIBRARIES:
             raise
         raise _translate(exc, phase) from exc
 
@@ -143,21 +168,22 @@ def _cause(exc: BaseException) -> CallCause:
     if known:
         # One name may stand for several addresses: a refusal tells more than a missing route to another.
         return CallCause.REFUSED if CallCause.REFUSED in known else known[0]
-    if isinstance(exc, httpx.ProxyError):
+    kinds = {kind.__name__ for kind in type(exc).__mro__}
+    if "ProxyError" in kinds:
         return CallCause.PROXY
     for names, cause in _BY_NAME:
         for link in links:
             if type(link).__name__ in names:
                 return CallCause.RESET if "ConnectionResetError" in str(link) else cause
     for link in links:
-        if isinstance(link, httpx.RemoteProtocolError):
+        if type(link).__name__ == "RemoteProtocolError":
             ended = "disconnected" in str(link) or "peer closed" in str(link)
             return CallCause.CLOSED if ended else CallCause.PAYLOAD
-    if isinstance(exc, httpx.TimeoutException):
+    if "TimeoutException" in kinds:
         return CallCause.TIMEOUT
-    if isinstance(exc, httpx.ReadError | httpx.WriteError):
+    if kinds & {"ReadError", "WriteError"}:
         return CallCause.RESET
-    return CallCause.UNREACHABLE if isinstance(exc, httpx.ConnectError) else CallCause.PAYLOAD
+    return CallCause.UNREACHABLE if "ConnectError" in kinds else CallCause.PAYLOAD
 
 
 def _by_errno(link: BaseException) -> CallCause | None:
@@ -203,15 +229,18 @@ def proxy_error(proxy: str, error: CallError) -> CallError:
     return CallError(CallCause.PROXY, text, phase="connect")
 
 
-def redirect(response: httpx.Response) -> str | None:
+def redirect(response: Reply) -> str | None:
     """Return where a reply sends its reader, without user, query and fragment; None for any other reply."""
-    if not response.is_redirect or "Location" not in response.headers:
+    target = response.headers.get("Location")
+    if target is None or not 300 <= response.status_code < 400:
         return None
+    import httpx
+
     try:
-        target = response.url.join(response.headers["Location"])
+        url = httpx.URL(str(response.url)).join(target)
     except (httpx.InvalidURL, ValueError):
         return None
-    location = str(target.copy_with(username=None, password=None, query=None, fragment=None))
+    location = str(url.copy_with(username=None, password=None, query=None, fragment=None))
     return location if location.isprintable() else None
 
 

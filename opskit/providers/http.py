@@ -6,22 +6,23 @@ import json
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from opskit import __version__
 from opskit.providers.base import CallCause, CallError, bad_payload, without_reason
 from opskit.providers.failures import (
+    Reply,
     clock_ahead,
     error_text,
-    proxy_error,
     redirect,
     relayed_text,
     retry_after,
     translated,
 )
-from opskit.providers.transport import connecting, trace, transport
+from opskit.providers.plain_http import PlainClient
+
+if TYPE_CHECKING:
+    from opskit.providers.transport import HttpxClient
 
 _ERROR_BODY_BYTES = 64 * 1024
 _METADATA_BYTES = 16 * 1024 * 1024
@@ -44,7 +45,6 @@ class HttpClient:
         if api_key:
             headers["Authorization"] = f"Bearer {api_key}"
         self.base_url = base_url
-        self._proxy = proxy
         self.metadata_s = metadata_s
         #: How far the server's clock was ahead of ours in its last document; 0 where it does not say.
         self.clock_ahead = timedelta()
@@ -52,13 +52,14 @@ class HttpClient:
         self.keep_alive = True
         #: How the server called itself in its last reply; empty where it did not.
         self.server = ""
-        self._client = httpx.AsyncClient(
-            base_url=base_url,
-            headers=headers,
-            timeout=httpx.Timeout(None, connect=connect_s),
-            transport=transport(base_url, pooled=pooled, proxy=proxy),
-            trust_env=False,
-        )
+        if pooled or proxy is not None or not base_url.startswith("http://"):
+            from opskit.providers import transport
+
+            self._client: PlainClient | HttpxClient = transport.HttpxClient(
+                base_url, headers, connect_s, pooled=pooled, proxy=proxy
+            )
+        else:
+            self._client = PlainClient(base_url, headers, connect_s)
 
     async def get_json(self, path: str, *, timeout_s: float | None = None, empty: Any = None) -> Any:
         """The parsed body of a GET, or `empty` (when given) for a body of no bytes.
@@ -78,7 +79,7 @@ class HttpClient:
         """The parsed body of a POST. `timeout_s` None leaves the deadline to the caller."""
         return await self._json("POST", path, body, timeout_s, headers=headers)
 
-    async def get(self, path: str, *, timeout_s: float | None = None) -> httpx.Response:
+    async def get(self, path: str, *, timeout_s: float | None = None) -> Reply:
         """A GET with its body read, whatever its status."""
         async with _deadline(timeout_s or self.metadata_s), self._open("GET", path, None) as response:
             with translated("stream"):
@@ -86,7 +87,7 @@ class HttpClient:
             return response
 
     @contextlib.asynccontextmanager
-    async def post_stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[httpx.Response]:
+    async def post_stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[Reply]:
         """An open reply with status 200. Any other status raises CallError(STATUS)."""
         async with self._open("POST", path, body) as response:
             if response.status_code != 200:
@@ -118,8 +119,13 @@ class HttpClient:
         path: str,
         body: Mapping[str, Any] | None,
         headers: Mapping[str, str] = MappingProxyType({}),
-    ) -> AsyncIterator[httpx.Response]:
-        response = await self._send(method, path, body, headers)
+    ) -> AsyncIterator[Reply]:
+        content, sent = _encoded(body), dict(headers)
+        if body is not None:
+            sent = {"Content-Type": "application/json", **sent}
+        if not self.keep_alive:
+            sent["Connection"] = "close"
+        response = await self._client.send(method, path, content, sent)
         self.server = response.headers.get("Server", "")
         try:
             yield response
@@ -127,49 +133,11 @@ class HttpClient:
             with contextlib.suppress(Exception):
                 await response.aclose()
 
-    async def _send(
-        self, method: str, path: str, body: Mapping[str, Any] | None, extra: Mapping[str, str]
-    ) -> httpx.Response:
-        """The reply's head. A kept connection that turns out to be dead says nothing of the server now:
-
-        then the request is sent once more, on a new one.
-        """
-        content, headers = _encoded(body), dict(extra)
-        if body is not None:
-            headers = {"Content-Type": "application/json", **headers}
-        if not self.keep_alive:
-            headers["Connection"] = "close"
-        again = False
-        while True:
-            opened: list[Any] = []
-            connecting.set(opened)
-            request = self._client.build_request(
-                method, path, content=content, headers=headers, extensions={"trace": trace}
-            )
-            try:
-                return await self._reply(request)
-            except CallError as error:
-                if self._proxy is not None and error.phase == "connect":
-                    raise proxy_error(self._proxy, error) from error
-                if again or opened or error.cause not in (CallCause.RESET, CallCause.CLOSED):
-                    raise
-                again = True
-
-    async def _reply(self, request: httpx.Request) -> httpx.Response:
-        with translated("request"):
-            response = await self._client.send(request, stream=True)
-        if self._proxy is not None and response.status_code == 407:
-            await response.aclose()
-            raise CallError(CallCause.PROXY, "", phase="connect", status=407)
-        return response
-
     async def aclose(self) -> None:
         await self._client.aclose()
 
 
-async def lines(
-    response: httpx.Response, *, limit_bytes: int = 8 * 1024 * 1024
-) -> AsyncGenerator[bytes, None]:
+async def lines(response: Reply, *, limit_bytes: int = 8 * 1024 * 1024) -> AsyncGenerator[bytes, None]:
     """The reply cut at LF only (U+2028 and friends may stand raw inside JSON), without the line end.
 
     Raises CallError(PAYLOAD) for a line above `limit_bytes`, the bound of Ollama's own client.
@@ -218,7 +186,7 @@ async def _deadline(timeout_s: float | None) -> AsyncIterator[None]:
         raise CallError(CallCause.TIMEOUT, f"no reply within {timeout_s:g} s") from exc
 
 
-async def _read(response: httpx.Response, limit: int) -> bytes:
+async def _read(response: Reply, limit: int) -> bytes:
     body = bytearray()
     with translated("stream"):
         async for chunk in response.aiter_bytes():
@@ -228,7 +196,7 @@ async def _read(response: httpx.Response, limit: int) -> bytes:
     return bytes(body)
 
 
-async def _status_error(response: httpx.Response) -> CallError:
+async def _status_error(response: Reply) -> CallError:
     try:
         async with asyncio.timeout(2.0):
             raw = await _read(response, _ERROR_BODY_BYTES)
@@ -237,7 +205,7 @@ async def _status_error(response: httpx.Response) -> CallError:
     return status_error(response, raw)
 
 
-def status_error(response: httpx.Response, raw: bytes) -> CallError:
+def status_error(response: Reply, raw: bytes) -> CallError:
     """Return the failed call behind a reply whose status is no success."""
     text, error_type = error_text(raw)
     location = redirect(response)

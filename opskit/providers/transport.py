@@ -1,7 +1,7 @@
-"""What carries the requests: httpx's own transport, or aiohttp's pool behind the same API.
+"""What carries requests that need TLS, a proxy or a pool: httpx's own transport, or aiohttp's behind its API.
 
-Command lines that make a handful of calls use httpx's own, which imports fast; servers use aiohttp's, whose
-pool keeps up under concurrency. Both tell when a request opens a connection instead of using a kept one.
+Servers use aiohttp's, whose pool keeps up under concurrency. Both tell when a request opens a connection
+instead of using a kept one.
 """
 
 import os
@@ -16,6 +16,7 @@ import httpx
 
 from opskit.config.proxy import SOCKS, without_password
 from opskit.providers.base import CallCause, CallError
+from opskit.providers.failures import proxy_error, translated
 
 #: Filled by the transport when the request of this context opens a connection; through SOCKS with its stream.
 connecting: ContextVar[list[Any]] = ContextVar("opskit_connecting")
@@ -32,6 +33,63 @@ async def trace(event: str, info: Mapping[str, Any]) -> None:
         connecting.get().append(info["return_value"])
     elif event == "socks.setup_socks5_connection.failed":
         await connecting.get()[-1].aclose()
+
+
+class HttpxClient:
+    """A server at a base URL, by httpx."""
+
+    def __init__(
+        self,
+        base_url: str,
+        headers: Mapping[str, str],
+        connect_s: float,
+        *,
+        pooled: bool,
+        proxy: str | None,
+    ) -> None:
+        self._proxy = proxy
+        self._client = httpx.AsyncClient(
+            base_url=base_url,
+            headers=headers,
+            timeout=httpx.Timeout(None, connect=connect_s),
+            transport=transport(base_url, pooled=pooled, proxy=proxy),
+            trust_env=False,
+        )
+
+    async def send(
+        self, method: str, path: str, content: bytes | None, headers: Mapping[str, str]
+    ) -> httpx.Response:
+        """Return a reply once its head is there. Raises CallError.
+
+        A kept connection that turns out to be dead says nothing of the server now: then the request is sent
+        once more, on a new one.
+        """
+        again = False
+        while True:
+            opened: list[Any] = []
+            connecting.set(opened)
+            request = self._client.build_request(
+                method, path, content=content, headers=headers, extensions={"trace": trace}
+            )
+            try:
+                return await self._reply(request)
+            except CallError as error:
+                if self._proxy is not None and error.phase == "connect":
+                    raise proxy_error(self._proxy, error) from error
+                if again or opened or error.cause not in (CallCause.RESET, CallCause.CLOSED):
+                    raise
+                again = True
+
+    async def _reply(self, request: httpx.Request) -> httpx.Response:
+        with translated("request"):
+            response = await self._client.send(request, stream=True)
+        if self._proxy is not None and response.status_code == 407:
+            await response.aclose()
+            raise CallError(CallCause.PROXY, "", phase="connect", status=407)
+        return response
+
+    async def aclose(self) -> None:
+        await self._client.aclose()
 
 
 def transport(base_url: str, *, pooled: bool, proxy: str | None = None) -> httpx.AsyncBaseTransport:
