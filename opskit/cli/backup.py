@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from opskit.cli import backup_view, confirm, context, render
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.cli import backup_view, confirm, render
+from opskit.cli.options import SharedOptions, YesOption, shares
 from opskit.errors import OpskitError, UsageError
 from opskit.text import size_bytes
 
@@ -21,7 +21,9 @@ app = typer.Typer(
 
 
 @app.command()
+@shares()
 def create(
+    shared: SharedOptions,
     max_size: Annotated[
         str | None,
         typer.Option(
@@ -30,9 +32,6 @@ def create(
             help="Leave out larger files, such as 500MB or 2GiB [default: backup.max_file_bytes, 1 GiB].",
         ),
     ] = None,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Archive what `backup.files` selects and what the stack is started from, private and with checksums.
 
@@ -46,7 +45,7 @@ def create(
     from opskit.backup.selection import stack_files
     from opskit.records import replace
 
-    loaded = context.load_config(config)
+    loaded = shared.load()
     catalog = catalog_of(loaded)
     if max_size is not None:
         limit_bytes = size_bytes(max_size)
@@ -57,32 +56,32 @@ def create(
         _recover(catalog)
         created = catalog.create(now=datetime.now(UTC), stack_files=stack_files(loaded, os.environ))
     report = created.report
-    backup_view.created(created, report, as_json=json)
+    backup_view.created(created, report, as_json=shared.json)
     raise typer.Exit(int(report.exit))
 
 
 @app.command(name="list")
-def list_(config: ConfigOption = None, json: JsonOption = False, _debug: DebugOption = False) -> None:
+@shares()
+def list_(shared: SharedOptions) -> None:
     """List the archives, the newest first, and whether their manifests can be read."""
-    catalog = _catalog(config)
+    catalog = _catalog(shared)
     _recover_if_free(catalog)
-    backup_view.listed(catalog.archives(), catalog.folder, as_json=json)
+    backup_view.listed(catalog.archives(), catalog.folder, as_json=shared.json)
 
 
 @app.command()
+@shares()
 def verify(
+    shared: SharedOptions,
     date: Annotated[
         str,
         typer.Argument(metavar="DATE|latest|all|PATH", help="Which one; the beginning of a date will do."),
     ] = "latest",
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Read archives to the last byte: checksums, missing and extra members, what must not be restored."""
     from opskit.backup.catalog import verify as verify_archives
 
-    catalog = _catalog(config)
+    catalog = _catalog(shared)
     _recover_if_free(catalog)
     if date == "all":
         paths = [archive.path for archive in catalog.archives()]
@@ -93,12 +92,14 @@ def verify(
     else:
         paths = [catalog.find(date)]
     report = verify_archives(paths)
-    render.report(report, as_json=json)
+    render.report(report, as_json=shared.json)
     raise typer.Exit(int(report.exit))
 
 
 @app.command()
+@shares()
 def restore(
+    shared: SharedOptions,
     date: Annotated[
         str | None,
         typer.Argument(metavar="DATE|latest|PATH", help="Which one; the beginning of a date will do."),
@@ -113,12 +114,9 @@ def restore(
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and stop.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
     resume: Annotated[bool, typer.Option("--resume", help="Finish a restoration that was killed.")] = False,
     rollback: Annotated[bool, typer.Option("--rollback", help="Take back one that was killed.")] = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Put a backup back: all of it or, on any failure, nothing. What it replaces is kept in an archive.
 
@@ -131,7 +129,7 @@ def restore(
             "say which backup, or --resume, or --rollback, one of them",
             remedy="`opskit backup list` shows the dates; `latest` is the newest",
         )
-    catalog = _catalog(config)
+    catalog = _catalog(shared)
     if dry_run:
         if date is None:
             remedy = "`opskit backup restore latest --dry-run`"
@@ -140,24 +138,24 @@ def restore(
             render.note(
                 "note: an interrupted restoration is taken back first: `opskit backup restore --rollback`"
             )
-        _restore(catalog, date, to, only or (), dry_run=True, yes=yes, as_json=json)
+        _restore(catalog, date, to, only or (), dry_run=True, yes=yes, as_json=shared.json)
         return
     with catalog.lock():
         if date is not None:
             _recover(catalog)
-            _restore(catalog, date, to, only or (), dry_run=False, yes=yes, as_json=json)
+            _restore(catalog, date, to, only or (), dry_run=False, yes=yes, as_json=shared.json)
             return
         undone = recover(catalog, to_resume=resume)
         if not undone:
             remedy = "`opskit backup restore DATE` begins one"
             raise UsageError("no restoration was interrupted", remedy=remedy)
         if rollback:
-            backup_view.undone(undone, as_json=json)
+            backup_view.undone(undone, as_json=shared.json)
             return
         render.note("note: the interrupted restoration was taken back, and is done again")
         record, target = undone[0].record, undone[0].target
         # It was begun after a yes.
-        _restore(catalog, record.archive, target, record.only, dry_run=False, yes=True, as_json=json)
+        _restore(catalog, record.archive, target, record.only, dry_run=False, yes=True, as_json=shared.json)
 
 
 def _restore(
@@ -189,10 +187,10 @@ def _restore(
     backup_view.restored(plan, result, as_json=as_json)
 
 
-def _catalog(config: str | None) -> "BackupCatalog":
+def _catalog(shared: SharedOptions) -> "BackupCatalog":
     from opskit.backup.catalog import catalog_of
 
-    return catalog_of(context.load_config(config))
+    return catalog_of(shared.load())
 
 
 def _recover(catalog: "BackupCatalog") -> None:

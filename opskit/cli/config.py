@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import render
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.cli.options import SharedOptions, shares
 from opskit.errors import Exit, UsageError
 from opskit.result import Finding, Report, Status, plain_document
 
@@ -20,16 +20,17 @@ _DEFAULT_PATH = Path("opskit.yaml")
 
 
 @app.command()
-def show(config: ConfigOption = None, json: JsonOption = False, _debug: DebugOption = False) -> None:
+@shares()
+def show(shared: SharedOptions) -> None:
     """Show every effective value and where it comes from; secrets stay hidden."""
     from opskit.config.load import load
     from opskit.config.origins import shown
 
-    loaded = load(config, environ=os.environ, cwd=Path.cwd())
+    loaded = load(shared.config, environ=os.environ, cwd=Path.cwd())
     values = list(shown(loaded.config, loaded.origins))
     for note in loaded.notes:
         render.note(f"note: {note}")
-    if json:
+    if shared.json:
         rows = [{"key": row.key, "value": row.value, "origin": str(row.origin)} for row in values]
         render.document(plain_document("config show", values=rows))
     else:
@@ -37,12 +38,11 @@ def show(config: ConfigOption = None, json: JsonOption = False, _debug: DebugOpt
 
 
 @app.command()
+@shares()
 def init(
+    shared: SharedOptions,
     path: Annotated[Path, typer.Option("--path", help="The file to write.")] = _DEFAULT_PATH,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
-    _config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Write a starter file in which every setting is a comment that shows its default."""
     from opskit.config import starter
@@ -55,7 +55,7 @@ def init(
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or "not a usable path"
         raise UsageError(f"{path}: {reason}", remedy="give a path in a folder that can be written") from exc
-    if json:
+    if shared.json:
         written = Finding("config", str(path), Status.PASS, state="written")
         render.document(Report("config init", [written]).as_json())
     else:
@@ -63,14 +63,15 @@ def init(
 
 
 @app.command()
-def check(config: ConfigOption = None, json: JsonOption = False, _debug: DebugOption = False) -> None:
+@shares()
+def check(shared: SharedOptions) -> None:
     """Check the configuration and name every problem with its file and line."""
     from opskit.config.load import InvalidConfigError, load
 
     findings: list[Finding] = []
     lines: list[str] = []
     try:
-        loaded = load(config, environ=os.environ, cwd=Path.cwd())
+        loaded = load(shared.config, environ=os.environ, cwd=Path.cwd())
     except InvalidConfigError as exc:
         findings = [_finding(problem) for problem in exc.problems]
         lines = [f"{problem}\n  {problem.advice}" for problem in exc.problems]
@@ -84,7 +85,7 @@ def check(config: ConfigOption = None, json: JsonOption = False, _debug: DebugOp
             findings.append(Finding("config", key, Status.WARN, state="note", detail=words))
             render.note(f"note: {note}")
     report = Report("config check", findings)
-    if json:
+    if shared.json:
         render.document(report.as_json())
     else:
         for line in lines:

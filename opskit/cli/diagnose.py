@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import context
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption
+from opskit.cli.options import SharedOptions, shares
 from opskit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from opskit.diagnose.report import DiagnoseRequest, DiagnosticReport
 
 
+@shares("sandbox")
 def diagnose(
+    shared: SharedOptions,
     areas: Annotated[
         list[str] | None,
         typer.Argument(
@@ -37,10 +39,6 @@ def diagnose(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that exists.")] = False,
-    sandbox: SandboxOption = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Show the machine, containers, endpoints, network and models in tables; secrets are masked everywhere.
 
@@ -60,14 +58,13 @@ def diagnose(
         check(bundle, force=force)
     elif force:
         raise UsageError("--force replaces a bundle", remedy="give --bundle FILE.tar.gz as well")
-    request = DiagnoseRequest(chosen, lines, ask)
-    result, written = context.run(_diagnose(request, bundle, force=force, sandbox=sandbox, config=config))
-    diagnose_view.show(result, written, as_json=json)
+    result, written = context.run(_diagnose(DiagnoseRequest(chosen, lines, ask), bundle, shared, force=force))
+    diagnose_view.show(result, written, as_json=shared.json)
     raise typer.Exit(int(result.report.exit))
 
 
 async def _diagnose(
-    request: "DiagnoseRequest", bundle: Path | None, *, force: bool, sandbox: bool, config: str | None
+    request: "DiagnoseRequest", bundle: Path | None, shared: SharedOptions, *, force: bool
 ) -> "tuple[DiagnosticReport, Written | None]":
     from opskit.app import App
     from opskit.config.load import load
@@ -76,15 +73,17 @@ async def _diagnose(
     from opskit.system.threads import children_without_threads
     from opskit.tags import TagLog
 
+    path, cwd = shared.config, Path.cwd()
     with children_without_threads():
-        async with context.configured(config, sandbox=sandbox) as loaded:
+        async with shared.configured() as loaded:
             # Only the log of requests needs the state folder.
             folder = Path(loaded.state_dir)
             log = None if request.ask else TagLog()
-            app = App(loaded, log=log, environ=os.environ, cwd=Path.cwd(), config_path=config, folder=folder)
-            async with app:
+            async with App(
+                loaded, log=log, environ=os.environ, cwd=cwd, config_path=path, folder=folder
+            ) as app:
                 result = await report.diagnose(app, request)
                 if bundle is None:
                     return result, None
-                origins = load(config, environ=os.environ, cwd=Path.cwd()).origins
+                origins = load(path, environ=os.environ, cwd=cwd).origins
                 return await write(bundle, result, app.survey, origins, force=force)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import context, doctor_view, render
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption
+from opskit.cli.options import SharedOptions, shares
 from opskit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -19,7 +19,9 @@ if TYPE_CHECKING:
     from opskit.doctor.target import ExaminationTarget
 
 
+@shares("sandbox")
 def doctor(
+    shared: SharedOptions,
     fix: Annotated[
         bool, typer.Option("--fix", help="Offer the safe fixes, one by one, and look again after each.")
     ] = False,
@@ -31,28 +33,22 @@ def doctor(
         bool, typer.Option("--deep", help="Send one long prompt to a loaded Ollama model: is it read whole?")
     ] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the causes that it knows.")] = False,
-    sandbox: SandboxOption = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show every check with its seconds.")
     ] = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Examine configuration, machine, network, Docker, nodes, agents and requests; tell causes, not symptoms.
 
     Loads, pins and changes nothing. Exits 0 (nothing is wrong), 1 (causes found), 3 (nothing was judged).
     """
     if list_:
-        doctor_view.known(as_json=json)
+        doctor_view.known(as_json=shared.json)
         return
     if (yes or dry_run) and not fix:
         raise UsageError("--yes and --dry-run belong to --fix", remedy="`opskit doctor --fix --dry-run`")
     asking = _Asking(yes=yes, dry_run=dry_run) if fix else None
-    diagnosis, fixed = context.run(
-        _doctor(asking, deep=deep, sandbox=sandbox, config=config, quiet=json or not sys.stderr.isatty())
-    )
-    if json:
+    diagnosis, fixed = context.run(_doctor(asking, shared, deep=deep))
+    if shared.json:
         doctor_view.document(diagnosis, fixed)
     else:
         doctor_view.page(diagnosis, fixed, verbose=verbose)
@@ -81,7 +77,7 @@ class _Asking:
 
 
 async def _doctor(
-    asking: _Asking | None, *, deep: bool, sandbox: bool, config: str | None, quiet: bool
+    asking: _Asking | None, shared: SharedOptions, *, deep: bool
 ) -> "tuple[Diagnosis, Sequence[Fixed]]":
     import os
     from contextlib import AsyncExitStack
@@ -90,16 +86,18 @@ async def _doctor(
     from opskit.records import replace
     from opskit.system.threads import children_without_threads
 
-    target = examination_target(config, environ=os.environ, cwd=Path.cwd(), platform=sys.platform, deep=deep)
+    target = examination_target(
+        shared.config, environ=os.environ, cwd=Path.cwd(), platform=sys.platform, deep=deep
+    )
     async with AsyncExitStack() as stack:
-        if sandbox:
+        if shared.sandbox:
             from opskit.sandbox.stage import Stage
 
             stage = await stack.enter_async_context(Stage())
             staged = context.on_stage(target.config, stage.environment())
             target = replace(target, loaded=replace(target.loaded, config=staged))
         stack.enter_context(children_without_threads())
-        diagnosis = await _examined(target, quiet=quiet)
+        diagnosis = await _examined(target, quiet=shared.json or not sys.stderr.isatty())
         if asking is None:
             return diagnosis, ()
         from opskit.doctor.fixing import fix

@@ -10,6 +10,7 @@ from opskit.cli import render
 from opskit.cli.inputs import check_output
 from opskit.cli.log_query import conditions
 from opskit.cli.log_view import Unread, iso, open_sources
+from opskit.cli.options import SharedOptions
 from opskit.errors import OpskitError, UsageError
 from opskit.logs.files import FileSource
 from opskit.logs.packed import torn
@@ -35,9 +36,7 @@ async def stats(
     since: str | None,
     until: str | None,
     markdown: str | None,
-    config: str | None,
-    *,
-    json: bool,
+    shared: SharedOptions,
 ) -> bool:
     """Print the statistics of the sources; whether there was a line at all and every source could be read."""
     if by is not None and by not in BREAKDOWNS:
@@ -45,7 +44,7 @@ async def stats(
     selection = conditions(everything=True, since=since, until=until)
     if markdown is not None:
         check_output(Path(markdown))
-    sources = await open_sources(specs, config, follow=False)
+    sources = await open_sources(specs, shared.config, follow=False)
     tally, unread = LogTally(), Unread(sources)
     for source in sources:
         try:
@@ -60,7 +59,7 @@ async def stats(
     if markdown is not None:
         write_text(Path(markdown), as_markdown(tally))
         render.note(f"{markdown} written")
-    if json:
+    if shared.json:
         status = "fail" if unread.names else "pass"
         counts = as_json(tally)
         content = plain_document(
@@ -78,10 +77,10 @@ async def stats(
     return not unread.names
 
 
-async def request(identifier: str, specs: Sequence[str], config: str | None, *, json: bool) -> bool:
+async def request(identifier: str, specs: Sequence[str], shared: SharedOptions) -> bool:
     """Print everything of one request across the sources; whether every source could be read."""
-    request_story, unread = await read_story(identifier, specs, config)
-    if json:
+    request_story, unread = await read_story(identifier, specs, shared.config)
+    if shared.json:
         render.document({**_document(request_story), "unread": unread.names})
     else:
         _draw(request_story)

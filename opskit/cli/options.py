@@ -1,18 +1,149 @@
-"""Options that every command shares: one place, one wording."""
+"""Options that commands share: one place, one wording, one object that a command gets."""
 
-from typing import Annotated
+import contextlib
+import functools
+import inspect
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, TypeVar
 
 import typer
 
-ConfigOption = Annotated[
-    str | None, typer.Option("--config", metavar="FILE", help="Configuration file to use.")
+from opskit.cli.context import on_stage, run
+from opskit.records import Record
+
+if TYPE_CHECKING:
+    from opskit.app import App
+    from opskit.config.schema import Config
+
+R = TypeVar("R")
+T = TypeVar("T")
+
+#: In the order of `--help`.
+_OPTIONS = {
+    "sandbox": (
+        Annotated[
+            bool,
+            typer.Option(
+                "--sandbox", help="Use simulated servers on loopback instead of the configured ones."
+            ),
+        ],
+        False,
+    ),
+    "config": (
+        Annotated[str | None, typer.Option("--config", metavar="FILE", help="Configuration file to use.")],
+        None,
+    ),
+    "json": (
+        Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")],
+        False,
+    ),
+    "verbose": (
+        Annotated[
+            bool,
+            typer.Option("--verbose", "-v", help="Show the tagged log lines and more detail on stderr."),
+        ],
+        False,
+    ),
+    #: Read by `main`, and by no command.
+    "debug": (Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")], False),
+}
+DryOption = Annotated[
+    bool, typer.Option("--dry-run", "-n", help="Show the commands that would be run; change nothing.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-VerboseOption = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Show the tagged log lines and more detail on stderr.")
-]
-#: Read by `main`, and by no command.
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-SandboxOption = Annotated[
-    bool, typer.Option("--sandbox", help="Use simulated servers on loopback instead of the configured ones.")
-]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+LocalOption = Annotated[bool, typer.Option("--local", help="Answer in this process, without Victoria.")]
+
+
+class SharedOptions(Record):
+    """The options that commands share, as they were given, and the parts of a command over them."""
+
+    config: str | None = None
+    json: bool = False
+    sandbox: bool = False
+    verbose: bool = False
+
+    def load(self) -> "Config":
+        """Load the configuration of this command; its notes go to stderr."""
+        from opskit.cli import render
+        from opskit.config.load import load
+
+        loaded = load(self.config, environ=os.environ, cwd=Path.cwd())
+        for text in loaded.notes:
+            render.note(f"note: {text}")
+        return loaded.config
+
+    @contextlib.asynccontextmanager
+    async def configured(self) -> AsyncIterator["Config"]:
+        """Load it; with `sandbox` its nodes and agents are simulated ones, up while this is open."""
+        config = self.load()
+        if not self.sandbox:
+            yield config
+            return
+        from opskit.sandbox.stage import Stage
+
+        async with Stage() as stage:
+            yield on_stage(config, stage.environment())
+
+    def application(self, config: "Config", *, sink: Callable[[str], None] | None = None) -> "App":
+        """Return the parts of a command over a configuration that is loaded; to be entered.
+
+        `sink` gets tagged lines, else stderr with `verbose` and in debug mode.
+        """
+        from opskit.app import App
+        from opskit.cli import render
+
+        shown = render.note if self.verbose or config.debug else None
+        sinks = [wanted for wanted in (sink or shown,) if wanted is not None]
+        return App(
+            config,
+            sinks=sinks,
+            environ=os.environ,
+            cwd=Path.cwd(),
+            config_path=self.config,
+            on_note=render.note,
+        )
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator["App"]:
+        """Open the configured stack, or a simulated one that lives as long as the command."""
+        async with self.configured() as config, self.application(config) as app:
+            yield app
+
+    def run(self, work: "Callable[[App], Awaitable[T]]") -> T:
+        """Return what `work` comes to over the opened stack."""
+
+        async def command() -> T:
+            async with self.opened() as app:
+                return await work(app)
+
+        return run(command())
+
+
+def shares(*more: str, json: bool = True) -> Callable[[Callable[..., R]], Callable[..., R]]:
+    """Give a command `--config`, `--json`, `--debug` and `more` of the shared options.
+
+    They stand behind its own options in `--help`, and reach it as its first parameter, `shared`.
+    """
+    names = [name for name in _OPTIONS if name in ("config", "debug", *more) or (json and name == "json")]
+
+    def decorated(command: Callable[..., R]) -> Callable[..., R]:
+        @functools.wraps(command)
+        def call(**given: Any) -> R:
+            values = {name: given.pop(name) for name in names}
+            del values["debug"]
+            return command(SharedOptions(**values), **given)
+
+        signature = inspect.signature(command)
+        options = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for name, (annotation, default) in ((name, _OPTIONS[name]) for name in names)
+        ]
+        own = [parameter for name, parameter in signature.parameters.items() if name != "shared"]
+        parameters = [*own, *options]
+        call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
+        call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
+        return call
+
+    return decorated

@@ -9,7 +9,7 @@ import typer
 
 from opskit.cli import context
 from opskit.cli.inputs import duration
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.cli.options import DryOption, SharedOptions, shares
 from opskit.cli.recover_procedures import full, levels, model
 from opskit.errors import Exit, OpskitError
 
@@ -20,11 +20,11 @@ app = typer.Typer(no_args_is_help=False, invoke_without_command=True)
 
 
 @app.callback()
+@shares()
 def recover(
+    shared: SharedOptions,
     ctx: typer.Context,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Show the commands that would be run; change nothing.")
-    ] = False,
+    dry_run: DryOption = False,
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="STEP", help="Repair only this step; repeatable.")
     ] = None,
@@ -39,9 +39,6 @@ def recover(
     quiet_lock: Annotated[
         bool, typer.Option("--quiet-lock", help="Exit 0 instead of 75 when another recovery runs.")
     ] = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Repair what is broken, once: Wi-Fi, internet, Docker, network, Compose projects, model nodes, agents.
 
@@ -62,20 +59,22 @@ def recover(
     )
 
     async def work() -> "RecoveryRun":
-        loaded = context.load_config(config)
+        loaded = shared.load()
         # A run goes on without a state folder, and says so.
         folder = Path(loaded.state_dir)
-        async with App(loaded, environ=os.environ, cwd=Path.cwd(), config_path=config, folder=folder) as root:
+        async with App(
+            loaded, environ=os.environ, cwd=Path.cwd(), config_path=shared.config, folder=folder
+        ) as root:
             return await reconcile(root.survey, options, platform=sys.platform, note=render.note)
 
     try:
         run = context.run(work())
     except OpskitError as error:
         if error.code == "RECOVER_001" and quiet_lock:
-            recover_view.another(error, as_json=json)
+            recover_view.another(error, as_json=shared.json)
             raise typer.Exit(int(Exit.OK)) from error
         raise
-    recover_view.run(run, as_json=json, detailed=detailed_exitcode)
+    recover_view.run(run, as_json=shared.json, detailed=detailed_exitcode)
     raise typer.Exit(int(run.exit(detailed=detailed_exitcode)))
 
 

@@ -10,7 +10,7 @@ import typer
 from opskit.cli import context, render
 from opskit.cli.confirm import confirm, type_word
 from opskit.cli.inputs import duration
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.cli.options import DryOption, SharedOptions, YesOption, shares
 from opskit.text import counted
 
 if TYPE_CHECKING:
@@ -18,12 +18,10 @@ if TYPE_CHECKING:
     from opskit.recovery.levels import Levels
     from opskit.recovery.procedure import Procedure, ProcedureResult
 
-DryOption = Annotated[
-    bool, typer.Option("--dry-run", "-n", help="Show the commands that would be run; change nothing.")
-]
 
-
+@shares()
 def full(
+    shared: SharedOptions,
     project: Annotated[
         str | None, typer.Option("--project", help="Which one of `stack.compose`, when there are several.")
     ] = None,
@@ -37,9 +35,6 @@ def full(
     wait: Annotated[str, typer.Option("--wait", help="How long it may take to be healthy.")] = "5m",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, except for volumes.")] = False,
     dry_run: DryOption = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Take one project down, clean what is its own, build without cache, start it, and wait for its health.
 
@@ -50,11 +45,11 @@ def full(
     options = RebuildOptions(
         prune_volumes, duration(build_timeout, "--build-timeout"), duration(wait, "--wait")
     )
-    loaded = context.load_config(config)
+    loaded = shared.load()
     key = choose_project(list(loaded.stack.compose), project)
 
     async def work() -> "ProcedureResult":
-        async with _procedure("recover full", key, loaded, dry=dry_run, quiet=json) as procedure:
+        async with _procedure("recover full", key, loaded, shared, dry=dry_run) as procedure:
             plan = await plan_rebuild(procedure, key)
             if not dry_run:
                 what = plan.warnings(options)
@@ -64,10 +59,12 @@ def full(
                     type_word(what[-1], plan.project.name, leave_out="--prune-volumes")
             return await rebuild(procedure, plan, options)
 
-    _end(context.run(work()), as_json=json)
+    _end(context.run(work()), as_json=shared.json)
 
 
+@shares()
 def model(
+    shared: SharedOptions,
     name: Annotated[
         str, typer.Argument(help="A container or service (starcoder-chat), a node, or a model of a node.")
     ],
@@ -75,11 +72,8 @@ def model(
     url: Annotated[
         str | None, typer.Option("--url", help="Where to chat with it, when that is not known.")
     ] = None,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
     dry_run: DryOption = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Bring one model back: its service is created again, its server restarted, or its weights loaded again.
 
@@ -90,28 +84,28 @@ def model(
     from opskit.recovery.model import find, recover
 
     wait_s, name = duration(wait, "--wait"), name_of_model(name) or name
-    loaded = context.load_config(config)
+    loaded = shared.load()
     chat_url = None if url is None else normalise(url).url
 
     async def work() -> "ProcedureResult":
-        async with _procedure("recover model", name, loaded, dry=dry_run, quiet=json) as procedure:
+        async with _procedure("recover model", name, loaded, shared, dry=dry_run) as procedure:
             target = await find(procedure, name)
             if not dry_run:
                 confirm([target.warning], yes=yes)
             return await recover(procedure, target, wait_s=wait_s, url=chat_url)
 
-    _end(context.run(work()), as_json=json)
+    _end(context.run(work()), as_json=shared.json)
 
 
 @contextlib.asynccontextmanager
 async def _procedure(
-    name: str, target: str, config: "Config", *, dry: bool, quiet: bool
+    name: str, target: str, config: "Config", shared: SharedOptions, *, dry: bool
 ) -> "AsyncIterator[Procedure]":
     from opskit.recovery.procedure import procedure
 
-    say = (lambda _text: None) if quiet else render.note
+    say = (lambda _text: None) if shared.json else render.note
     async with (
-        context.application(config) as app,
+        shared.application(config) as app,
         procedure(name, target, app.survey, dry=dry, platform=sys.platform, say=say) as opened,
     ):
         yield opened
@@ -140,21 +134,15 @@ def _end(result: "ProcedureResult", *, as_json: bool) -> None:
     raise typer.Exit(int(result.exit))
 
 
-def levels(
-    dry_run: DryOption = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
-) -> None:
+@shares()
+def levels(shared: SharedOptions, dry_run: DryOption = False) -> None:
     """Check Victoria's three levels; when one is off, restart her container once and wait until it is on."""
     from opskit.recovery.levels import levels as check
 
-    async def work() -> "Levels":
-        async with context.opened(config) as app:
-            return await check(app.survey, dry=dry_run, platform=sys.platform, note=render.note)
-
-    result = context.run(work())
-    if json:
+    result: Levels = shared.run(
+        lambda app: check(app.survey, dry=dry_run, platform=sys.platform, note=render.note)
+    )
+    if shared.json:
         render.document(result.as_json())
     else:
         from opskit.cli import recover_view

@@ -9,7 +9,7 @@ import typer
 
 from opskit.cli import context, render
 from opskit.cli.inputs import duration
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption
+from opskit.cli.options import SharedOptions, shares
 from opskit.errors import UsageError
 from opskit.result import plain_document
 
@@ -27,7 +27,9 @@ _TABLE_ROWS = 500
 _FORMATS = ("text", "json", "junit", "tap", "nagios", "prometheus", "markdown")
 
 
+@shares("sandbox")
 def verify(
+    shared: SharedOptions,
     file: Annotated[
         list[str] | None, typer.Argument(help="Checklists: paths, or names of those that come with opskit.")
     ] = None,
@@ -63,10 +65,6 @@ def verify(
             help="Write a check from the live state; arguments are its parameters: url=...",
         ),
     ] = None,
-    sandbox: SandboxOption = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Run checklists. Exits 0 (all well), 1 (failed), 3 (could not be judged), 78 (no valid checklist)."""
     if schema:
@@ -75,15 +73,15 @@ def verify(
         render.document(schema_of_checklists())
         return
     if kinds:
-        _print_kinds(as_json=json)
+        _print_kinds(as_json=shared.json)
         return
     if add is not None:
         given = _assignments(file or [], "parameter", "write parameter=value")
-        context.run(_add(add, given, name[0] if name else None, output, sandbox=sandbox, config=config))
+        context.run(_add(shared, add, given, name[0] if name else None, output))
         return
-    form = _format(form, json=json)
+    form = _format(form, json=shared.json)
     if list_ and not file:
-        _print_lists(as_json=json)
+        _print_lists(as_json=shared.json)
         return
     variables = _assignments(var or [], "variable", "write --var name=value")
     retry_timeout_s = duration(retry_timeout, "--retry-timeout", zero=True)
@@ -91,13 +89,13 @@ def verify(
         render.note(f"no checklist was named: running `{DEFAULT_LIST}`")
 
     async def verified() -> int:
-        async with _verification(config, sandbox=sandbox) as verification:
+        async with _verification(shared) as verification:
             checklist = _checklist(verification, file or [DEFAULT_LIST], variables)
             checks = checklist.choose(tags=tag or [], names=name or [])
             if list_:
-                _print_checks(checklist, checks, as_json=json)
+                _print_checks(checklist, checks, as_json=shared.json)
                 return 0
-            async with _app(verification, config) as app:
+            async with _app(verification, shared) as app:
                 report = await verification.run(
                     checks, app.survey, max_concurrent=max_concurrent, retry_timeout_s=retry_timeout_s
                 )
@@ -108,22 +106,18 @@ def verify(
 
 
 @contextlib.asynccontextmanager
-async def _verification(config: str | None, *, sandbox: bool) -> "AsyncIterator[Verification]":
+async def _verification(shared: SharedOptions) -> "AsyncIterator[Verification]":
     from opskit.checks.verification import Verification
 
-    async with context.configured(config, sandbox=sandbox) as loaded:
+    async with shared.configured() as loaded:
         yield Verification(loaded, os.environ, Path.cwd())
 
 
-def _app(verification: "Verification", config: str | None) -> "App":
+def _app(verification: "Verification", shared: SharedOptions) -> "App":
     from opskit.app import App
 
-    return App(
-        verification.config,
-        environ=verification.variables,
-        cwd=verification.cwd,
-        config_path=config,
-    )
+    environ, cwd = verification.variables, verification.cwd
+    return App(verification.config, environ=environ, cwd=cwd, config_path=shared.config)
 
 
 def _checklist(
@@ -140,21 +134,12 @@ def _checklist(
 
 
 async def _add(
-    kind: str,
-    given: "Mapping[str, str]",
-    name: str | None,
-    output: Path | None,
-    *,
-    sandbox: bool,
-    config: str | None,
+    shared: SharedOptions, kind: str, given: "Mapping[str, str]", name: str | None, output: Path | None
 ) -> None:
     """Print the check as text, or put it into the checklist `output`."""
     from opskit.checks.verification import appended
 
-    async with (
-        _verification(config, sandbox=sandbox) as verification,
-        _app(verification, config) as app,
-    ):
+    async with _verification(shared) as verification, _app(verification, shared) as app:
         check = await verification.recorded(app.survey, kind, given, name=name)
     if output is None:
         render.piece(appended("", check))
