@@ -6,13 +6,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from opskit.cli import context
+from opskit.cli import context, render
 from opskit.cli.options import SharedOptions, shares
 from opskit.errors import UsageError
+from opskit.result import Status
 
 if TYPE_CHECKING:
+    from opskit.diagnose.area import TableSection
     from opskit.diagnose.bundle import Written
     from opskit.diagnose.report import DiagnoseRequest, DiagnosticReport
+
+_STYLES = {Status.FAIL: "bold red", Status.INCONCLUSIVE: "magenta", Status.WARN: "yellow"}
 
 
 @shares("sandbox")
@@ -44,7 +48,6 @@ def diagnose(
 
     Asks servers by GET only and no model for a token, unless --ask is given.
     """
-    from opskit.cli import diagnose_view
     from opskit.diagnose.report import AREAS, DiagnoseRequest, areas_of
 
     try:
@@ -59,31 +62,60 @@ def diagnose(
     elif force:
         raise UsageError("--force replaces a bundle", remedy="give --bundle FILE.tar.gz as well")
     result, written = context.run(_diagnose(DiagnoseRequest(chosen, lines, ask), bundle, shared, force=force))
-    diagnose_view.show(result, written, as_json=shared.json)
+    _show(result, written, as_json=shared.json)
     raise typer.Exit(int(result.report.exit))
 
 
 async def _diagnose(
     request: "DiagnoseRequest", bundle: Path | None, shared: SharedOptions, *, force: bool
 ) -> "tuple[DiagnosticReport, Written | None]":
-    from opskit.app import App
     from opskit.config.load import load
     from opskit.diagnose import report
     from opskit.diagnose.bundle import write
     from opskit.system.threads import children_without_threads
     from opskit.tags import TagLog
 
-    path, cwd = shared.config, Path.cwd()
     with children_without_threads():
         async with shared.configured() as loaded:
             # Only the log of requests needs the state folder.
-            folder = Path(loaded.state_dir)
             log = None if request.ask else TagLog()
-            async with App(
-                loaded, log=log, environ=os.environ, cwd=cwd, config_path=path, folder=folder
-            ) as app:
+            async with shared.application(loaded, log=log, folder=Path(loaded.state_dir)) as app:
                 result = await report.diagnose(app, request)
                 if bundle is None:
                     return result, None
-                origins = load(path, environ=os.environ, cwd=cwd).origins
+                origins = load(shared.config, environ=os.environ, cwd=Path.cwd()).origins
                 return await write(bundle, result, app.survey, origins, force=force)
+
+
+def _show(result: "DiagnosticReport", written: "Written | None", *, as_json: bool) -> None:
+    from opskit.diagnose.area import advice
+
+    if as_json:
+        bundle = None if written is None else written.as_json()
+        render.document({**result.as_json(), "bundle": bundle})
+        return
+    for area in result.areas:
+        for table in area.tables:
+            _table(table, "" if table.title == area.name else f"{area.name}: ")
+    if result.problems:
+        render.heading("what is not well")
+    for finding in result.problems:
+        # Commands are there to be copied: a styled line would be broken to the terminal's width.
+        render.line(render.printable(advice(finding)))
+    if written is not None:
+        render.heading(f"bundle {written.path} ({written.shown_size}, mode 0600)")
+        rows = [(member.name, member.shown_size, member.note) for member in written.members]
+        render.table(("member", "size", ""), rows)
+        render.line("look through it before you hand it on: secrets are masked by value and by shape")
+    render.line("")
+    render.line(render.printable(result.conclusion), style=_STYLES.get(result.report.status, "green"))
+
+
+def _table(table: "TableSection", area: str) -> None:
+    render.heading(f"{area}{table.title}")
+    if table.rows:
+        # A column that is empty in every row takes no room.
+        used = [at for at in range(len(table.columns)) if any(row[at] for row in table.rows)]
+        render.table([table.columns[at] for at in used], [[row[at] for at in used] for row in table.rows])
+    for text in table.lines:
+        render.line(render.printable(text))

@@ -43,9 +43,9 @@ def drill(
 
     async def work() -> Report:
         loaded = shared.load()
-        with render.progress(len(scenarios), quiet=shared.json) as bar:
+        with render.progress(len(scenarios), quiet=shared.json) as step:
             log = TagLog(render.note) if shared.verbose else None
-            return Report("drill", await play(scenarios, loaded, bar.step, log))
+            return Report("drill", await play(scenarios, loaded, step, log))
 
     report = context.run(work())
     if shared.json:

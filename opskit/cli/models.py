@@ -117,9 +117,9 @@ def run_test(
         for text in exam.selection.announcement():
             render.note(render.printable(text))
         exam = replace(exam, selection=_agreed(exam.selection, yes=yes))
-        with render.progress(len(exam.selection.examinees)) as bar:
+        with render.progress(len(exam.selection.examinees)) as step:
             return await model_exam.carry_out(
-                exam, nodes, root.router, root.survey, lambda examinee: bar.step(str(examinee))
+                exam, nodes, root.router, root.survey, lambda examinee: step(str(examinee))
             )
 
     def page() -> None:

@@ -86,10 +86,12 @@ class SharedOptions(Record):
         async with Stage() as stage:
             yield on_stage(config, stage.environment())
 
-    def application(self, config: "Config", *, sink: Callable[[str], None] | None = None) -> "App":
+    def application(
+        self, config: "Config", *, sink: Callable[[str], None] | None = None, **parts: Any
+    ) -> "App":
         """Return the parts of a command over a configuration that is loaded; to be entered.
 
-        `sink` gets tagged lines, else stderr with `verbose` and in debug mode.
+        `sink` gets tagged lines, else stderr with `verbose` and in debug mode; `parts` are passed on to App.
         """
         from opskit.app import App
         from opskit.cli import render
@@ -103,6 +105,7 @@ class SharedOptions(Record):
             cwd=Path.cwd(),
             config_path=self.config,
             on_note=render.note,
+            **parts,
         )
 
     @contextlib.asynccontextmanager

@@ -145,9 +145,9 @@ def levels(shared: SharedOptions, dry_run: DryOption = False) -> None:
     if shared.json:
         render.document(result.as_json())
     else:
-        from opskit.cli import recover_view
+        from opskit.cli.recover import show_run
 
         if result.now is not None:
             render.table(("level", "before", "now"), result.rows)
-        recover_view.run(result.run, as_json=False, detailed=False, absent=True)
+        show_run(result.run, as_json=False, detailed=False, absent=True)
     raise typer.Exit(int(result.exit))
