@@ -150,9 +150,8 @@ def run(
 
 def _checked(app: "App", wanted: "Goal", *, is_piped: bool) -> "Goal":
     """Return the goal with its whole text. Raises UsageError for what the configuration does not allow."""
-    from opskit.records import replace
-
     from opskit.cli.inputs import goal_text, name_of_category
+    from opskit.records import replace
 
     allowed = app.config.agent
     if wanted.project is not None and not allowed.allows(wanted.project):
