@@ -18,13 +18,14 @@ def approvals(shared: SharedOptions) -> None:
     from opskit.server.local_runs import pending
 
     waiting = shared.run(lambda app: pending(app, render.note))
-    if shared.json:
-        render.document({"schema_version": SCHEMA_VERSION, "ok": True, "approvals": waiting})
-        return
-    for approval in waiting:
-        _show(approval)
-    if not waiting:
-        render.line("no run waits for an approval")
+
+    def page() -> None:
+        for approval in waiting:
+            _show(approval)
+        if not waiting:
+            render.line("no run waits for an approval")
+
+    shared.show({"schema_version": SCHEMA_VERSION, "ok": True, "approvals": waiting}, page)
 
 
 @shares("verbose")
@@ -48,11 +49,9 @@ def approve(
     )
     if result is not None:
         show_result(result, json=shared.json)
-    elif shared.json:
-        decided = {"approval_id": name, "decision": "denied"}
-        render.document({"schema_version": SCHEMA_VERSION, "ok": True, **decided})
-    else:
-        render.line(f"denied {name}: its run has failed")
+        return
+    decided = {"schema_version": SCHEMA_VERSION, "ok": True, "approval_id": name, "decision": "denied"}
+    shared.show(decided, lambda: render.line(f"denied {name}: its run has failed"))
 
 
 def _show(approval: "Mapping[str, Any]") -> None:

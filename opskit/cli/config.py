@@ -30,11 +30,11 @@ def show(shared: SharedOptions) -> None:
     values = list(shown(loaded.config, loaded.origins))
     for note in loaded.notes:
         render.note(f"note: {note}")
-    if shared.json:
-        rows = [{"key": row.key, "value": row.value, "origin": str(row.origin)} for row in values]
-        render.document(plain_document("config show", values=rows))
-    else:
-        render.table(("key", "value", "origin"), [(row.key, row.text, str(row.origin)) for row in values])
+    rows = [{"key": row.key, "value": row.value, "origin": str(row.origin)} for row in values]
+    cells = [(row.key, row.text, str(row.origin)) for row in values]
+    shared.show(
+        plain_document("config show", values=rows), lambda: render.table(("key", "value", "origin"), cells)
+    )
 
 
 @app.command()
@@ -55,11 +55,9 @@ def init(
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or "not a usable path"
         raise UsageError(f"{path}: {reason}", remedy="give a path in a folder that can be written") from exc
-    if shared.json:
-        written = Finding("config", str(path), Status.PASS, state="written")
-        render.document(Report("config init", [written]).as_json())
-    else:
-        render.line(f"{path} written; see what holds with `opskit config show`")
+    report = Report("config init", [Finding("config", str(path), Status.PASS, state="written")])
+    line = f"{path} written; see what holds with `opskit config show`"
+    shared.show(report.as_json(), lambda: render.line(line))
 
 
 @app.command()
@@ -85,12 +83,11 @@ def check(shared: SharedOptions) -> None:
             findings.append(Finding("config", key, Status.WARN, state="note", detail=words))
             render.note(f"note: {note}")
     report = Report("config check", findings)
-    if shared.json:
-        render.document(report.as_json())
-    else:
-        for line in lines:
-            render.line(line, style="" if report.ok else "red")
-    raise typer.Exit(int(Exit.OK if report.ok else Exit.CONFIG))
+    shared.end(
+        Exit.OK if report.ok else Exit.CONFIG,
+        report.as_json(),
+        lambda: render.line("\n".join(lines), style="" if report.ok else "red"),
+    )
 
 
 def _finding(problem: "Problem") -> "Finding":

@@ -62,8 +62,8 @@ def diagnose(
     elif force:
         raise UsageError("--force replaces a bundle", remedy="give --bundle FILE.tar.gz as well")
     result, written = context.run(_diagnose(DiagnoseRequest(chosen, lines, ask), bundle, shared, force=force))
-    _show(result, written, as_json=shared.json)
-    raise typer.Exit(int(result.report.exit))
+    document = {**result.as_json(), "bundle": None if written is None else written.as_json()}
+    shared.end(result.report.exit, document, lambda: _show(result, written))
 
 
 async def _diagnose(
@@ -87,13 +87,9 @@ async def _diagnose(
                 return await write(bundle, result, app.survey, origins, force=force)
 
 
-def _show(result: "DiagnosticReport", written: "Written | None", *, as_json: bool) -> None:
+def _show(result: "DiagnosticReport", written: "Written | None") -> None:
     from opskit.diagnose.area import advice
 
-    if as_json:
-        bundle = None if written is None else written.as_json()
-        render.document({**result.as_json(), "bundle": bundle})
-        return
     for area in result.areas:
         for table in area.tables:
             _table(table, "" if table.title == area.name else f"{area.name}: ")

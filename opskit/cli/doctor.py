@@ -52,17 +52,20 @@ def doctor(
     Loads, pins and changes nothing. Exits 0 (nothing is wrong), 1 (causes found), 3 (nothing was judged).
     """
     if list_:
-        _known(as_json=shared.json)
+        from opskit.doctor.catalogue import KNOWN
+
+        rows = [(cause.id, cause.area, cause.looks_at) for cause in KNOWN]
+        known = [dict(zip(("id", "area", "looks_at"), row, strict=True)) for row in rows]
+        page = functools.partial(render.table, ("cause", "area", "looks at"), rows)
+        shared.show(plain_document("doctor", known=known), page)
         return
     if (yes or dry_run) and not fix:
         raise UsageError("--yes and --dry-run belong to --fix", remedy="`opskit doctor --fix --dry-run`")
     asking = functools.partial(_ask, yes=yes, dry_run=dry_run) if fix else None
     diagnosis, fixed = context.run(_doctor(asking, shared, deep=deep))
-    if shared.json:
-        _document(diagnosis, fixed)
-    else:
-        _page(diagnosis, fixed, verbose=verbose)
-    raise typer.Exit(int(diagnosis.exit))
+    done = {"fixed": [fix.as_json() for fix in fixed]} if fixed else {}
+    content = {**diagnosis.as_json(), **done}
+    shared.end(diagnosis.exit, content, lambda: _page(diagnosis, fixed, verbose=verbose))
 
 
 def _ask(cause: "Cause", *, yes: bool, dry_run: bool) -> bool:
@@ -140,23 +143,6 @@ def _page(diagnosis: "Diagnosis", fixed: "Sequence[Fixed]", *, verbose: bool) ->
     if verbose:
         render.line("")
         render.findings(diagnosis.findings, advice=False)
-
-
-def _document(diagnosis: "Diagnosis", fixed: "Sequence[Fixed]") -> None:
-    content = diagnosis.as_json()
-    if fixed:
-        content["fixed"] = [fix.as_json() for fix in fixed]
-    render.document(content)
-
-
-def _known(*, as_json: bool) -> None:
-    from opskit.doctor.catalogue import KNOWN
-
-    if as_json:
-        rows = [{"id": cause.id, "area": cause.area, "looks_at": cause.looks_at} for cause in KNOWN]
-        render.document(plain_document("doctor", known=rows))
-        return
-    render.table(("cause", "area", "looks at"), [(cause.id, cause.area, cause.looks_at) for cause in KNOWN])
 
 
 def _areas(diagnosis: "Diagnosis") -> "Iterator[tuple[Status, str, str]]":

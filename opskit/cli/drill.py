@@ -48,11 +48,7 @@ def drill(
             return Report("drill", await play(scenarios, loaded, step, log))
 
     report = context.run(work())
-    if shared.json:
-        render.document(report.as_json())
-    else:
-        _table(report)
-    raise typer.Exit(int(report.exit))
+    shared.end(report.exit, report.as_json(), lambda: _table(report))
 
 
 def _table(report: "Report") -> None:

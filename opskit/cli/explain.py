@@ -38,20 +38,11 @@ def explain(
     from opskit.explain.search import explained, listing
 
     if everything:
-        if shared.json:
-            render.document(listing())
-        else:
-            rows = [
-                (e.kind.value, e.key, e.title, str(e.http_status or ""), str(int(e.exit))) for e in ENTRIES
-            ]
-            render.table(("kind", "key", "title", "http", "exit"), rows)
+        rows = [(e.kind.value, e.key, e.title, str(e.http_status or ""), str(int(e.exit))) for e in ENTRIES]
+        shared.show(listing(), lambda: render.table(("kind", "key", "title", "http", "exit"), rows))
         return
     result = explained(_text(text or []))
-    if shared.json:
-        render.document(result.as_json())
-    else:
-        _show(result)
-    raise typer.Exit(int(result.report.exit))
+    shared.end(result.report.exit, result.as_json(), lambda: _show(result))
 
 
 def _show(result: "Explained") -> None:

@@ -257,16 +257,16 @@ def _end(
     shared: SharedOptions, report: Report, content: Mapping[str, Any], page: Callable[[], None]
 ) -> NoReturn:
     """Print one document, or the page and what is not well; end with the status of the report."""
-    if shared.json:
-        render.document({**report.as_json(), **content})
-    else:
+
+    def whole_page() -> None:
         page()
         for finding in report.findings:
             if finding.status is not Status.PASS and finding.state != "not tested":
                 following = f" Next: {finding.remedy}" if finding.remedy else ""
                 text = f"{finding.target} ({finding.state}): {finding.detail}.{following}"
                 render.note(render.printable(text))
-    raise typer.Exit(int(report.exit))
+
+    shared.end(report.exit, {**report.as_json(), **content}, whole_page)
 
 
 def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -4,13 +4,15 @@ import contextlib
 import functools
 import inspect
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
+from opskit.cli import render
 from opskit.cli.context import on_stage, run
+from opskit.errors import Exit
 from opskit.records import Record
 
 if TYPE_CHECKING:
@@ -66,13 +68,24 @@ class SharedOptions(Record):
 
     def load(self) -> "Config":
         """Load the configuration of this command; its notes go to stderr."""
-        from opskit.cli import render
         from opskit.config.load import load
 
         loaded = load(self.config, environ=os.environ, cwd=Path.cwd())
         for text in loaded.notes:
             render.note(f"note: {text}")
         return loaded.config
+
+    def show(self, content: Mapping[str, Any], page: Callable[[], None]) -> None:
+        """Print one document with `--json`, else a page for people."""
+        if self.json:
+            render.document(content)
+        else:
+            page()
+
+    def end(self, status: Exit, content: Mapping[str, Any], page: Callable[[], None]) -> NoReturn:
+        """Show the result, and end the command with its exit status."""
+        self.show(content, page)
+        raise typer.Exit(int(status))
 
     @contextlib.asynccontextmanager
     async def configured(self) -> AsyncIterator["Config"]:
@@ -94,7 +107,6 @@ class SharedOptions(Record):
         `sink` gets tagged lines, else stderr with `verbose` and in debug mode; `parts` are passed on to App.
         """
         from opskit.app import App
-        from opskit.cli import render
 
         shown = render.note if self.verbose or config.debug else None
         sinks = [wanted for wanted in (sink or shown,) if wanted is not None]

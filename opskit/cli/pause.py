@@ -48,7 +48,7 @@ def pause(
     change = pauses.pause(
         loaded, folder, target, time.time(), for_s=for_s, reason=reason, force=force, ask=_docker_names
     )
-    _show("pause", change, as_json=shared.json)
+    _show(shared, "pause", change)
     if change.after[change.target].until is None:
         name = "" if change.target == pauses.ALL else f" {change.target}"
         render.note(f"warning: this lasts until `opskit resume{name}`; `--for 1h` would end by itself")
@@ -81,7 +81,7 @@ def resume(
         name = "" if change.target == pauses.ALL else change.target
         what = "paused or given up" if reset else "paused"
         render.line(f"{name} was not {what}" if name else f"nothing was {what}")
-    _show("resume", change, as_json=shared.json, closed=closed)
+    _show(shared, "resume", change, closed)
 
 
 def _docker_names() -> list[str]:
@@ -94,23 +94,23 @@ def _docker_names() -> list[str]:
 
 
 def _show(
-    command: str, change: "PauseChange", *, as_json: bool, closed: "Sequence[str] | None" = None
+    shared: SharedOptions, command: str, change: "PauseChange", closed: "Sequence[str] | None" = None
 ) -> None:
     """Print what was done and what holds now, one line each; `closed` are circuits, None when not asked."""
-    if as_json:
-        pauses = [pause.as_json(change.now) for pause in change.after.values()]
-        content = {"schema_version": SCHEMA_VERSION, "command": command, "ok": True}
-        content |= {"target": change.target, "changed": change.changed, "pauses": pauses}
-        content |= {} if closed is None else {"reset": list(closed)}
-        render.document(content)
-        return
-    for name in change.before:
-        if name not in change.after:
-            render.line(render.printable(f"{_shown(name)} is looked after again"))
-    for name in closed or ():
-        render.line(render.printable(f"{name} is no longer given up: the next run may repair it"))
-    for pause in change.after.values():
-        render.line(render.printable(_line(pause, change)))
+    after = change.after.values()
+    content = {"schema_version": SCHEMA_VERSION, "command": command, "ok": True, "target": change.target}
+    content |= {"changed": change.changed, "pauses": [pause.as_json(change.now) for pause in after]}
+    content |= {} if closed is None else {"reset": list(closed)}
+
+    def page() -> None:
+        lines = [
+            f"{_shown(name)} is looked after again" for name in change.before if name not in change.after
+        ]
+        lines += [f"{name} is no longer given up: the next run may repair it" for name in closed or ()]
+        for text in (*lines, *(_line(pause, change) for pause in after)):
+            render.line(render.printable(text))
+
+    shared.show(content, page)
 
 
 def _line(pause: "Pause", change: "PauseChange") -> str:

@@ -40,13 +40,12 @@ def check(
     at = None if folder is None else Path(folder) if workspace is not None else loaded.located(folder)
     report = checked(command, at, loaded, os.environ)
     (finding,) = report.findings
-    if shared.json:
-        decision = {"decision": finding.state, "rule": finding.evidence["rule"], "why": finding.detail}
-        render.document({**report.as_json(), **decision})
-    else:
-        render.line(render.printable(f"{finding.state:5} {finding.target}"))
-        render.line(render.printable(f"rule  {finding.evidence['rule']}"))
-        render.line(render.printable(f"why   {finding.detail}"))
-        if finding.remedy:
-            render.line(render.printable(f"next  {finding.remedy}"))
-    raise typer.Exit(int(report.exit))
+    rule = finding.evidence["rule"]
+
+    def page() -> None:
+        lines = [f"{finding.state:5} {finding.target}", f"rule  {rule}", f"why   {finding.detail}"]
+        for text in (*lines, *([f"next  {finding.remedy}"] if finding.remedy else ())):
+            render.line(render.printable(text))
+
+    decision = {"decision": finding.state, "rule": rule, "why": finding.detail}
+    shared.end(report.exit, {**report.as_json(), **decision}, page)

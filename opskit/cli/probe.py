@@ -45,16 +45,14 @@ def probe(
         return await run_probe(root.survey, ProbeRequest(use_mlx=use_mlx, model=asked, goal=text, load=load))
 
     report = shared.run(work)
-    if shared.verbose and not shared.json:
-        _stages(report)
-    render.report(report, as_json=shared.json)
-    raise typer.Exit(int(report.exit))
+    shared.end(report.exit, report.as_json(), lambda: _show(report, verbose=shared.verbose))
 
 
-def _stages(report: "Report") -> None:
-    for finding in report.findings:
+def _show(report: "Report", *, verbose: bool) -> None:
+    for finding in report.findings if verbose else ():
         for rung in finding.evidence.get("ladder", ()):
             render.note(
                 f"{finding.target:<10} {rung['rung']:<12} {rung['status']:<5} "
                 f"{rung['seconds']:8.3f} s  {rung['detail']}"
             )
+    render.findings(report.findings)

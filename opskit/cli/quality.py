@@ -37,11 +37,7 @@ def quality(
 
     reading = read(_given(paths or []), sys.stdin.buffer)
     result = context.run(judged(reading, binary=find_ruff(), strict=strict))
-    if shared.json:
-        render.document(result.as_json())
-    else:
-        _show(result, limit)
-    raise typer.Exit(int(result.report.exit))
+    shared.end(result.report.exit, result.as_json(), lambda: _show(result, limit))
 
 
 def _given(paths: list[str]) -> list[str]:

@@ -81,11 +81,12 @@ def recover(
         run = context.run(work())
     except OpskitError as error:
         if error.code == "RECOVER_001" and quiet_lock:
-            _another(error, as_json=shared.json)
-            raise typer.Exit(int(Exit.OK)) from error
+            # Another run holds the lock, and that is no news for a timer.
+            skipped, note = plain_document("recover", status="skip", detail=error.message), error.message
+            shared.end(Exit.OK, skipped, lambda: render.note(f"{note}: nothing to do"))
         raise
-    show_run(run, as_json=shared.json, detailed=detailed_exitcode)
-    raise typer.Exit(int(run.exit(detailed=detailed_exitcode)))
+    status, content = run.exit(detailed=detailed_exitcode), run.as_json(detailed=detailed_exitcode)
+    shared.end(status, content, lambda: show_run(run))
 
 
 app.command("levels", short_help="Bring Victoria's levels back.")(levels)
@@ -93,11 +94,8 @@ app.command("model", short_help="Bring one model back; a chat proves it.")(model
 app.command("full", short_help="Take a project down and build it again.")(full)
 
 
-def show_run(content: "RecoveryRun", *, as_json: bool, detailed: bool, absent: bool = False) -> None:
+def show_run(content: "RecoveryRun", *, absent: bool = False) -> None:
     """The outcomes; what is not part of this stack is left out of the text, unless `absent`."""
-    if as_json:
-        render.document(content.as_json(detailed=detailed))
-        return
     shown = [outcome for outcome in content.outcomes if absent or outcome.result != "absent"]
     rows = []
     for outcome in shown:
@@ -119,14 +117,6 @@ def show_run(content: "RecoveryRun", *, as_json: bool, detailed: bool, absent: b
         ):
             render.line(f"{outcome.target}: {render.printable(outcome.remedy)}")
     render.line(_verdict(content))
-
-
-def _another(problem: "OpskitError", *, as_json: bool) -> None:
-    """Another run holds the lock, and that is no news for a timer."""
-    if as_json:
-        render.document(plain_document("recover", status="skip", detail=problem.message))
-    else:
-        render.note(f"{problem.message}: nothing to do")
 
 
 def _verdict(content: "RecoveryRun") -> str:

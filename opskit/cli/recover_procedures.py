@@ -59,7 +59,8 @@ def full(
                     type_word(what[-1], plan.project.name, leave_out="--prune-volumes")
             return await rebuild(procedure, plan, options)
 
-    _end(context.run(work()), as_json=shared.json)
+    result = context.run(work())
+    shared.end(result.exit, result.as_json(), lambda: _show(result))
 
 
 @shares()
@@ -94,7 +95,8 @@ def model(
                 confirm([target.warning], yes=yes)
             return await recover(procedure, target, wait_s=wait_s, url=chat_url)
 
-    _end(context.run(work()), as_json=shared.json)
+    result = context.run(work())
+    shared.end(result.exit, result.as_json(), lambda: _show(result))
 
 
 @contextlib.asynccontextmanager
@@ -111,11 +113,9 @@ async def _procedure(
         yield opened
 
 
-def _end(result: "ProcedureResult", *, as_json: bool) -> None:
-    """Print the verdicts, what remains to do, and in a dry run the commands; exit with its status."""
-    if as_json:
-        render.document(result.as_json())
-    elif result.dry:
+def _show(result: "ProcedureResult") -> None:
+    """Print the verdicts, what remains to do, and in a dry run the commands."""
+    if result.dry:
         for command in result.planned:
             render.line(f"would run `{command.shown}`")
         render.line(f"{result.target}: {counted(len(result.planned), 'command')}; nothing was changed")
@@ -131,7 +131,6 @@ def _end(result: "ProcedureResult", *, as_json: bool) -> None:
         render.line(
             f"{result.target}: {verdict}; {counted(len(result.ran), 'command')} in {result.seconds:.1f} s"
         )
-    raise typer.Exit(int(result.exit))
 
 
 @shares()
@@ -142,12 +141,12 @@ def levels(shared: SharedOptions, dry_run: DryOption = False) -> None:
     result: Levels = shared.run(
         lambda app: check(app.survey, dry=dry_run, platform=sys.platform, note=render.note)
     )
-    if shared.json:
-        render.document(result.as_json())
-    else:
+
+    def page() -> None:
         from opskit.cli.recover import show_run
 
         if result.now is not None:
             render.table(("level", "before", "now"), result.rows)
-        show_run(result.run, as_json=False, detailed=False, absent=True)
-    raise typer.Exit(int(result.exit))
+        show_run(result.run, absent=True)
+
+    shared.end(result.exit, result.as_json(), page)

@@ -46,11 +46,8 @@ def faults(shared: SharedOptions) -> None:
         (kind.value, ", ".join(node for node, kinds in SHOWN_BY.items() if kind in kinds))
         for kind in SandboxFaultKind
     ]
-    if shared.json:
-        faults = {name: nodes.split(", ") for name, nodes in rows}
-        render.document(plain_document("sandbox faults", faults=faults))
-        return
-    render.table(("fault", "shown by"), rows)
+    document = plain_document("sandbox faults", faults={name: nodes.split(", ") for name, nodes in rows})
+    shared.show(document, lambda: render.table(("fault", "shown by"), rows))
 
 
 async def _up(faults: "list[FaultSpec]", *, json: bool) -> None:

@@ -67,9 +67,8 @@ def install(
     runs = f"keeps `{kind.command}` running" if kind.stays else f"runs `{kind.command}` every {every} now"
     see = "opskit schedule status" + (f" {job}" if kind.stays else "")
     done = f"{change.scheduler.name} {runs}; see `{see}`"
-    _show(
-        "install", change, done, "it is installed as it should be; nothing was changed", dry_run, shared.json
-    )
+    nothing = "it is installed as it should be; nothing was changed"
+    _show(shared, "install", change, done, nothing, dry=dry_run)
 
 
 @app.command()
@@ -85,12 +84,12 @@ def remove(
 
     change = context.run(remove_job(SchedulePlace.here(os.environ), dry=dry_run, kind=_kind(job)))
     _show(
+        shared,
         "remove",
         change,
         "the job and its files are removed",
         "there is no job to remove",
-        dry_run,
-        shared.json,
+        dry=dry_run,
     )
 
 
@@ -116,8 +115,7 @@ def status(
     content = report(
         context.run(ask(loaded, os.environ, inside=not no_inside, kind=_kind(job))), datetime.now(UTC)
     )
-    render.report(content, as_json=shared.json)
-    raise typer.Exit(int(content.exit))
+    shared.end(content.exit, content.as_json(), lambda: render.findings(content.findings))
 
 
 @app.command("run-now")
@@ -132,7 +130,7 @@ def run_now(
 
     change = context.run(start(SchedulePlace.here(os.environ), _kind(job)))
     log = f"its log: {change.scheduler.log}"
-    _show("run-now", change, f"started; {log}", f"it is running already; {log}", dry=False, json=shared.json)
+    _show(shared, "run-now", change, f"started; {log}", f"it is running already; {log}", dry=False)
 
 
 def _kind(job: JobName) -> "JobKind":
@@ -141,19 +139,20 @@ def _kind(job: JobName) -> "JobKind":
     return VICTORIA if job is JobName.VICTORIA else RECOVER
 
 
-def _show(command: str, change: "ScheduleChange", done: str, nothing: str, dry: bool, json: bool) -> None:
+def _show(
+    shared: SharedOptions, command: str, change: "ScheduleChange", done: str, nothing: str, *, dry: bool
+) -> None:
+    from opskit.result import Finding, Report, Status
+
     for text in change.notes:
         render.note(f"note: {text}")
     said = nothing if not change.steps else done
-    if json:
-        from opskit.result import Finding, Report, Status
-
-        state = "unchanged" if not change.steps else "planned" if dry else "done"
-        finding = Finding("job", change.scheduler.name, Status.PASS, state, "" if dry else said)
-        extra = {"steps": [step.shell for step in change.steps], "notes": list(change.notes)}
-        render.document({**Report(f"schedule {command}", [finding]).as_json(), **extra})
-    elif dry and change.steps:
-        for step in change.steps:
-            render.line(step.shell)
-    else:
-        render.line(said)
+    steps = [step.shell for step in change.steps]
+    state = "unchanged" if not steps else "planned" if dry else "done"
+    report = Report(
+        f"schedule {command}",
+        [Finding("job", change.scheduler.name, Status.PASS, state, "" if dry else said)],
+    )
+    lines = "\n".join(steps) if dry and steps else said
+    extra = {"steps": steps, "notes": list(change.notes)}
+    shared.show({**report.as_json(), **extra}, lambda: render.line(lines))

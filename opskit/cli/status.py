@@ -40,16 +40,11 @@ def status(
         from opskit.recovery.notifier import trial
 
         report = context.run(trial(loaded.notices, os.environ, sys.platform, time.time))
-        render.report(report, as_json=shared.json)
-        raise typer.Exit(int(report.exit))
+        shared.end(report.exit, report.as_json(), lambda: render.findings(report.findings))
     from opskit.recovery.status import overview
 
     content = overview(loaded, Path(loaded.state_dir), time.time(), lambda: _schedule(loaded))
-    if shared.json:
-        render.document(content.as_json())
-    else:
-        _show(content)
-    raise typer.Exit(int(content.report.exit))
+    shared.end(content.report.exit, content.as_json(), lambda: _show(content))
 
 
 def _schedule(config: "Config") -> "Schedule | None":

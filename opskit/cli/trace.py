@@ -153,20 +153,17 @@ def _list(shared: SharedOptions, count: int) -> None:
     from opskit.trace.store import TraceStore
 
     traces = TraceStore(Path(shared.load().state_dir)).newest(count)
-    if shared.json:
-        entries = [
-            {key: value for key, value in entry.as_json().items() if key != "spans"}
-            | {"span_count": len(entry.spans)}
-            for entry in traces
-        ]
-        render.document({"schema_version": SCHEMA_VERSION, "command": "trace list", "traces": entries})
-        return
-    if not traces:
-        render.note('no request was traced yet: `opskit trace "your goal"` runs one')
-        return
-    render.table(
-        ("started (UTC)", "id", "seconds", "status", "goal"),
-        [
+    entries = [
+        {key: value for key, value in entry.as_json().items() if key != "spans"}
+        | {"span_count": len(entry.spans)}
+        for entry in traces
+    ]
+
+    def page() -> None:
+        if not traces:
+            render.note('no request was traced yet: `opskit trace "your goal"` runs one')
+            return
+        rows = [
             (
                 f"{datetime.fromtimestamp(entry.start, UTC):%Y-%m-%d %H:%M:%S}",
                 entry.correlation_id[:8],
@@ -175,8 +172,10 @@ def _list(shared: SharedOptions, count: int) -> None:
                 entry.goal,
             )
             for entry in traces
-        ],
-    )
+        ]
+        render.table(("started (UTC)", "id", "seconds", "status", "goal"), rows)
+
+    shared.show({"schema_version": SCHEMA_VERSION, "command": "trace list", "traces": entries}, page)
 
 
 def _show_trajectory(identifier: str, shared: SharedOptions) -> None:

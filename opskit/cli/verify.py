@@ -3,7 +3,7 @@
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -73,7 +73,10 @@ def verify(
         render.document(schema_of_checklists())
         return
     if kinds:
-        _print_kinds(as_json=shared.json)
+        from opskit.checks.schema import kinds as all_kinds
+
+        described = all_kinds()
+        shared.show(plain_document("verify", kinds=described), lambda: _print_kinds(described))
         return
     if add is not None:
         given = _assignments(file or [], "parameter", "write parameter=value")
@@ -81,7 +84,10 @@ def verify(
         return
     form = _format(form, json=shared.json)
     if list_ and not file:
-        _print_lists(as_json=shared.json)
+        from opskit.checks.checklist import shipped
+
+        names = list(shipped())
+        shared.show(plain_document("verify", checklists=names), lambda: render.line("\n".join(names)))
         return
     variables = _assignments(var or [], "variable", "write --var name=value")
     retry_timeout_s = duration(retry_timeout, "--retry-timeout", zero=True)
@@ -93,7 +99,7 @@ def verify(
             checklist = _checklist(verification, file or [DEFAULT_LIST], variables)
             checks = checklist.choose(tags=tag or [], names=name or [])
             if list_:
-                _print_checks(checklist, checks, as_json=shared.json)
+                _print_checks(shared, checklist, checks)
                 return 0
             async with _app(verification, shared) as app:
                 report = await verification.run(
@@ -192,13 +198,7 @@ def _written(output: Path, text: str) -> None:
         raise UsageError(f"{output} cannot be written: {reason}", remedy="give another --output") from exc
 
 
-def _print_kinds(*, as_json: bool) -> None:
-    from opskit.checks.schema import kinds as all_kinds
-
-    described = all_kinds()
-    if as_json:
-        render.document(plain_document("verify", kinds=described))
-        return
+def _print_kinds(described: "Sequence[Mapping[str, Any]]") -> None:
     for kind in described:
         render.line(f"{kind['kind']}: {kind['summary']}")
         for key, what in kind["with"].items():
@@ -208,18 +208,7 @@ def _print_kinds(*, as_json: bool) -> None:
         render.line(f"    without expect: {kind['expects']}; timeout {kind['timeout_s']:g} s")
 
 
-def _print_lists(*, as_json: bool) -> None:
-    from opskit.checks.checklist import shipped
-
-    names = list(shipped())
-    if as_json:
-        render.document(plain_document("verify", checklists=names))
-        return
-    for name in names:
-        render.line(name)
-
-
-def _print_checks(checklist: "Checklist", chosen: "Sequence[Check]", *, as_json: bool) -> None:
+def _print_checks(shared: SharedOptions, checklist: "Checklist", chosen: "Sequence[Check]") -> None:
     rows = [
         (
             check.name,
@@ -232,8 +221,6 @@ def _print_checks(checklist: "Checklist", chosen: "Sequence[Check]", *, as_json:
         for check in chosen
     ]
     columns = ("check", "kind", "severity", "tags", "requires", "target")
-    if as_json:
-        content = [dict(zip(columns, row, strict=True)) for row in rows]
-        render.document(plain_document("verify", checks=content, titles=list(checklist.titles)))
-        return
-    render.table(columns, rows)
+    content = [dict(zip(columns, row, strict=True)) for row in rows]
+    document = plain_document("verify", checks=content, titles=list(checklist.titles))
+    shared.show(document, lambda: render.table(columns, rows))
