@@ -9,6 +9,7 @@ import typer
 from opskit.cli import backup_view, confirm, render
 from opskit.cli.options import SharedOptions, YesOption, shares
 from opskit.errors import OpskitError, UsageError
+from opskit.result import plain_document
 from opskit.text import size_bytes
 
 if TYPE_CHECKING:
@@ -56,8 +57,7 @@ def create(
         _recover(catalog)
         created = catalog.create(now=datetime.now(UTC), stack_files=stack_files(loaded, os.environ))
     report = created.report
-    backup_view.created(created, report, as_json=shared.json)
-    raise typer.Exit(int(report.exit))
+    shared.end(report.exit, report.as_json(), lambda: backup_view.created(created, report))
 
 
 @app.command(name="list")
@@ -66,7 +66,8 @@ def list_(shared: SharedOptions) -> None:
     """List the archives, the newest first, and whether their manifests can be read."""
     catalog = _catalog(shared)
     _recover_if_free(catalog)
-    backup_view.listed(catalog.archives(), catalog.folder, as_json=shared.json)
+    archives, folder = catalog.archives(), catalog.folder
+    shared.show(backup_view.listing(archives, folder), lambda: backup_view.listed(archives, folder))
 
 
 @app.command()
@@ -92,8 +93,7 @@ def verify(
     else:
         paths = [catalog.find(date)]
     report = verify_archives(paths)
-    render.report(report, as_json=shared.json)
-    raise typer.Exit(int(report.exit))
+    shared.end(report.exit, report.as_json(), lambda: render.findings(report.findings))
 
 
 @app.command()
@@ -138,27 +138,30 @@ def restore(
             render.note(
                 "note: an interrupted restoration is taken back first: `opskit backup restore --rollback`"
             )
-        _restore(catalog, date, to, only or (), dry_run=True, yes=yes, as_json=shared.json)
+        _restore(shared, catalog, date, to, only or (), dry_run=True, yes=yes)
         return
     with catalog.lock():
         if date is not None:
             _recover(catalog)
-            _restore(catalog, date, to, only or (), dry_run=False, yes=yes, as_json=shared.json)
+            _restore(shared, catalog, date, to, only or (), dry_run=False, yes=yes)
             return
         undone = recover(catalog, to_resume=resume)
         if not undone:
             remedy = "`opskit backup restore DATE` begins one"
             raise UsageError("no restoration was interrupted", remedy=remedy)
         if rollback:
-            backup_view.undone(undone, as_json=shared.json)
+            detail = "; ".join(map(str, undone))
+            document = plain_document("backup restore", detail=detail)
+            shared.show(document, lambda: render.line(render.printable(detail)))
             return
         render.note("note: the interrupted restoration was taken back, and is done again")
         record, target = undone[0].record, undone[0].target
         # It was begun after a yes.
-        _restore(catalog, record.archive, target, record.only, dry_run=False, yes=True, as_json=shared.json)
+        _restore(shared, catalog, record.archive, target, record.only, dry_run=False, yes=True)
 
 
 def _restore(
+    shared: SharedOptions,
     catalog: "BackupCatalog",
     date: str,
     to: Path | None,
@@ -166,7 +169,6 @@ def _restore(
     *,
     dry_run: bool,
     yes: bool,
-    as_json: bool,
 ) -> None:
     from datetime import UTC, datetime
 
@@ -177,14 +179,16 @@ def _restore(
     with opened(catalog.find(date)) as archive:
         plan = plan_restore(archive, catalog, to=to, only=only)
         if dry_run or plan.idle:
-            backup_view.planned(plan, as_json=as_json, dry_run=dry_run)
+            document = backup_view.planning(plan, dry_run=dry_run, replaced=None)
+            shared.show(document, lambda: backup_view.planned(plan, dry_run=dry_run))
             return
-        if not as_json:
-            backup_view.planned(plan, as_json=False, dry_run=False)
+        if not shared.json:
+            backup_view.planned(plan, dry_run=False)
         target = render.printable(str(plan.target))
         confirm.confirm([f"this changes files in {target}"], question=f"Restore to {target}?", yes=yes)
         result = restore_backup(archive, plan, catalog, now=datetime.now(UTC))
-    backup_view.restored(plan, result, as_json=as_json)
+    document = backup_view.planning(plan, dry_run=False, replaced=result.replaced)
+    shared.show(document, lambda: backup_view.restored(plan, result))
 
 
 def _catalog(shared: SharedOptions) -> "BackupCatalog":

@@ -11,16 +11,12 @@ from opskit.text import counted, size
 if TYPE_CHECKING:
     from opskit.backup.catalog import CreatedBackup, StoredArchive
     from opskit.backup.restore import RestorePlan, RestoreResult
-    from opskit.backup.undo import UndoneRestore
     from opskit.result import Report
 
 _MOST_SHOWN = 50
 
 
-def created(backup: "CreatedBackup", report: "Report", *, as_json: bool) -> None:
-    if as_json:
-        render.document(report.as_json())
-        return
+def created(backup: "CreatedBackup", report: "Report") -> None:
     evidence = report.findings[0].evidence
     sizes = [size(evidence[key], precise=True) for key in ("content_bytes", "size_bytes")]
     render.line(render.printable(evidence["path"]))
@@ -36,11 +32,12 @@ def _removed(paths: Sequence[Path]) -> None:
         render.note(f"removed: {path.name}, the oldest beyond `backup.keep`")
 
 
-def listed(archives: Sequence["StoredArchive"], folder: Path, *, as_json: bool) -> None:
-    if as_json:
-        backups = [_listed(archive) for archive in archives]
-        render.document(plain_document("backup list", folder=str(folder), backups=backups))
-        return
+def listing(archives: Sequence["StoredArchive"], folder: Path) -> dict[str, Any]:
+    """Return the document of a list of archives."""
+    return plain_document("backup list", folder=str(folder), backups=list(map(_listed, archives)))
+
+
+def listed(archives: Sequence["StoredArchive"], folder: Path) -> None:
     if not archives:
         render.note(
             f"there is no backup in {render.printable(str(folder))}; `opskit backup create` makes one"
@@ -84,11 +81,8 @@ def _listed(archive: "StoredArchive") -> dict[str, Any]:
     }
 
 
-def planned(plan: "RestorePlan", *, as_json: bool, dry_run: bool) -> None:
+def planned(plan: "RestorePlan", *, dry_run: bool) -> None:
     """Show what would change; that is the whole result when nothing would."""
-    if as_json:
-        render.document(_plan(plan, dry_run=dry_run, replaced=None))
-        return
     shown = [change for change in plan.changes if change.action != "same"]
     for change in shown[:_MOST_SHOWN]:
         why = f" ({change.why})" if change.why else ""
@@ -104,10 +98,7 @@ def planned(plan: "RestorePlan", *, as_json: bool, dry_run: bool) -> None:
         render.line(f"{counts} in {render.printable(str(plan.target))}{ending}")
 
 
-def restored(plan: "RestorePlan", result: "RestoreResult", *, as_json: bool) -> None:
-    if as_json:
-        render.document(_plan(plan, dry_run=False, replaced=result.replaced))
-        return
+def restored(plan: "RestorePlan", result: "RestoreResult") -> None:
     render.line(f"restored {plan.archive.name} to {render.printable(str(plan.target))}")
     if result.replaced is not None:
         render.line(f"what it replaced is kept: {result.replaced}")
@@ -115,15 +106,8 @@ def restored(plan: "RestorePlan", result: "RestoreResult", *, as_json: bool) -> 
     render.note("containers go on with what they started with: `docker compose up -d` applies what is new")
 
 
-def undone(restores: "Sequence[UndoneRestore]", *, as_json: bool) -> None:
-    detail = "; ".join(map(str, restores))
-    if as_json:
-        render.document(plain_document("backup restore", detail=detail))
-    else:
-        render.line(render.printable(detail))
-
-
-def _plan(plan: "RestorePlan", *, dry_run: bool, replaced: Path | None) -> dict[str, Any]:
+def planning(plan: "RestorePlan", *, dry_run: bool, replaced: Path | None) -> dict[str, Any]:
+    """Return the document of a restore, with the archive of what it replaced once it is done."""
     return plain_document(
         "backup restore",
         archive=_text(str(plan.archive)),
