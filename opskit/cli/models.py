@@ -29,9 +29,7 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-NodeOption = Annotated[
-    str | None, typer.Option("--node", metavar="NAME", help="Only this node.", show_default=False)
-]
+NodeOption = Annotated[str | None, typer.Option("--node", metavar="NAME", help="Only this node.")]
 ReplaceOption = Annotated[
     bool, typer.Option("--yes", "-y", help="Do not ask before the resident model of MLX is replaced.")
 ]
@@ -83,18 +81,16 @@ def run_test(
     every: Annotated[bool, typer.Option("--all", help="Load and test every model that fits.")] = False,
     model: Annotated[
         list[str] | None,
-        typer.Option(
-            "--model", metavar="NAME", help="Load and test this one; may be repeated.", show_default=False
-        ),
+        typer.Option("--model", metavar="NAME", help="Load and test this one; may be repeated."),
     ] = None,
     node: NodeOption = None,
     category: Annotated[
         str | None,
-        typer.Option(help="Only the models that suit this kind of work.", show_default=False),
+        typer.Option(help="Only the models that suit this kind of work."),
     ] = None,
     markdown: Annotated[
         Path | None,
-        typer.Option("--markdown", metavar="FILE", help="Write a report there as well.", show_default=False),
+        typer.Option("--markdown", metavar="FILE", help="Write a report there as well."),
     ] = None,
     yes: ReplaceOption = False,
 ) -> None:
@@ -141,14 +137,10 @@ def show_route(
     shared: SharedOptions,
     category: Annotated[
         str | None,
-        typer.Option(help="reasoning, coding, fast or default.", show_default=False),
+        typer.Option(help="reasoning, coding, fast or default."),
     ] = None,
-    goal: Annotated[
-        str | None, typer.Option("--goal", help="Find the category of this goal.", show_default=False)
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="As if this one had been asked for.", show_default=False)
-    ] = None,
+    goal: Annotated[str | None, typer.Option("--goal", help="Find the category of this goal.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="As if this one had been asked for.")] = None,
 ) -> None:
     """Explain which model would answer, which would follow after a failure, and why the others would not."""
     from opskit.checks.route import explain
@@ -176,7 +168,7 @@ def show_route(
 @shares("sandbox", "verbose")
 def show_profile(
     shared: SharedOptions,
-    name: Annotated[str, typer.Argument(help="The model.", show_default=False)],
+    name: Annotated[str, typer.Argument(help="The model.")],
     node: NodeOption = None,
     load: Annotated[bool, typer.Option("--load", help="Load it where it is not loaded.")] = False,
     again: Annotated[bool, typer.Option("--again", help="Probe it also where a profile is known.")] = False,

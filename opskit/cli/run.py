@@ -27,20 +27,17 @@ def run(
         str | None,
         typer.Argument(
             help="What to do; what is piped in is added. `-` or nothing: standard input alone.",
-            show_default=False,
         ),
     ] = None,
     local: LocalOption = False,
     remote: Annotated[bool, typer.Option("--remote", help="Through Victoria or not at all.")] = False,
     model: Annotated[
         str | None,
-        typer.Option("--model", help="The model to ask first (in this process).", show_default=False),
+        typer.Option("--model", help="The model to ask first (in this process)."),
     ] = None,
     category: Annotated[
         str | None,
-        typer.Option(
-            help="reasoning, coding, fast or default; found out when not given.", show_default=False
-        ),
+        typer.Option(help="reasoning, coding, fast or default; found out when not given."),
     ] = None,
     method: Annotated[
         str,
@@ -55,13 +52,11 @@ def run(
     ] = 8,
     session: Annotated[
         str | None,
-        typer.Option(
-            help="Go on with the conversation of this id; any new id begins one.", show_default=False
-        ),
+        typer.Option(help="Go on with the conversation of this id; any new id begins one."),
     ] = None,
     project: Annotated[
         str | None,
-        typer.Option(help="Whose memory is used: one of agent.allowed_projects.", show_default=False),
+        typer.Option(help="Whose memory is used: one of agent.allowed_projects."),
     ] = None,
     cache: Annotated[
         bool, typer.Option("--cache", help="Take the answer that the same goal got a short time ago.")
@@ -72,9 +67,7 @@ def run(
     ] = False,
     follow: Annotated[
         str | None,
-        typer.Option(
-            "--follow", metavar="ID", help="Wait for a run at Victoria and show it.", show_default=False
-        ),
+        typer.Option("--follow", metavar="ID", help="Wait for a run at Victoria and show it."),
     ] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Print the answer as it comes.")] = False,
     strict_context: Annotated[

@@ -20,9 +20,7 @@ def victoria(
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = _PORT,
     token: Annotated[
         str | None,
-        typer.Option(
-            envvar="OPSKIT_SERVE_TOKEN", help="What clients must send as a bearer token.", show_default=False
-        ),
+        typer.Option(envvar="OPSKIT_SERVE_TOKEN", help="What clients must send as a bearer token."),
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Runs that are under way at once.")] = 2,
     drain: Annotated[float, typer.Option(min=0, help="Seconds that runs get to end on SIGTERM.")] = 30.0,
