@@ -4,9 +4,8 @@ import asyncio
 from collections.abc import Iterable, Iterator
 
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
-from opskit.checks.state import NodeState
 from opskit.doctor.areas.ollama_host import PORTS_BY_SCHEME
-from opskit.doctor.cause import Cause, warning
+from opskit.doctor.cause import Cause, claims_of_member, warning
 from opskit.doctor.evidence import Evidence, ExaminedContainer
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.environment import HOST_NAMES, UrlParts, addresses_in, is_loopback_name
@@ -185,11 +184,9 @@ def _unknown_host(examined: ExaminedContainer, evidence: Evidence) -> Iterator[C
 
 def _published_elsewhere(evidence: Evidence) -> Iterator[Cause]:
     """A port that is published on one address answers at no other."""
-    states = {probe.config.name: probe.state for probe in evidence.nodes}
-    states |= {probe.config.name: probe.state for probe in evidence.agents}
     for member in evidence.target.members:
         host, port = endpoint(member.url)
-        if states.get(member.name) is not NodeState.REFUSED:
+        if not evidence.refuses(member):
             continue
         for examined in evidence.containers:
             published = [binding for binding in examined.container.ports if binding.host_port == port]
@@ -208,7 +205,7 @@ def _published_elsewhere(evidence: Evidence) -> Iterator[Cause]:
                 ),
                 remedy=f'publish it on all addresses (`ports: ["{port}:..."]`), or set the address of '
                 f"{member.name} to http://{addresses[0]}:{port}",
-                claims=frozenset({f"node {member.name}", f"agent {member.name}"}),
+                claims=claims_of_member(member.name),
             )
 
 
@@ -217,11 +214,9 @@ def _localhost_of_ours(evidence: Evidence) -> Iterator[Cause]:
 
     A server that has answered at localhost was there, whatever files say of a container.
     """
-    states = {probe.config.name: probe.state for probe in evidence.nodes}
-    states |= {probe.config.name: probe.state for probe in evidence.agents}
     for member in evidence.target.members:
         port = endpoint(member.url)[1]
-        is_refused = is_loopback(member.url) and states.get(member.name) is NodeState.REFUSED
+        is_refused = is_loopback(member.url) and evidence.refuses(member)
         is_elsewhere = port in evidence.host_ports and not evidence.has_answered(member)
         if member.explicit and is_refused and is_elsewhere:
             right = f"http://host.docker.internal:{port}"
@@ -234,7 +229,7 @@ def _localhost_of_ours(evidence: Evidence) -> Iterator[Cause]:
                     f"{right} accepts connections",
                 ),
                 remedy=f"set the address of {member.name} to {right}",
-                claims=frozenset({f"node {member.name}", f"agent {member.name}"}),
+                claims=claims_of_member(member.name),
             )
 
 

@@ -11,7 +11,7 @@ from functools import cache
 from opskit.checks.probe_record import AgentProbe, NodeProbe
 from opskit.checks.remedies import agent_remedy
 from opskit.checks.state import NodeState
-from opskit.checks.upkeep import kept, upkeep_here
+from opskit.checks.upkeep import kept
 from opskit.doctor.areas.containers import of_member
 from opskit.doctor.areas.models import silencing
 from opskit.doctor.areas.nodes import GONE
@@ -296,14 +296,13 @@ def _failing(failing: FailingRequests, probe: Probe, evidence: Evidence) -> Caus
     kind = ExplanationKind.VERDICT if failing.fault in _VERDICTS else ExplanationKind.FAULT
     entry = entry_of(kind, failing.fault)
     remedy = None if entry is None else entry.remedy
+    upkeep = evidence.upkeep(probe.config)
     if isinstance(probe, AgentProbe):
-        upkeep = upkeep_here(next(iter(evidence.owners(probe.config)), None))
         remedy = agent_remedy(probe.config, NodeState.FAILING, restart=upkeep.restart, log=upkeep.log)
     elif failing.fault not in _VERDICTS:
         again = f"`opskit models test --node {node}" + (f" --model {model}`" if model else "`")
         fault = FaultKind(failing.fault)
-        owner = next(iter(evidence.owners(probe.config)), None)
-        server = kept(probe.facts.likely_kind, upkeep_here(owner))
+        server = kept(probe.facts.likely_kind, upkeep)
         named = fault_remedy(fault, model=model or "NAME", node=node, server=server, again=again)
         log = f"{server.log} tells why; then {again}" if server.log and fault in _OF_A_KILL else None
         remedy = named or log or remedy
