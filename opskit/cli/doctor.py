@@ -27,6 +27,7 @@ _MARKS = {
     Status.INCONCLUSIVE: ("?", "magenta"),
     Status.SKIP: ("-", "dim"),
 }
+_WORST_FIRST = (Status.FAIL, Status.WARN, Status.INCONCLUSIVE, Status.PASS, Status.SKIP)
 
 
 @shares("sandbox")
@@ -152,13 +153,8 @@ def _areas(diagnosis: "Diagnosis") -> "Iterator[tuple[Status, str, str]]":
     for area in AREAS:
         findings = [finding for finding in diagnosis.findings if diagnosis.areas.get(finding.check) == area]
         if findings:
-            yield _worst(findings), area, _summary(findings)
-
-
-def _worst(findings: "Sequence[Finding]") -> Status:
-    present = {finding.status for finding in findings}
-    order = (Status.FAIL, Status.WARN, Status.INCONCLUSIVE, Status.PASS, Status.SKIP)
-    return next(status for status in order if status in present)
+            present = {finding.status for finding in findings}
+            yield next(status for status in _WORST_FIRST if status in present), area, _summary(findings)
 
 
 def _summary(findings: "Sequence[Finding]") -> str:

@@ -19,6 +19,8 @@ if TYPE_CHECKING:
     from opskit.llm.answer import Attempt
     from opskit.server.run_store import RunStore
 
+_WAITING = "waiting for standard input, which is added to the goal (`</dev/null` if there is none)"
+
 
 @shares("sandbox", "verbose")
 def run(
@@ -155,7 +157,8 @@ def _checked(app: "App", wanted: "Goal", *, is_piped: bool) -> "Goal":
         )
     name_of_category(wanted.category, app.config.router.categories)
     given = None if is_piped else wanted.text
-    return replace(wanted, text=goal_text(given, sys.stdin, app.config.limits.goal_bytes, _waiting))
+    text = goal_text(given, sys.stdin, app.config.limits.goal_bytes, lambda: render.note(_WAITING))
+    return replace(wanted, text=text)
 
 
 async def _submit(app: "App", wanted: "Goal", max_steps: int, *, json: bool) -> None:
@@ -250,10 +253,6 @@ def _sessions(app: "App", stack: contextlib.ExitStack) -> "RunStore":
     store = RunStore(open_database(app.environ.get("DATABASE_URL"), Path(app.folder)), "")
     stack.callback(store.close)
     return store
-
-
-def _waiting() -> None:
-    render.note("waiting for standard input, which is added to the goal (`</dev/null` if there is none)")
 
 
 async def _answer(engine: "Engine", goal: "Goal", *, stream: bool) -> "tuple[RunResult, bool]":

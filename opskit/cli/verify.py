@@ -82,7 +82,11 @@ def verify(
         given = _assignments(file or [], "parameter", "write parameter=value")
         context.run(_add(shared, add, given, name[0] if name else None, output))
         return
-    form = _format(form, json=shared.json)
+    if form not in _FORMATS:
+        from opskit.config.document import unknown
+
+        raise UsageError(unknown(form, _FORMATS, "format"), remedy=f"use one of: {', '.join(_FORMATS)}")
+    form = "json" if shared.json and form == "text" else form
     if list_ and not file:
         from opskit.checks.checklist import shipped
 
@@ -153,14 +157,6 @@ async def _add(
     before = output.read_text(encoding="utf-8") if output.is_file() else ""
     _written(output, appended(before, check))
     render.note(f"{check['name']}: written to {output}")
-
-
-def _format(form: str, *, json: bool) -> str:
-    if form not in _FORMATS:
-        from opskit.config.document import unknown
-
-        raise UsageError(unknown(form, _FORMATS, "format"), remedy=f"use one of: {', '.join(_FORMATS)}")
-    return "json" if json and form == "text" else form
 
 
 def _assignments(given: "Sequence[str]", what: str, remedy: str) -> dict[str, str]:
