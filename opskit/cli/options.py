@@ -1,10 +1,9 @@
 """Options that commands share: one place, one wording, one object that a command gets."""
 
 import contextlib
-import functools
 import inspect
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
@@ -19,7 +18,6 @@ if TYPE_CHECKING:
     from opskit.app import App
     from opskit.config.schema import Config
 
-R = TypeVar("R")
 T = TypeVar("T")
 
 #: In the order of `--help`.
@@ -136,29 +134,35 @@ class SharedOptions(Record):
         return run(command())
 
 
-def shares(*more: str, json: bool = True) -> Callable[[Callable[..., R]], Callable[..., R]]:
+class SharingCommand:
+    """A command with shared options. What Typer reads of it is made when it does: `--help` lists many."""
+
+    def __init__(self, command: Callable[..., None], names: Sequence[str]) -> None:
+        self.__name__, self.__doc__ = command.__name__, command.__doc__
+        self.__annotations__: dict[str, Any] = {}
+        self._command = command
+        self._names = names
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        _, *own = inspect.signature(self._command).parameters.values()
+        options = ((name, *_OPTIONS[name]) for name in self._names)
+        shared = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for name, annotation, default in options
+        ]
+        return inspect.Signature([*own, *shared])
+
+    def __call__(self, *, debug: bool = False, **given: Any) -> None:
+        del debug  # read by main
+        values = {name: given.pop(name) for name in self._names if name in given}
+        self._command(SharedOptions(**values), **given)
+
+
+def shares(*more: str, json: bool = True) -> Callable[[Callable[..., None]], SharingCommand]:
     """Give a command `--config`, `--json`, `--debug` and `more` of the shared options.
 
     They stand behind its own options in `--help`, and reach it as its first parameter, `shared`.
     """
     names = [name for name in _OPTIONS if name in ("config", "debug", *more) or (json and name == "json")]
-
-    def decorated(command: Callable[..., R]) -> Callable[..., R]:
-        @functools.wraps(command)
-        def call(**given: Any) -> R:
-            values = {name: given.pop(name) for name in names}
-            del values["debug"]
-            return command(SharedOptions(**values), **given)
-
-        signature = inspect.signature(command)
-        options = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-            for name, (annotation, default) in ((name, _OPTIONS[name]) for name in names)
-        ]
-        own = [parameter for name, parameter in signature.parameters.items() if name != "shared"]
-        parameters = [*own, *options]
-        call.__signature__ = signature.replace(parameters=parameters)  # type: ignore[attr-defined]
-        call.__annotations__ = {parameter.name: parameter.annotation for parameter in parameters}
-        return call
-
-    return decorated
+    return lambda command: SharingCommand(command, names)
