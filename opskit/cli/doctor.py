@@ -207,7 +207,8 @@ def _cause(diagnosis: "Diagnosis", entry: "Attributed", head: str) -> None:
         render.paragraph(f"{indent}    ", explained, style="dim")
     _following(diagnosis, entry, f"{indent}    ")
     if cause.remedy:
-        render.command(f"{indent}    next: ", cause.remedy)
+        # It is there to be copied: no line end is put in.
+        render.line(f"{indent}    next: {render.printable(cause.remedy)}")
     if cause.fix is not None and cause.fix.safe:
         render.paragraph(f"{indent}    ", "`opskit doctor --fix` offers to do it", style="dim")
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from rich.text import Text
 
     from opskit.errors import OpskitError
-    from opskit.result import Finding, Report
+    from opskit.result import Finding
 
 #: How deep foreign data is shown.
 _DEPTH = 100
@@ -91,11 +91,6 @@ def paragraph(head: str, text: str, *, style: str = "") -> None:
     )
 
 
-def command(head: str, text: str) -> None:
-    """What to type next. It is there to be copied: no line end is put in."""
-    print(f"{head}{printable(text)}")
-
-
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table to stdout, folded to the terminal's width."""
     from rich.text import Text
@@ -115,13 +110,6 @@ def _draw_table(columns: Sequence[str], rows: "Sequence[Sequence[Text]]") -> "Co
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(drawn)
     return console
-
-
-def report(content: "Report", *, as_json: bool) -> None:
-    if as_json:
-        document(content.as_json())
-        return
-    findings(content.findings)
 
 
 def findings(content: "Sequence[Finding]", *, advice: bool = True) -> None:
@@ -310,8 +298,3 @@ def screen() -> "Iterator[Screen]":
         redirect_stderr=False,
     ) as live:
         yield Screen(live)
-
-
-def log_break() -> None:
-    """Between two groups of lines with context, as grep does."""
-    sys.stdout.buffer.write(b"--\n")

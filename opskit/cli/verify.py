@@ -177,7 +177,7 @@ def _print_report(report: "Report", form: str, output: Path | None) -> int:
         _written(output, formats.FORMATS[form](report))
         render.note(f"{formats.summary(report)}; written to {output}")
     elif form == "text" and len(report.findings) <= _TABLE_ROWS:
-        render.report(report, as_json=False)
+        render.findings(report.findings)
         render.line(formats.summary(report))
     else:
         render.piece(formats.FORMATS[form](report))
