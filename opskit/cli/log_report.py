@@ -36,7 +36,9 @@ async def stats(
     since: str | None,
     until: str | None,
     markdown: str | None,
-    shared: SharedOptions,
+    config: str | None,
+    *,
+    json: bool,
 ) -> bool:
     """Print the statistics of the sources; whether there was a line at all and every source could be read."""
     if by is not None and by not in BREAKDOWNS:
@@ -44,7 +46,7 @@ async def stats(
     selection = conditions(everything=True, since=since, until=until)
     if markdown is not None:
         check_output(Path(markdown))
-    sources = await open_sources(specs, shared.config, follow=False)
+    sources = await open_sources(specs, config, follow=False)
     tally, unread = LogTally(), Unread(sources)
     for source in sources:
         try:
@@ -59,7 +61,7 @@ async def stats(
     if markdown is not None:
         write_text(Path(markdown), as_markdown(tally))
         render.note(f"{markdown} written")
-    if shared.json:
+    if json:
         status = "fail" if unread.names else "pass"
         counts = as_json(tally)
         content = plain_document(

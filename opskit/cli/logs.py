@@ -108,7 +108,7 @@ def stats(
     """Count errors, slow requests, calls and failures of each model and node, and draw the course of time."""
     from opskit.cli import log_report
 
-    work = log_report.stats(tuple(sources or ()), by, since, until, markdown, shared)
+    work = log_report.stats(tuple(sources or ()), by, since, until, markdown, shared.config, json=shared.json)
     if not context.run(work):
         raise typer.Exit(int(Exit.FAILED))
 

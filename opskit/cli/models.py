@@ -274,8 +274,7 @@ def _print_route(route: "Route") -> None:
     ]
     _table(("", "node", "model", "why"), rows)
     if route.candidates:
-        names = [f"{route.shown(model.node, model.model)} on {model.node}" for model in route.fallbacks]
-        render.line(render.printable(f"after a failure: {', then '.join(names) or 'nobody'}"))
+        render.line(render.printable(f"after a failure: {route.fallback_names}"))
     if route.skipped:
         render.line("")
         render.line("not used:")
