@@ -10,7 +10,7 @@ from opskit.checks.remedies import address_remedy
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
-from opskit.doctor.areas import ollama_host
+from opskit.doctor.areas.addresses import ollama_port_of
 from opskit.doctor.areas.containers import of_member
 from opskit.doctor.cause import Cause, Fix, claims_of_member, key_of
 from opskit.doctor.evidence import Evidence
@@ -118,7 +118,7 @@ def _observed(probe: NodeProbe | AgentProbe) -> Observation:
 def causes(evidence: Evidence) -> Iterator[Cause]:
     yield from _misplaced(evidence)
     for probe in evidence.nodes:
-        yield from tuple(ollama_host.of_node(probe, evidence))[:1] or _of_probe(probe, evidence)
+        yield from tuple(ollama_port_of(probe, evidence))[:1] or _of_probe(probe, evidence)
     yield from _two_servers(evidence)
     if _nobody_answers(evidence):
         is_outside = evidence.target.in_docker and not any(map(evidence.has_answered, evidence.config.nodes))
