@@ -3,8 +3,10 @@
 from collections.abc import Callable, Sequence
 
 from opskit.checks.node_assessment import unread
+from opskit.checks.upkeep import with_upkeep
 from opskit.config.schema import Config
 from opskit.facts.node import NodeFacts, read_all_metadata
+from opskit.facts.survey import Survey
 from opskit.llm.exam import examine
 from opskit.llm.exam_findings import report
 from opskit.llm.exam_outcome import ExamOutcome, recommend
@@ -34,16 +36,19 @@ async def carry_out(
     exam: ModelExam,
     nodes: Sequence[Node],
     router: Router,
-    config: Config,
+    survey: Survey,
     on_start: Callable[[ExaminedModel], None],
 ) -> tuple[ExamOutcome, Report]:
     """Examine the chosen models. `on_start` is called with each as its turn comes."""
+    config = survey.config
     results = await examine(router, exam.selection.examinees, config, on_start)
+    failing = {result.examinee.node for result in results if not result.works}
+    facts = await with_upkeep(survey, exam.nodes, failing)
     # A load may have pushed models out: read again, but not where there was no answer before.
     answered = {node.config.name for node in exam.nodes if node.error is None and node.silence is None}
     again = await read_all_metadata([node for node in nodes if node.name in answered])
     reread = {node.config.name: node.view for node in again}
-    views = [node.view for node in exam.nodes]
+    views = [node.view for node in facts]
     category = exam.request.category
     advice = recommend(
         results,
@@ -51,5 +56,5 @@ async def carry_out(
         config,
         [category] if category else list(config.router.categories),
     )
-    outcome = ExamOutcome(exam.selection, tuple(results), advice, tuple(unread(exam.nodes)))
+    outcome = ExamOutcome(exam.selection, tuple(results), advice, tuple(unread(facts)))
     return outcome, report(outcome, views)

@@ -31,6 +31,12 @@ class Route(Record):
     def shown(self, node: str, model: str) -> str:
         return self.defaults[node] if model == DEFAULT_MODEL else model
 
+    @property
+    def fallback_names(self) -> str:
+        """Who would follow after a failure, in words."""
+        names = [f"{self.shown(model.node, model.model)} on {model.node}" for model in self.fallbacks]
+        return ", then ".join(names) or "nobody"
+
     def as_json(self) -> dict[str, Any]:
         return {
             "category": self.request.category,

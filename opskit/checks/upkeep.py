@@ -1,13 +1,16 @@
 """What keeps a process running, in the words that a person types: its restart and its log."""
 
+import asyncio
 import getpass
 import os
 import re
 import shlex
+from collections.abc import Collection, Sequence
 from typing import TYPE_CHECKING
 
 from opskit.facts.environment import OLLAMA_SETTINGS, RUNTIME_SETTINGS
 from opskit.facts.survey import Survey
+from opskit.llm.faults import FaultKind
 from opskit.providers.kinds import ServerKind
 from opskit.records import Record, replace
 from opskit.system.host import is_loopback
@@ -15,8 +18,10 @@ from opskit.system.network import endpoint
 from opskit.system.services import restart_by_hand
 
 if TYPE_CHECKING:
+    from opskit.facts.node import NodeFacts
     from opskit.facts.port_owner import PortOwner
 
+_ABSENCES = (FaultKind.REFUSED, FaultKind.UNREACHABLE)
 _SECRET_OPTION = re.compile(r"--?[\w-]*(key|token|secret|password|passwd|auth)", re.IGNORECASE)
 
 
@@ -65,6 +70,27 @@ def kept(kind: ServerKind, upkeep: Upkeep) -> ServerKind:
     """Return a kind of server with the restart and the log of the process that runs."""
     log = upkeep.log or ("its output, where it was started," if kind.log else "")
     return replace(kind, restart=upkeep.restart, log=log) if upkeep.restart else kind
+
+
+async def with_upkeep(
+    survey: Survey, nodes: Sequence["NodeFacts"], failing: Collection[str] = ()
+) -> list["NodeFacts"]:
+    """Return the nodes, with the restart and the log of the process that runs where their findings name them.
+
+    That is where a node that listens did not tell everything, and where its name is one of `failing`.
+    """
+    ill = [
+        facts
+        for facts in nodes
+        if facts.silence is not None
+        or (facts.fault is not None and facts.fault.kind not in _ABSENCES)
+        or facts.config.name in failing
+    ]
+    upkeeps = await asyncio.gather(*(read_upkeep(survey, facts.config.url) for facts in ill))
+    kinds = {
+        facts.config.name: kept(facts.likely_kind, upkeep) for facts, upkeep in zip(ill, upkeeps, strict=True)
+    }
+    return [replace(facts, kind=kinds.get(facts.config.name, facts.kind)) for facts in nodes]
 
 
 def _again(owner: "PortOwner", user: str) -> str:

@@ -4,53 +4,54 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from opskit.cli import context, render
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption, VerboseOption
+from opskit.cli import render
+from opskit.cli.options import SharedOptions, shares
+from opskit.result import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
 
-def approvals(
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    debug: DebugOption = False,
-) -> None:
+@shares()
+def approvals(shared: SharedOptions) -> None:
     """List the commands that runs of the agent wait for: here, and at Victoria when she answers."""
-    del debug  # read by main
-    context.run(_approvals(config, json=json))
+    from opskit.server.local_runs import pending
+
+    waiting = shared.run(lambda app: pending(app, render.note))
+
+    def page() -> None:
+        for approval in waiting:
+            _show(approval)
+        if not waiting:
+            render.line("no run waits for an approval")
+
+    shared.show({"schema_version": SCHEMA_VERSION, "ok": True, "approvals": waiting}, page)
 
 
+@shares("verbose")
 def approve(
+    shared: SharedOptions,
     approval: Annotated[str, typer.Argument(metavar="ID", help="As `opskit approvals` shows it.")],
     deny: Annotated[bool, typer.Option("--deny", help="Refuse the command: its run fails.")] = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Allow exactly this command, once, and show what its run comes to.
 
     What changed since it was asked for (words, folder, program file) is asked for again. Exit status 3 where
     the run needs another approval.
     """
-    del debug  # read by main
-    context.run(_approve(approval, config, deny=deny, json=json, verbose=verbose))
+    from opskit.cli.inputs import approval_id
+    from opskit.cli.run import show_result, show_step
+    from opskit.server.local_runs import approve as approve_run
 
-
-async def _approvals(config: str | None, *, json: bool) -> None:
-    from opskit.result import SCHEMA_VERSION
-    from opskit.server.local_runs import pending
-
-    async with context.opened(config) as app:
-        waiting = await pending(app, render.note)
-    if json:
-        render.document({"schema_version": SCHEMA_VERSION, "ok": True, "approvals": waiting})
+    name = approval_id(approval)
+    result = shared.run(
+        lambda app: approve_run(app, name, allow=not deny, on_step=show_step, on_note=render.note)
+    )
+    if result is not None:
+        show_result(result, json=shared.json)
         return
-    for approval in waiting:
-        _show(approval)
-    if not waiting:
-        render.line("no run waits for an approval")
+    decided = {"schema_version": SCHEMA_VERSION, "ok": True, "approval_id": name, "decision": "denied"}
+    shared.show(decided, lambda: render.line(f"denied {name}: its run has failed"))
 
 
 def _show(approval: "Mapping[str, Any]") -> None:
@@ -63,19 +64,3 @@ def _show(approval: "Mapping[str, Any]") -> None:
     for name in ("cwd", "program", "why", "rule", "goal"):
         render.line(render.printable(f"  {name:8} {approval.get(name)}"))
     render.line(f"  {'asked':8} {span(age)} ago, by a run of {approval.get('agent')}")
-
-
-async def _approve(approval_id: str, config: str | None, *, deny: bool, json: bool, verbose: bool) -> None:
-    from opskit.cli.run import show_result, show_step
-    from opskit.result import SCHEMA_VERSION
-    from opskit.server.local_runs import approve as approve_run
-
-    async with context.opened(config, verbose=verbose) as app:
-        result = await approve_run(app, approval_id, allow=not deny, on_step=show_step, on_note=render.note)
-    if result is not None:
-        show_result(result, json=json)
-    elif json:
-        decided = {"approval_id": approval_id, "decision": "denied"}
-        render.document({"schema_version": SCHEMA_VERSION, "ok": True, **decided})
-    else:
-        render.line(f"denied {approval_id}: its run has failed")

@@ -2,17 +2,22 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from opskit.cli import backup_view, confirm, context, render
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.cli import confirm, render
+from opskit.cli.options import SharedOptions, YesOption, shares
 from opskit.errors import OpskitError, UsageError
-from opskit.text import size_bytes
+from opskit.result import plain_document
+from opskit.text import counted, size, size_bytes
 
 if TYPE_CHECKING:
-    from opskit.backup.catalog import BackupCatalog
+    from opskit.backup.catalog import BackupCatalog, CreatedBackup, StoredArchive
+    from opskit.backup.restore import RestorePlan, RestoreResult
+    from opskit.result import Report
+
+_MOST_SHOWN = 50
 
 app = typer.Typer(
     no_args_is_help=True,
@@ -21,7 +26,9 @@ app = typer.Typer(
 
 
 @app.command()
+@shares()
 def create(
+    shared: SharedOptions,
     max_size: Annotated[
         str | None,
         typer.Option(
@@ -30,9 +37,6 @@ def create(
             help="Leave out larger files, such as 500MB or 2GiB [default: backup.max_file_bytes, 1 GiB].",
         ),
     ] = None,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Archive what `backup.files` selects and what the stack is started from, private and with checksums.
 
@@ -46,7 +50,7 @@ def create(
     from opskit.backup.selection import stack_files
     from opskit.records import replace
 
-    loaded = context.load_config(config)
+    loaded = shared.load()
     catalog = catalog_of(loaded)
     if max_size is not None:
         limit_bytes = size_bytes(max_size)
@@ -57,32 +61,32 @@ def create(
         _recover(catalog)
         created = catalog.create(now=datetime.now(UTC), stack_files=stack_files(loaded, os.environ))
     report = created.report
-    backup_view.created(created, report, as_json=json)
-    raise typer.Exit(int(report.exit))
+    shared.end(report.exit, report.as_json(), lambda: _print_created(created, report))
 
 
 @app.command(name="list")
-def list_(config: ConfigOption = None, json: JsonOption = False, _debug: DebugOption = False) -> None:
+@shares()
+def list_(shared: SharedOptions) -> None:
     """List the archives, the newest first, and whether their manifests can be read."""
-    catalog = _catalog(config)
+    catalog = _catalog(shared)
     _recover_if_free(catalog)
-    backup_view.listed(catalog.archives(), catalog.folder, as_json=json)
+    archives, folder = catalog.archives(), catalog.folder
+    shared.show(_archives_document(archives, folder), lambda: _print_archives(archives, folder))
 
 
 @app.command()
+@shares()
 def verify(
+    shared: SharedOptions,
     date: Annotated[
         str,
         typer.Argument(metavar="DATE|latest|all|PATH", help="Which one; the beginning of a date will do."),
     ] = "latest",
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Read archives to the last byte: checksums, missing and extra members, what must not be restored."""
     from opskit.backup.catalog import verify as verify_archives
 
-    catalog = _catalog(config)
+    catalog = _catalog(shared)
     _recover_if_free(catalog)
     if date == "all":
         paths = [archive.path for archive in catalog.archives()]
@@ -93,12 +97,13 @@ def verify(
     else:
         paths = [catalog.find(date)]
     report = verify_archives(paths)
-    render.report(report, as_json=json)
-    raise typer.Exit(int(report.exit))
+    shared.end(report.exit, report.as_json(), lambda: render.findings(report.findings))
 
 
 @app.command()
+@shares()
 def restore(
+    shared: SharedOptions,
     date: Annotated[
         str | None,
         typer.Argument(metavar="DATE|latest|PATH", help="Which one; the beginning of a date will do."),
@@ -113,12 +118,9 @@ def restore(
         ),
     ] = None,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and stop.")] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")] = False,
+    yes: YesOption = False,
     resume: Annotated[bool, typer.Option("--resume", help="Finish a restoration that was killed.")] = False,
     rollback: Annotated[bool, typer.Option("--rollback", help="Take back one that was killed.")] = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Put a backup back: all of it or, on any failure, nothing. What it replaces is kept in an archive.
 
@@ -131,7 +133,7 @@ def restore(
             "say which backup, or --resume, or --rollback, one of them",
             remedy="`opskit backup list` shows the dates; `latest` is the newest",
         )
-    catalog = _catalog(config)
+    catalog = _catalog(shared)
     if dry_run:
         if date is None:
             remedy = "`opskit backup restore latest --dry-run`"
@@ -140,27 +142,30 @@ def restore(
             render.note(
                 "note: an interrupted restoration is taken back first: `opskit backup restore --rollback`"
             )
-        _restore(catalog, date, to, only or (), dry_run=True, yes=yes, as_json=json)
+        _restore(shared, catalog, date, to, only or (), dry_run=True, yes=yes)
         return
     with catalog.lock():
         if date is not None:
             _recover(catalog)
-            _restore(catalog, date, to, only or (), dry_run=False, yes=yes, as_json=json)
+            _restore(shared, catalog, date, to, only or (), dry_run=False, yes=yes)
             return
         undone = recover(catalog, to_resume=resume)
         if not undone:
             remedy = "`opskit backup restore DATE` begins one"
             raise UsageError("no restoration was interrupted", remedy=remedy)
         if rollback:
-            backup_view.undone(undone, as_json=json)
+            detail = "; ".join(map(str, undone))
+            document = plain_document("backup restore", detail=detail)
+            shared.show(document, lambda: render.line(render.printable(detail)))
             return
         render.note("note: the interrupted restoration was taken back, and is done again")
         record, target = undone[0].record, undone[0].target
         # It was begun after a yes.
-        _restore(catalog, record.archive, target, record.only, dry_run=False, yes=True, as_json=json)
+        _restore(shared, catalog, record.archive, target, record.only, dry_run=False, yes=True)
 
 
 def _restore(
+    shared: SharedOptions,
     catalog: "BackupCatalog",
     date: str,
     to: Path | None,
@@ -168,7 +173,6 @@ def _restore(
     *,
     dry_run: bool,
     yes: bool,
-    as_json: bool,
 ) -> None:
     from datetime import UTC, datetime
 
@@ -179,20 +183,22 @@ def _restore(
     with opened(catalog.find(date)) as archive:
         plan = plan_restore(archive, catalog, to=to, only=only)
         if dry_run or plan.idle:
-            backup_view.planned(plan, as_json=as_json, dry_run=dry_run)
+            document = _plan_document(plan, dry_run=dry_run, replaced=None)
+            shared.show(document, lambda: _print_plan(plan, dry_run=dry_run))
             return
-        if not as_json:
-            backup_view.planned(plan, as_json=False, dry_run=False)
+        if not shared.json:
+            _print_plan(plan, dry_run=False)
         target = render.printable(str(plan.target))
         confirm.confirm([f"this changes files in {target}"], question=f"Restore to {target}?", yes=yes)
         result = restore_backup(archive, plan, catalog, now=datetime.now(UTC))
-    backup_view.restored(plan, result, as_json=as_json)
+    document = _plan_document(plan, dry_run=False, replaced=result.replaced)
+    shared.show(document, lambda: _print_restored(plan, result))
 
 
-def _catalog(config: str | None) -> "BackupCatalog":
+def _catalog(shared: SharedOptions) -> "BackupCatalog":
     from opskit.backup.catalog import catalog_of
 
-    return catalog_of(context.load_config(config))
+    return catalog_of(shared.load())
 
 
 def _recover(catalog: "BackupCatalog") -> None:
@@ -214,3 +220,116 @@ def _recover_if_free(catalog: "BackupCatalog") -> None:
             _recover(catalog)
     except OpskitError as exc:
         render.note(f"note: {exc}")
+
+
+def _print_created(backup: "CreatedBackup", report: "Report") -> None:
+    evidence = report.findings[0].evidence
+    sizes = [size(evidence[key], precise=True) for key in ("content_bytes", "size_bytes")]
+    render.line(render.printable(evidence["path"]))
+    root = render.printable(evidence["root"])
+    render.line(f"{counted(evidence['files'], 'file')} of {root}, {sizes[0]} in {sizes[1]}")
+    for finding in report.findings[1:]:
+        render.note(f"{finding.state}: {render.printable(finding.target)}: {finding.detail}")
+    _removed(backup.removed)
+
+
+def _removed(paths: Sequence[Path]) -> None:
+    for path in paths:
+        render.note(f"removed: {path.name}, the oldest beyond `backup.keep`")
+
+
+def _archives_document(archives: Sequence["StoredArchive"], folder: Path) -> dict[str, Any]:
+    """Return the document of a list of archives."""
+    return plain_document("backup list", folder=str(folder), backups=list(map(_listed, archives)))
+
+
+def _print_archives(archives: Sequence["StoredArchive"], folder: Path) -> None:
+    if not archives:
+        render.note(
+            f"there is no backup in {render.printable(str(folder))}; `opskit backup create` makes one"
+        )
+        return
+    rows = [
+        (
+            archive.label,
+            str(archive.manifest.files) if archive.manifest else "",
+            size(archive.manifest.content_bytes, precise=True) if archive.manifest else "",
+            size(archive.size_bytes, precise=True),
+            _state(archive),
+            archive.manifest.root if archive.manifest else "",
+        )
+        for archive in archives
+    ]
+    render.table(("date", "files", "content", "size", "manifest", "made of"), rows)
+
+
+def _state(archive: "StoredArchive") -> str:
+    if archive.manifest is None:
+        return archive.problem or "none: no checksums"
+    return f"{len(archive.manifest.skipped)} left out" if archive.manifest.skipped else "ok"
+
+
+def _listed(archive: "StoredArchive") -> dict[str, Any]:
+    manifest = archive.manifest
+    return {
+        "date": archive.date,
+        "purpose": archive.purpose,
+        "path": str(archive.path),
+        "size_bytes": archive.size_bytes,
+        "readable": not archive.problem,
+        "checksums": manifest is not None,
+        "problem": archive.problem or None,
+        "files": manifest.files if manifest else None,
+        "content_bytes": manifest.content_bytes if manifest else None,
+        "left_out": len(manifest.skipped) if manifest else None,
+        "root": _text(manifest.root) if manifest else None,
+        "host": _text(manifest.host) if manifest else None,
+    }
+
+
+def _print_plan(plan: "RestorePlan", *, dry_run: bool) -> None:
+    """Show what would change; that is the whole result when nothing would."""
+    shown = [change for change in plan.changes if change.action != "same"]
+    for change in shown[:_MOST_SHOWN]:
+        why = f" ({change.why})" if change.why else ""
+        folder = "/" if change.entry.kind == "folder" else ""
+        render.line(f"{change.action:8} {render.printable(change.entry.path)}{folder}{why}")
+    if len(shown) > _MOST_SHOWN:
+        render.line(f"... and {len(shown) - _MOST_SHOWN} more (--json shows all)")
+    if plan.idle:
+        render.line(f"{render.printable(str(plan.target))} holds all of it already; nothing was changed")
+    else:
+        ending = "; nothing was changed (--dry-run)" if dry_run else ""
+        counts = ", ".join(f"{len(plan.of(action))} {action}" for action in ("new", "changed", "same"))
+        render.line(f"{counts} in {render.printable(str(plan.target))}{ending}")
+
+
+def _print_restored(plan: "RestorePlan", result: "RestoreResult") -> None:
+    render.line(f"restored {plan.archive.name} to {render.printable(str(plan.target))}")
+    if result.replaced is not None:
+        render.line(f"what it replaced is kept: {result.replaced}")
+    _removed(result.removed)
+    render.note("containers go on with what they started with: `docker compose up -d` applies what is new")
+
+
+def _plan_document(plan: "RestorePlan", *, dry_run: bool, replaced: Path | None) -> dict[str, Any]:
+    """Return the document of a restore, with the archive of what it replaced once it is done."""
+    return plain_document(
+        "backup restore",
+        archive=_text(str(plan.archive)),
+        target=_text(str(plan.target)),
+        dry_run=dry_run,
+        changed=not dry_run and not plan.idle,
+        replaced=str(replaced) if replaced is not None else None,
+        changes=[
+            {"path": _text(change.entry.path), "kind": change.entry.kind, "action": change.action}
+            | {"why": change.why}
+            for change in plan.changes
+        ],
+    )
+
+
+def _text(path: str) -> str:
+    from opskit.backup.manifest import printable_path
+
+    return printable_path(path)

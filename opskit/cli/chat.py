@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import context, render
-from opskit.cli.options import ConfigOption, DebugOption, SandboxOption, VerboseOption
+from opskit.cli.options import LocalOption, SharedOptions, shares
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -30,25 +30,23 @@ _COMMANDS = {
 }
 
 
+@shares("sandbox", "verbose", json=False)
 def chat(
-    local: Annotated[bool, typer.Option("--local", help="Answer in this process, without Victoria.")] = False,
+    shared: SharedOptions,
+    local: LocalOption = False,
     model: Annotated[str | None, typer.Option("--model", help="The model to ask first.")] = None,
-    sandbox: SandboxOption = False,
-    config: ConfigOption = None,
-    verbose: VerboseOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Talk with Victoria, or with the models of this machine. Ctrl-C ends an answer, Ctrl-D the chat."""
-    context.run(_chat(local, model, sandbox, config, verbose=verbose))
+    context.run(_chat(local, model, shared))
 
 
-async def _chat(local: bool, model: str | None, sandbox: bool, config: str | None, *, verbose: bool) -> None:
+async def _chat(local: bool, model: str | None, shared: SharedOptions) -> None:
     from opskit.cli.inputs import name_of_model
     from opskit.cli.run import local_victoria
 
-    async with context.configured(config, sandbox=sandbox) as loaded:
-        lines = _LogLines(verbose or loaded.debug)
-        async with context.application(loaded, config, sink=lines) as app:
+    async with shared.configured() as loaded:
+        lines = _LogLines(shared.verbose or loaded.debug)
+        async with shared.application(loaded, sink=lines) as app:
             app.engine.solver = local_victoria(app)
             conversation = _Conversation(app, "local" if local else "auto", name_of_model(model), lines)
             ask = _reader(app)

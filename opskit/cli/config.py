@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import render
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.cli.options import SharedOptions, shares
 from opskit.errors import Exit, UsageError
 from opskit.result import Finding, Report, Status, plain_document
 
@@ -20,29 +20,29 @@ _DEFAULT_PATH = Path("opskit.yaml")
 
 
 @app.command()
-def show(config: ConfigOption = None, json: JsonOption = False, _debug: DebugOption = False) -> None:
+@shares()
+def show(shared: SharedOptions) -> None:
     """Show every effective value and where it comes from; secrets stay hidden."""
     from opskit.config.load import load
     from opskit.config.origins import shown
 
-    loaded = load(config, environ=os.environ, cwd=Path.cwd())
+    loaded = load(shared.config, environ=os.environ, cwd=Path.cwd())
     values = list(shown(loaded.config, loaded.origins))
     for note in loaded.notes:
         render.note(f"note: {note}")
-    if json:
-        rows = [{"key": row.key, "value": row.value, "origin": str(row.origin)} for row in values]
-        render.document(plain_document("config show", values=rows))
-    else:
-        render.table(("key", "value", "origin"), [(row.key, row.text, str(row.origin)) for row in values])
+    rows = [{"key": row.key, "value": row.value, "origin": str(row.origin)} for row in values]
+    cells = [(row.key, row.text, str(row.origin)) for row in values]
+    shared.show(
+        plain_document("config show", values=rows), lambda: render.table(("key", "value", "origin"), cells)
+    )
 
 
 @app.command()
+@shares()
 def init(
+    shared: SharedOptions,
     path: Annotated[Path, typer.Option("--path", help="The file to write.")] = _DEFAULT_PATH,
     force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
-    _config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Write a starter file in which every setting is a comment that shows its default."""
     from opskit.config import starter
@@ -55,22 +55,21 @@ def init(
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or "not a usable path"
         raise UsageError(f"{path}: {reason}", remedy="give a path in a folder that can be written") from exc
-    if json:
-        written = Finding("config", str(path), Status.PASS, state="written")
-        render.document(Report("config init", [written]).as_json())
-    else:
-        render.line(f"{path} written; see what holds with `opskit config show`")
+    report = Report("config init", [Finding("config", str(path), Status.PASS, state="written")])
+    line = f"{path} written; see what holds with `opskit config show`"
+    shared.show(report.as_json(), lambda: render.line(line))
 
 
 @app.command()
-def check(config: ConfigOption = None, json: JsonOption = False, _debug: DebugOption = False) -> None:
+@shares()
+def check(shared: SharedOptions) -> None:
     """Check the configuration and name every problem with its file and line."""
     from opskit.config.load import InvalidConfigError, load
 
     findings: list[Finding] = []
     lines: list[str] = []
     try:
-        loaded = load(config, environ=os.environ, cwd=Path.cwd())
+        loaded = load(shared.config, environ=os.environ, cwd=Path.cwd())
     except InvalidConfigError as exc:
         findings = [_finding(problem) for problem in exc.problems]
         lines = [f"{problem}\n  {problem.advice}" for problem in exc.problems]
@@ -84,12 +83,11 @@ def check(config: ConfigOption = None, json: JsonOption = False, _debug: DebugOp
             findings.append(Finding("config", key, Status.WARN, state="note", detail=words))
             render.note(f"note: {note}")
     report = Report("config check", findings)
-    if json:
-        render.document(report.as_json())
-    else:
-        for line in lines:
-            render.line(line, style="" if report.ok else "red")
-    raise typer.Exit(int(Exit.OK if report.ok else Exit.CONFIG))
+    shared.end(
+        Exit.OK if report.ok else Exit.CONFIG,
+        report.as_json(),
+        lambda: render.line("\n".join(lines), style="" if report.ok else "red"),
+    )
 
 
 def _finding(problem: "Problem") -> "Finding":

@@ -6,16 +6,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from opskit.cli import context
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption
+from opskit.cli import context, render
+from opskit.cli.options import SharedOptions, shares
 from opskit.errors import UsageError
+from opskit.result import Status
 
 if TYPE_CHECKING:
+    from opskit.diagnose.area import TableSection
     from opskit.diagnose.bundle import Written
     from opskit.diagnose.report import DiagnoseRequest, DiagnosticReport
 
+_STYLES = {Status.FAIL: "bold red", Status.INCONCLUSIVE: "magenta", Status.WARN: "yellow"}
 
+
+@shares("sandbox")
 def diagnose(
+    shared: SharedOptions,
     areas: Annotated[
         list[str] | None,
         typer.Argument(
@@ -37,16 +43,11 @@ def diagnose(
         ),
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that exists.")] = False,
-    sandbox: SandboxOption = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Show the machine, containers, endpoints, network and models in tables; secrets are masked everywhere.
 
     Asks servers by GET only and no model for a token, unless --ask is given.
     """
-    from opskit.cli import diagnose_view
     from opskit.diagnose.report import AREAS, DiagnoseRequest, areas_of
 
     try:
@@ -60,16 +61,14 @@ def diagnose(
         check(bundle, force=force)
     elif force:
         raise UsageError("--force replaces a bundle", remedy="give --bundle FILE.tar.gz as well")
-    request = DiagnoseRequest(chosen, lines, ask)
-    result, written = context.run(_diagnose(request, bundle, force=force, sandbox=sandbox, config=config))
-    diagnose_view.show(result, written, as_json=json)
-    raise typer.Exit(int(result.report.exit))
+    result, written = context.run(_diagnose(DiagnoseRequest(chosen, lines, ask), bundle, shared, force=force))
+    document = {**result.as_json(), "bundle": None if written is None else written.as_json()}
+    shared.end(result.report.exit, document, lambda: _show(result, written))
 
 
 async def _diagnose(
-    request: "DiagnoseRequest", bundle: Path | None, *, force: bool, sandbox: bool, config: str | None
+    request: "DiagnoseRequest", bundle: Path | None, shared: SharedOptions, *, force: bool
 ) -> "tuple[DiagnosticReport, Written | None]":
-    from opskit.app import App
     from opskit.config.load import load
     from opskit.diagnose import report
     from opskit.diagnose.bundle import write
@@ -77,14 +76,42 @@ async def _diagnose(
     from opskit.tags import TagLog
 
     with children_without_threads():
-        async with context.configured(config, sandbox=sandbox) as loaded:
+        async with shared.configured() as loaded:
             # Only the log of requests needs the state folder.
-            folder = Path(loaded.state_dir)
             log = None if request.ask else TagLog()
-            app = App(loaded, log=log, environ=os.environ, cwd=Path.cwd(), config_path=config, folder=folder)
-            async with app:
+            async with shared.application(loaded, log=log, folder=Path(loaded.state_dir)) as app:
                 result = await report.diagnose(app, request)
                 if bundle is None:
                     return result, None
-                origins = load(config, environ=os.environ, cwd=Path.cwd()).origins
+                origins = load(shared.config, environ=os.environ, cwd=Path.cwd()).origins
                 return await write(bundle, result, app.survey, origins, force=force)
+
+
+def _show(result: "DiagnosticReport", written: "Written | None") -> None:
+    from opskit.diagnose.area import advice
+
+    for area in result.areas:
+        for table in area.tables:
+            _table(table, "" if table.title == area.name else f"{area.name}: ")
+    if result.problems:
+        render.heading("what is not well")
+    for finding in result.problems:
+        # Commands are there to be copied: a styled line would be broken to the terminal's width.
+        render.line(render.printable(advice(finding)))
+    if written is not None:
+        render.heading(f"bundle {written.path} ({written.shown_size}, mode 0600)")
+        rows = [(member.name, member.shown_size, member.note) for member in written.members]
+        render.table(("member", "size", ""), rows)
+        render.line("look through it before you hand it on: secrets are masked by value and by shape")
+    render.line("")
+    render.line(render.printable(result.conclusion), style=_STYLES.get(result.report.status, "green"))
+
+
+def _table(table: "TableSection", area: str) -> None:
+    render.heading(f"{area}{table.title}")
+    if table.rows:
+        # A column that is empty in every row takes no room.
+        used = [at for at in range(len(table.columns)) if any(row[at] for row in table.rows)]
+        render.table([table.columns[at] for at in used], [[row[at] for at in used] for row in table.rows])
+    for text in table.lines:
+        render.line(render.printable(text))

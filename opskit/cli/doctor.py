@@ -1,25 +1,38 @@
 """`opskit doctor`: what is wrong at the root, what follows from it, and what to type first."""
 
+import functools
 import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from opskit.cli import context, doctor_view, render
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption
+from opskit.cli import context, render
+from opskit.cli.options import SharedOptions, shares
 from opskit.errors import UsageError
+from opskit.result import Finding, Status, plain_document
+from opskit.text import counted
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
     from opskit.doctor.cause import Cause
-    from opskit.doctor.diagnosis import Diagnosis
+    from opskit.doctor.diagnosis import Attributed, Diagnosis
     from opskit.doctor.fixing import Fixed
     from opskit.doctor.target import ExaminationTarget
 
+_MARKS = {
+    Status.PASS: ("✓", "green"),
+    Status.WARN: ("!", "yellow"),
+    Status.FAIL: ("✗", "bold red"),
+    Status.INCONCLUSIVE: ("?", "magenta"),
+    Status.SKIP: ("-", "dim"),
+}
+_WORST_FIRST = (Status.FAIL, Status.WARN, Status.INCONCLUSIVE, Status.PASS, Status.SKIP)
 
+
+@shares("sandbox")
 def doctor(
+    shared: SharedOptions,
     fix: Annotated[
         bool, typer.Option("--fix", help="Offer the safe fixes, one by one, and look again after each.")
     ] = False,
@@ -31,57 +44,46 @@ def doctor(
         bool, typer.Option("--deep", help="Send one long prompt to a loaded Ollama model: is it read whole?")
     ] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the causes that it knows.")] = False,
-    sandbox: SandboxOption = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show every check with its seconds.")
     ] = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Examine configuration, machine, network, Docker, nodes, agents and requests; tell causes, not symptoms.
 
     Loads, pins and changes nothing. Exits 0 (nothing is wrong), 1 (causes found), 3 (nothing was judged).
     """
     if list_:
-        doctor_view.known(as_json=json)
+        from opskit.doctor.catalogue import KNOWN
+
+        rows = [(cause.id, cause.area, cause.looks_at) for cause in KNOWN]
+        known = [dict(zip(("id", "area", "looks_at"), row, strict=True)) for row in rows]
+        page = functools.partial(render.table, ("cause", "area", "looks at"), rows)
+        shared.show(plain_document("doctor", known=known), page)
         return
     if (yes or dry_run) and not fix:
         raise UsageError("--yes and --dry-run belong to --fix", remedy="`opskit doctor --fix --dry-run`")
-    asking = _Asking(yes=yes, dry_run=dry_run) if fix else None
-    diagnosis, fixed = context.run(
-        _doctor(asking, deep=deep, sandbox=sandbox, config=config, quiet=json or not sys.stderr.isatty())
-    )
-    if json:
-        doctor_view.document(diagnosis, fixed)
-    else:
-        doctor_view.page(diagnosis, fixed, verbose=verbose)
-    raise typer.Exit(int(diagnosis.exit))
+    asking = functools.partial(_ask, yes=yes, dry_run=dry_run) if fix else None
+    diagnosis, fixed = context.run(_doctor(asking, shared, deep=deep))
+    done = {"fixed": [fix.as_json() for fix in fixed]} if fixed else {}
+    content = {**diagnosis.as_json(), **done}
+    shared.end(diagnosis.exit, content, lambda: _page(diagnosis, fixed, verbose=verbose))
 
 
-class _Asking:
-    """Puts the question of each fix. Without a terminal nothing is allowed unless `--yes` said so."""
-
-    def __init__(self, *, yes: bool, dry_run: bool) -> None:
-        self._yes = yes
-        self._dry_run = dry_run
-
-    def __call__(self, cause: "Cause") -> bool:
-        if cause.fix is None:
-            return False
-        render.note(f"{cause.title}\n  {render.printable(cause.fix.text)}")
-        if self._dry_run:
-            return False
-        if self._yes:
-            return True
-        if not sys.stdin.isatty():
-            render.note("  not run: there is no terminal to ask on; --yes runs it without a question")
-            return False
-        return typer.confirm("  run it?", default=False, err=True)
+def _ask(cause: "Cause", *, yes: bool, dry_run: bool) -> bool:
+    """Put the question of a fix. Without a terminal nothing is allowed unless `yes` says so."""
+    if cause.fix is None:
+        return False
+    render.note(f"{cause.title}\n  {render.printable(cause.fix.text)}")
+    if dry_run or yes:
+        return not dry_run
+    if not sys.stdin.isatty():
+        render.note("  not run: there is no terminal to ask on; --yes runs it without a question")
+        return False
+    return typer.confirm("  run it?", default=False, err=True)
 
 
 async def _doctor(
-    asking: _Asking | None, *, deep: bool, sandbox: bool, config: str | None, quiet: bool
+    asking: "Callable[[Cause], bool] | None", shared: SharedOptions, *, deep: bool
 ) -> "tuple[Diagnosis, Sequence[Fixed]]":
     import os
     from contextlib import AsyncExitStack
@@ -90,16 +92,18 @@ async def _doctor(
     from opskit.records import replace
     from opskit.system.threads import children_without_threads
 
-    target = examination_target(config, environ=os.environ, cwd=Path.cwd(), platform=sys.platform, deep=deep)
+    target = examination_target(
+        shared.config, environ=os.environ, cwd=Path.cwd(), platform=sys.platform, deep=deep
+    )
     async with AsyncExitStack() as stack:
-        if sandbox:
+        if shared.sandbox:
             from opskit.sandbox.stage import Stage
 
             stage = await stack.enter_async_context(Stage())
             staged = context.on_stage(target.config, stage.environment())
             target = replace(target, loaded=replace(target.loaded, config=staged))
         stack.enter_context(children_without_threads())
-        diagnosis = await _examined(target, quiet=quiet)
+        diagnosis = await _examined(target, quiet=shared.json or not sys.stderr.isatty())
         if asking is None:
             return diagnosis, ()
         from opskit.doctor.fixing import fix
@@ -114,9 +118,112 @@ async def _examined(target: "ExaminationTarget", *, quiet: bool) -> "Diagnosis":
     from opskit.doctor.examination import examine
 
     with ExitStack() as stack:
-        bars: list[render.Bar] = []
+        steps: list[Callable[[str], None]] = []
         return await examine(
             target,
-            on_start=lambda total: bars.append(stack.enter_context(render.progress(total, quiet=quiet))),
-            on_finding=lambda finding: bars[0].step(finding.check),
+            on_start=lambda total: steps.append(stack.enter_context(render.progress(total, quiet=quiet))),
+            on_finding=lambda finding: steps[0](finding.check),
         )
+
+
+def _page(diagnosis: "Diagnosis", fixed: "Sequence[Fixed]", *, verbose: bool) -> None:
+    """Causes, then areas; with `verbose` every check."""
+    for fix in fixed:
+        result = "fixed" if fix.gone else f"not fixed{': ' + fix.detail if fix.detail else ''}"
+        render.line(f"{result}: {fix.command}")
+    if fixed:
+        render.line("")
+    _head(diagnosis)
+    for number, entry in enumerate(diagnosis.roots, 1):
+        render.line("")
+        _cause(diagnosis, entry, f"{number:>2}. ")
+    render.line("")
+    for status, area, text in _areas(diagnosis):
+        mark, style = _MARKS[status]
+        render.paragraph(f"[{mark}] {area:<14}", text, style=style)
+    if verbose:
+        render.line("")
+        render.findings(diagnosis.findings, advice=False)
+
+
+def _areas(diagnosis: "Diagnosis") -> "Iterator[tuple[Status, str, str]]":
+    """One line for each area: its worst outcome, and what it comes to. Pure."""
+    from opskit.doctor.catalogue import AREAS
+
+    for area in AREAS:
+        findings = [finding for finding in diagnosis.findings if diagnosis.areas.get(finding.check) == area]
+        if findings:
+            present = {finding.status for finding in findings}
+            yield next(status for status in _WORST_FIRST if status in present), area, _summary(findings)
+
+
+def _summary(findings: "Sequence[Finding]") -> str:
+    """What is wrong or open by name; what is fine in its own words while there is room."""
+    by_status: dict[Status, list[Finding]] = {status: [] for status in Status}
+    for finding in findings:
+        by_status[finding.status].append(finding)
+    failed = [*by_status[Status.FAIL], *by_status[Status.WARN]]
+    passed, inconclusive = by_status[Status.PASS], by_status[Status.INCONCLUSIVE]
+    blocked = [finding.check for finding in inconclusive if finding.state == "not judged"]
+    unclear = [finding for finding in inconclusive if finding.state != "not judged"]
+    if not (failed or blocked or unclear or passed):
+        # What was left out only because something else was says nothing of its own.
+        return "; ".join(dict.fromkeys(finding.detail for finding in findings if finding.state != "left out"))
+    parts = [f"wrong: {', '.join(finding.check for finding in failed)}"] if failed else []
+    parts += [f"{finding.check}: {finding.detail}" for finding in unclear]
+    parts += [f"not judged: {', '.join(blocked)}"] if blocked else []
+    return "; ".join([*parts, *map(_said, passed)])
+
+
+def _said(finding: "Finding") -> str:
+    name = finding.check.removeprefix("node ").removeprefix("agent ")
+    return f"{name}: {finding.detail}" if finding.detail else name
+
+
+def _head(diagnosis: "Diagnosis") -> None:
+    open_count = sum(finding.status is Status.INCONCLUSIVE for finding in diagnosis.open)
+    unclear = f"; {counted(open_count, 'check')} could not be judged" if open_count else ""
+    took = f" ({counted(len(diagnosis.findings), 'check')} in {diagnosis.seconds:.1f} s)"
+    if not diagnosis.judged and not diagnosis.entries:
+        render.line(f"Nothing could be judged{took}", style="magenta")
+    elif not diagnosis.entries:
+        render.line(f"Nothing is wrong{unclear}{took}", style="green")
+    else:
+        roots, behind = len(diagnosis.roots), len(diagnosis.entries) - len(diagnosis.roots)
+        following = (
+            f", and {behind} that {'follows' if behind == 1 else 'follow'} from them" if behind else ""
+        )
+        render.line(f"{counted(roots, 'cause')}{following}{unclear}{took}", style="bold")
+
+
+def _cause(diagnosis: "Diagnosis", entry: "Attributed", head: str) -> None:
+    cause = entry.cause
+    mark, style = _MARKS[cause.status]
+    indent = " " * len(head)
+    render.paragraph(f"{head}[{mark}] ", cause.title, style=style)
+    for sentence in cause.evidence:
+        render.paragraph(f"{indent}    ", sentence)
+    if explained := _explained(diagnosis, entry):
+        render.paragraph(f"{indent}    ", explained, style="dim")
+    _following(diagnosis, entry, f"{indent}    ")
+    if cause.remedy:
+        # It is there to be copied: no line end is put in.
+        render.line(f"{indent}    next: {render.printable(cause.remedy)}")
+    if cause.fix is not None and cause.fix.safe:
+        render.paragraph(f"{indent}    ", "`opskit doctor --fix` offers to do it", style="dim")
+
+
+def _following(diagnosis: "Diagnosis", entry: "Attributed", indent: str) -> None:
+    for child in diagnosis.below(entry.cause.key):
+        render.paragraph(f"{indent}→ ", child.cause.title)
+        _following(diagnosis, child, f"{indent}  ")
+
+
+def _explained(diagnosis: "Diagnosis", entry: "Attributed") -> str:
+    """Which checks it explains, when that is more than its own one."""
+    names = diagnosis.explained(entry)
+    by_name = {finding.check: finding for finding in diagnosis.findings}
+    unclear = [name for name in names if by_name[name].status is Status.INCONCLUSIVE]
+    if unclear:
+        return f"because of it {counted(len(unclear), 'check')} could not be judged: {', '.join(unclear)}"
+    return f"explains {counted(len(names), 'check')}: {', '.join(names)}" if len(names) > 1 else ""

@@ -5,20 +5,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import context, render
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption, VerboseOption
+from opskit.cli.options import SharedOptions, shares
 from opskit.errors import UsageError
 
 if TYPE_CHECKING:
     from opskit.result import Report
 
 
+@shares("verbose")
 def drill(
+    shared: SharedOptions,
     only: Annotated[list[str] | None, typer.Option("--only", help="Play this scenario (repeatable).")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the scenarios and play none.")] = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Inject each fault that real servers show: does the caller see a right answer or an honest error?
 
@@ -44,17 +42,13 @@ def drill(
         ) from exc
 
     async def work() -> Report:
-        loaded = context.load_config(config)
-        with render.progress(len(scenarios), quiet=json) as bar:
-            log = TagLog(render.note) if verbose else None
-            return Report("drill", await play(scenarios, loaded, bar.step, log))
+        loaded = shared.load()
+        with render.progress(len(scenarios), quiet=shared.json) as step:
+            log = TagLog(render.note) if shared.verbose else None
+            return Report("drill", await play(scenarios, loaded, step, log))
 
     report = context.run(work())
-    if json:
-        render.document(report.as_json())
-    else:
-        _table(report)
-    raise typer.Exit(int(report.exit))
+    shared.end(report.exit, report.as_json(), lambda: _table(report))
 
 
 def _table(report: "Report") -> None:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import render
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.cli.options import SharedOptions, shares
 from opskit.errors import UsageError
 
 if TYPE_CHECKING:
@@ -18,7 +18,9 @@ LIMIT_BYTES = 256 * 1024
 _SHOWN = 5
 
 
+@shares()
 def explain(
+    shared: SharedOptions,
     text: Annotated[
         list[str] | None,
         typer.Argument(
@@ -27,9 +29,6 @@ def explain(
         ),
     ] = None,
     everything: Annotated[bool, typer.Option("--list", help="Show every key that can be explained.")] = False,
-    _config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Explain a code or a pasted error: title, cause, remedy, HTTP status and exit status, best match first.
 
@@ -39,20 +38,11 @@ def explain(
     from opskit.explain.search import explained, listing
 
     if everything:
-        if json:
-            render.document(listing())
-        else:
-            rows = [
-                (e.kind.value, e.key, e.title, str(e.http_status or ""), str(int(e.exit))) for e in ENTRIES
-            ]
-            render.table(("kind", "key", "title", "http", "exit"), rows)
+        rows = [(e.kind.value, e.key, e.title, str(e.http_status or ""), str(int(e.exit))) for e in ENTRIES]
+        shared.show(listing(), lambda: render.table(("kind", "key", "title", "http", "exit"), rows))
         return
     result = explained(_text(text or []))
-    if json:
-        render.document(result.as_json())
-    else:
-        _show(result)
-    raise typer.Exit(int(result.report.exit))
+    shared.end(result.report.exit, result.as_json(), lambda: _show(result))
 
 
 def _show(result: "Explained") -> None:

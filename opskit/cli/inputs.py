@@ -2,6 +2,7 @@
 
 import fcntl
 import os
+import re
 import select
 import stat
 import sys
@@ -15,6 +16,10 @@ from opskit.text import duration_s
 
 #: How long a pipe may be silent before a person is notified.
 PATIENCE_S = 1.0
+#: Ids of runs and conversations; the server of Victoria makes the ids of runs.
+_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+#: The id of a run of opskit, with the number of its approval.
+_APPROVAL_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(\.\d{1,6})?")
 
 
 def check_output(path: Path) -> None:
@@ -111,6 +116,30 @@ def name_of_category(given: str | None, known: Collection[str]) -> str | None:
     """Raises UsageError for a category that the configuration does not have."""
     if given is not None and given not in known:
         raise UsageError(f"there is no category {given!r}", remedy=f"use one of: {', '.join(sorted(known))}")
+    return given
+
+
+def session_id(given: str) -> str:
+    """The id of a conversation as given. Raises UsageError for what cannot be one."""
+    if not _ID.fullmatch(given):
+        raise UsageError(
+            "--session is no id", remedy="use up to 128 letters, digits, dots, dashes, colons, underscores"
+        )
+    return given
+
+
+def run_id(given: str) -> str:
+    """The id of a run at Victoria as given. Raises UsageError for what cannot be one."""
+    if not _ID.fullmatch(given):
+        remedy = '`opskit run --async "your goal"` prints the id to follow'
+        raise UsageError(f"--follow {given!r} is no id of a run", remedy=remedy)
+    return given
+
+
+def approval_id(given: str) -> str:
+    """The id of an approval as given. Raises UsageError for what cannot be one."""
+    if not _APPROVAL_ID.fullmatch(given):
+        raise UsageError(f"{given!r} is no id of an approval", remedy="`opskit approvals` lists them")
     return given
 
 

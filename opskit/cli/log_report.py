@@ -10,6 +10,7 @@ from opskit.cli import render
 from opskit.cli.inputs import check_output
 from opskit.cli.log_query import conditions
 from opskit.cli.log_view import Unread, iso, open_sources
+from opskit.cli.options import SharedOptions
 from opskit.errors import OpskitError, UsageError
 from opskit.logs.files import FileSource
 from opskit.logs.packed import torn
@@ -78,10 +79,10 @@ async def stats(
     return not unread.names
 
 
-async def request(identifier: str, specs: Sequence[str], config: str | None, *, json: bool) -> bool:
+async def request(identifier: str, specs: Sequence[str], shared: SharedOptions) -> bool:
     """Print everything of one request across the sources; whether every source could be read."""
-    request_story, unread = await read_story(identifier, specs, config)
-    if json:
+    request_story, unread = await read_story(identifier, specs, shared.config)
+    if shared.json:
         render.document({**_document(request_story), "unread": unread.names})
     else:
         _draw(request_story)

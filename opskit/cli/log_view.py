@@ -39,13 +39,13 @@ async def show(options: LogOptions, config: str | None) -> bool:
         async with _while_read(), contextlib.aclosing(followed(sources, options.selection, window)) as stream:
             async for item in stream:
                 printer.put(item)
-                printer.flush()
+                render.flush()
     else:
         items = once(sources, options.selection, window, options.context)
         async with contextlib.aclosing(items) as stream:
             async for item in stream:
                 printer.put(item)
-    printer.flush()
+    render.flush()
     if printer.untimed and options.selection.needs_time:
         render.note(
             f"note: {counted(printer.untimed, 'event')} shown without a time that can be read: "
@@ -134,7 +134,8 @@ class _Printer:
     def put(self, item: Shown) -> None:
         if isinstance(item, Break):
             if self._form == "text":
-                render.log_break()
+                # As grep does, between two groups of lines with context.
+                render.log_bytes(b"--\n")
             return
         if isinstance(item, Unreadable):
             self._unread.put(item, useful=self.count > 0)
@@ -154,9 +155,6 @@ class _Printer:
         else:
             source = item.source if self._many else ""
             render.log_line(source, item.shown, lambda: facts(item.raw).level or item.level)
-
-    def flush(self) -> None:
-        render.flush()
 
 
 def _document(entry: LogEntry, read: Facts) -> dict[str, Any]:

@@ -6,7 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from opskit.cli import context
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.cli.options import SharedOptions, shares
 from opskit.errors import Exit, UsageError
 
 
@@ -38,7 +38,9 @@ Tail = Annotated[int | None, typer.Option("--tail", min=0, help="The last N line
 
 
 @app.command()
+@shares()
 def show(
+    shared: SharedOptions,
     sources: Sources = None,
     follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what comes.")] = False,
     tag: Annotated[
@@ -56,15 +58,12 @@ def show(
     tail: Tail = None,
     events_around: Annotated[int, typer.Option("-C", "--context", min=0, help="N events around each.")] = 0,
     raw: Annotated[bool, typer.Option("--raw", help="The lines byte for byte, as grep prints them.")] = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Show what is wanted of logs, merged by time: tagged lines, unless another condition is given.
 
     With --json one object for each event. Exit status 1 when nothing was found, like grep.
     """
-    if raw and json:
+    if raw and shared.json:
         raise UsageError("--raw and --json exclude each other", remedy="`opskit logs show --help`")
     if follow and events_around:
         raise UsageError("-C looks at what is there, -f at what comes", remedy="drop one of them")
@@ -85,46 +84,44 @@ def show(
         tail=tail,
         context=events_around,
         follow=follow,
-        form="raw" if raw else "json" if json else "text",
+        form="raw" if raw else "json" if shared.json else "text",
     )
     shown = write_directly(options)
     if shown is None:
         from opskit.cli import log_view
 
-        shown = context.run(log_view.show(options, config))
+        shown = context.run(log_view.show(options, shared.config))
     if not shown:
         raise typer.Exit(int(Exit.FAILED))
 
 
 @app.command()
+@shares()
 def stats(
+    shared: SharedOptions,
     sources: Sources = None,
     by: Annotated[str | None, typer.Option("--by", help="model, node, tag or minute.")] = None,
     since: Since = None,
     until: Until = None,
     markdown: Annotated[str | None, typer.Option("--markdown", help="Write the report to this file.")] = None,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Count errors, slow requests, calls and failures of each model and node, and draw the course of time."""
     from opskit.cli import log_report
 
-    work = log_report.stats(tuple(sources or ()), by, since, until, markdown, config, json=json)
+    work = log_report.stats(tuple(sources or ()), by, since, until, markdown, shared.config, json=shared.json)
     if not context.run(work):
         raise typer.Exit(int(Exit.FAILED))
 
 
 @app.command()
+@shares()
 def request(
+    shared: SharedOptions,
     identifier: Annotated[str, typer.Argument(metavar="ID", help="A correlation id, or its beginning.")],
     sources: Sources = None,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Tell the story of one request across sources: its lines in order, the time between, its attempts."""
     from opskit.cli import log_report
 
-    if not context.run(log_report.request(identifier, tuple(sources or ()), config, json=json)):
+    if not context.run(log_report.request(identifier, tuple(sources or ()), shared)):
         raise typer.Exit(int(Exit.FAILED))

@@ -1,14 +1,14 @@
 """`opskit models`: what there is, what is loaded, what works, and which one would be chosen."""
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 
 import typer
 
-from opskit.cli import context, render
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption, VerboseOption
+from opskit.cli import render
+from opskit.cli.options import SharedOptions, shares
 from opskit.errors import UsageError
 from opskit.records import replace
 from opskit.result import Finding, Report, Status
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from opskit.checks.route import Route
     from opskit.llm.exam_outcome import ExamOutcome
     from opskit.llm.profile import ModelProfile
-    from opskit.llm.selection import ExamRequest, ModelSelection
+    from opskit.llm.selection import ModelSelection
     from opskit.providers.node import Node
 
 app = typer.Typer(
@@ -29,257 +29,167 @@ app = typer.Typer(
     rich_markup_mode=None,
 )
 
-NodeOption = Annotated[
-    str | None, typer.Option("--node", metavar="NAME", help="Only this node.", show_default=False)
+NodeOption = Annotated[str | None, typer.Option("--node", metavar="NAME", help="Only this node.")]
+ReplaceOption = Annotated[
+    bool, typer.Option("--yes", "-y", help="Do not ask before the resident model of MLX is replaced.")
 ]
 
 
 @app.command("list")
-def show_list(
-    node: NodeOption = None,
-    sandbox: SandboxOption = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-    debug: DebugOption = False,
-) -> None:
+@shares("sandbox", "verbose")
+def show_list(shared: SharedOptions, node: NodeOption = None) -> None:
     """Show every installed model: its size, whether it is loaded, whether it fits in memory."""
-    del debug  # read by main
-    rows, report = context.run(_list(node, sandbox=sandbox, config=config, verbose=verbose))
-    if json:
-        render.document({**report.as_json(), "models": [row.as_json() for row in rows]})
-    else:
-        from opskit.checks.model_rows import INSTALLED_COLUMNS
+    from opskit.checks.model_rows import INSTALLED_COLUMNS, installed
+    from opskit.checks.upkeep import with_upkeep
+    from opskit.facts.node import read_all_metadata
 
-        _table(INSTALLED_COLUMNS, [row.cells() for row in rows])
-        _tell(report.findings)
-    raise typer.Exit(int(report.exit))
+    async def work(root: "App") -> "tuple[list[InstalledModel], Report]":
+        nodes = await read_all_metadata(_nodes(root, node))
+        return installed(await with_upkeep(root.survey, nodes), root.router.fits)
+
+    rows, report = shared.run(work)
+    models = [row.as_json() for row in rows]
+    _end(shared, report, {"models": models}, lambda: _table(INSTALLED_COLUMNS, [row.cells() for row in rows]))
 
 
 @app.command("loaded")
-def show_loaded(
-    node: NodeOption = None,
-    sandbox: SandboxOption = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-    debug: DebugOption = False,
-) -> None:
+@shares("sandbox", "verbose")
+def show_loaded(shared: SharedOptions, node: NodeOption = None) -> None:
     """Show what is in memory just now, how much of it on the GPU, what it works on, and for how long."""
-    del debug  # read by main
-    rows, report = context.run(_loaded(node, sandbox=sandbox, config=config, verbose=verbose))
-    if json:
-        render.document({**report.as_json(), "models": [row.as_json() for row in rows]})
-    else:
-        from opskit.checks.model_rows import LOADED_COLUMNS
+    from opskit.checks.loaded_models import read_loaded
+    from opskit.checks.model_rows import LOADED_COLUMNS
+    from opskit.checks.upkeep import with_upkeep
+    from opskit.facts.node import read_all_metadata
 
+    async def work(root: "App") -> "tuple[list[LoadedModel], Report]":
+        nodes = await read_all_metadata(_nodes(root, node))
+        return await read_loaded(root.survey, await with_upkeep(root.survey, nodes))
+
+    def page() -> None:
         _table(LOADED_COLUMNS, [row.cells() for row in rows])
         if not rows:
             render.line("no model is known to be loaded")
-        _tell(report.findings)
-    raise typer.Exit(int(report.exit))
+
+    rows, report = shared.run(work)
+    _end(shared, report, {"models": [row.as_json() for row in rows]}, page)
 
 
 @app.command("test")
+@shares("sandbox", "verbose")
 def run_test(
+    shared: SharedOptions,
     every: Annotated[bool, typer.Option("--all", help="Load and test every model that fits.")] = False,
     model: Annotated[
         list[str] | None,
-        typer.Option(
-            "--model", metavar="NAME", help="Load and test this one; may be repeated.", show_default=False
-        ),
+        typer.Option("--model", metavar="NAME", help="Load and test this one; may be repeated."),
     ] = None,
     node: NodeOption = None,
     category: Annotated[
         str | None,
-        typer.Option(help="Only the models that suit this kind of work.", show_default=False),
+        typer.Option(help="Only the models that suit this kind of work."),
     ] = None,
     markdown: Annotated[
         Path | None,
-        typer.Option("--markdown", metavar="FILE", help="Write a report there as well.", show_default=False),
+        typer.Option("--markdown", metavar="FILE", help="Write a report there as well."),
     ] = None,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Do not ask before the resident model of MLX is replaced.")
-    ] = False,
-    sandbox: SandboxOption = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-    debug: DebugOption = False,
+    yes: ReplaceOption = False,
 ) -> None:
     """Ask each model a short question and measure it; without --all or --model only those that are loaded."""
-    del debug  # read by main
     if every and model:
         raise UsageError("--all and --model exclude each other", remedy="`opskit models test --help`")
-    from opskit.cli.inputs import name_of_model
+    from opskit.checks import model_exam
+    from opskit.cli.inputs import name_of_category, name_of_model
+    from opskit.llm.exam_outcome import COLUMNS, cells, summary
     from opskit.llm.selection import ExamRequest
 
     names = tuple(name for name in map(name_of_model, model or []) if name is not None)
     if markdown is not None:
         _check_file(markdown)
-    request = ExamRequest(names, every, category)
-    outcome, report = context.run(
-        _test(request, node, markdown, yes=yes, sandbox=sandbox, config=config, verbose=verbose)
-    )
-    if json:
-        render.document({**report.as_json(), **outcome.as_json()})
-    else:
-        from opskit.llm.exam_outcome import COLUMNS, cells, summary
 
+    async def work(root: "App") -> "tuple[ExamOutcome, Report]":
+        chosen = name_of_category(category, root.config.router.categories)
+        nodes, request = _nodes(root, node), ExamRequest(names, every, chosen)
+        exam = await model_exam.choose(request, nodes, root.router, root.config)
+        for text in exam.selection.announcement():
+            render.note(render.printable(text))
+        exam = replace(exam, selection=_agreed(exam.selection, yes=yes))
+        with render.progress(len(exam.selection.examinees)) as step:
+            return await model_exam.carry_out(
+                exam, nodes, root.router, root.survey, lambda examinee: step(str(examinee))
+            )
+
+    def page() -> None:
         _table(COLUMNS, [cells(result) for result in outcome.results])
         if outcome.tested:
             render.line("")
         for text in summary(outcome):
             render.line(render.printable(text))
-        _tell(report.findings)
-    raise typer.Exit(int(report.exit))
+
+    outcome, report = shared.run(work)
+    if markdown is not None:
+        report = _written(markdown, outcome, report)
+    _end(shared, report, outcome.as_json(), page)
 
 
 @app.command("route")
+@shares("sandbox", "verbose")
 def show_route(
+    shared: SharedOptions,
     category: Annotated[
         str | None,
-        typer.Option(help="reasoning, coding, fast or default.", show_default=False),
+        typer.Option(help="reasoning, coding, fast or default."),
     ] = None,
-    goal: Annotated[
-        str | None, typer.Option("--goal", help="Find the category of this goal.", show_default=False)
-    ] = None,
-    model: Annotated[
-        str | None, typer.Option("--model", help="As if this one had been asked for.", show_default=False)
-    ] = None,
-    sandbox: SandboxOption = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-    debug: DebugOption = False,
+    goal: Annotated[str | None, typer.Option("--goal", help="Find the category of this goal.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="As if this one had been asked for.")] = None,
 ) -> None:
     """Explain which model would answer, which would follow after a failure, and why the others would not."""
-    del debug  # read by main
-    route, report = context.run(
-        _route(category, goal, model, sandbox=sandbox, config=config, verbose=verbose)
-    )
-    if json:
-        render.document({**report.as_json(), **route.as_json()})
-    else:
-        _print_route(route)
-        _tell(report.findings)
-    raise typer.Exit(int(report.exit))
-
-
-@app.command("profile")
-def show_profile(
-    name: Annotated[str, typer.Argument(help="The model.", show_default=False)],
-    node: NodeOption = None,
-    load: Annotated[bool, typer.Option("--load", help="Load it where it is not loaded.")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Probe it also where a profile is known.")] = False,
-    yes: Annotated[
-        bool, typer.Option("--yes", "-y", help="Do not ask before the resident model of MLX is replaced.")
-    ] = False,
-    sandbox: SandboxOption = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-    debug: DebugOption = False,
-) -> None:
-    """Show what a model can do for the agent: schema, calls of functions, thinking, context; probed once."""
-    del debug  # read by main
-    from opskit.cli.inputs import name_of_model
-
-    async def work() -> "tuple[list[ModelProfile], Report]":
-        from opskit.agent import profiling
-
-        async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
-            nodes, wanted = _nodes(root, node), name_of_model(name) or name
-            request = await profiling.choose(root, nodes, wanted, load=load, again=again)
-            for text in request.selection.announcement():
-                render.note(render.printable(text))
-            request = replace(request, selection=_agreed(request.selection, yes=yes))
-            return await profiling.profiles(root, nodes, request, render.note)
-
-    profiles, report = context.run(work())
-    if json:
-        render.document({**report.as_json(), "profiles": [profile.as_json() for profile in profiles]})
-    else:
-        from opskit.cli.profile_view import page
-
-        page(profiles)
-        _tell(report.findings)
-    raise typer.Exit(int(report.exit))
-
-
-async def _list(
-    node: str | None, *, sandbox: bool, config: str | None, verbose: bool
-) -> "tuple[list[InstalledModel], Report]":
-    from opskit.checks.model_rows import installed
-    from opskit.facts.node import read_all_metadata
-
-    async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
-        return installed(await read_all_metadata(_nodes(root, node)), root.router.fits)
-
-
-async def _loaded(
-    node: str | None, *, sandbox: bool, config: str | None, verbose: bool
-) -> "tuple[list[LoadedModel], Report]":
-    from opskit.checks.loaded_models import read_loaded
-    from opskit.facts.node import read_all_metadata
-
-    async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
-        return await read_loaded(root.survey, await read_all_metadata(_nodes(root, node)))
-
-
-async def _test(
-    request: "ExamRequest",
-    node: str | None,
-    markdown: Path | None,
-    *,
-    yes: bool,
-    sandbox: bool,
-    config: str | None,
-    verbose: bool,
-) -> "tuple[ExamOutcome, Report]":
-    from opskit.checks import model_exam
-    from opskit.cli.inputs import name_of_category
-
-    async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
-        category = name_of_category(request.category, root.config.router.categories)
-        nodes, router = _nodes(root, node), root.router
-        exam = await model_exam.choose(replace(request, category=category), nodes, router, root.config)
-        for text in exam.selection.announcement():
-            render.note(render.printable(text))
-        exam = replace(exam, selection=_agreed(exam.selection, yes=yes))
-        with render.progress(len(exam.selection.examinees)) as bar:
-            outcome, report = await model_exam.carry_out(
-                exam, nodes, router, root.config, lambda examinee: bar.step(str(examinee))
-            )
-    return outcome, report if markdown is None else _written(markdown, outcome, report)
-
-
-async def _route(
-    category: str | None,
-    goal: str | None,
-    model: str | None,
-    *,
-    sandbox: bool,
-    config: str | None,
-    verbose: bool,
-) -> "tuple[Route, Report]":
     from opskit.checks.route import explain
     from opskit.cli.inputs import checked_goal, name_of_category, name_of_model
     from opskit.llm.category import categorise
     from opskit.llm.plan import ModelRequest
 
-    async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
-        category = name_of_category(category, root.config.router.categories)
+    async def work(root: "App") -> "tuple[Route, Report]":
+        config = root.config
+        kind = name_of_category(category, config.router.categories)
         if goal is not None:
-            found_category = categorise(checked_goal(goal, root.config.limits.goal_bytes))
-            category = category or found_category
+            of_goal = categorise(checked_goal(goal, config.limits.goal_bytes))
+            kind = kind or of_goal
         # As `opskit run` does it.
-        wanted = name_of_model(model) or root.config.victoria_model
+        wanted = name_of_model(model) or config.victoria_model
         if wanted is not None and model is None:
             render.note(f"note: the configuration (victoria_model) asks for {wanted} by name")
-        return await explain(
-            root.router, root.config, ModelRequest(model=wanted, category=category or "default")
-        )
+        return await explain(root.router, config, ModelRequest(model=wanted, category=kind or "default"))
+
+    route, report = shared.run(work)
+    _end(shared, report, route.as_json(), lambda: _print_route(route))
+
+
+@app.command("profile")
+@shares("sandbox", "verbose")
+def show_profile(
+    shared: SharedOptions,
+    name: Annotated[str, typer.Argument(help="The model.")],
+    node: NodeOption = None,
+    load: Annotated[bool, typer.Option("--load", help="Load it where it is not loaded.")] = False,
+    again: Annotated[bool, typer.Option("--again", help="Probe it also where a profile is known.")] = False,
+    yes: ReplaceOption = False,
+) -> None:
+    """Show what a model can do for the agent: schema, calls of functions, thinking, context; probed once."""
+    from opskit.cli.inputs import name_of_model
+
+    async def work(root: "App") -> "tuple[list[ModelProfile], Report]":
+        from opskit.agent import profiling
+
+        nodes, wanted = _nodes(root, node), name_of_model(name) or name
+        request = await profiling.choose(root, nodes, wanted, load=load, again=again)
+        for text in request.selection.loads():
+            render.note(render.printable(text))
+        request = replace(request, selection=_agreed(request.selection, yes=yes))
+        return await profiling.profiles(root, nodes, request, render.note)
+
+    profiles, report = shared.run(work)
+    content = {"profiles": [profile.as_json() for profile in profiles]}
+    _end(shared, report, content, lambda: _print_profiles(profiles))
 
 
 def _nodes(root: "App", name: str | None) -> "list[Node]":
@@ -301,14 +211,9 @@ def _agreed(chosen: "ModelSelection", *, yes: bool) -> "ModelSelection":
             f"to test {names} replaces the resident model, and there is nobody to ask",
             remedy="give --yes as well",
         )
-    import signal
+    from opskit.cli.confirm import at_terminal
 
-    # asyncio's own handler would only note Ctrl-C, and the prompt would go on waiting.
-    before = signal.signal(signal.SIGINT, signal.default_int_handler)
-    try:
-        agreed = typer.confirm("Replace the resident model?", err=True)
-    finally:
-        signal.signal(signal.SIGINT, before)
+    agreed = at_terminal(lambda: typer.confirm("Replace the resident model?", err=True))
     return chosen if agreed else chosen.without_replacements()
 
 
@@ -324,7 +229,7 @@ def _check_file(path: Path) -> None:
 
 
 def _written(path: Path, outcome: "ExamOutcome", report: Report) -> Report:
-    """The report with the file written; after a test that took minutes a failure here is told, not raised."""
+    """The report with the file written; after a test that took minutes a failure is a finding."""
     from datetime import UTC, datetime
 
     from opskit import __version__
@@ -340,18 +245,25 @@ def _written(path: Path, outcome: "ExamOutcome", report: Report) -> Report:
     return report
 
 
-def _table(columns: tuple[str, ...], rows: list[list[str]]) -> None:
+def _end(
+    shared: SharedOptions, report: Report, content: Mapping[str, Any], page: Callable[[], None]
+) -> NoReturn:
+    """Print one document, or the page and what is not well; end with the status of the report."""
+
+    def whole_page() -> None:
+        page()
+        for finding in report.findings:
+            if finding.status is not Status.PASS and finding.state != "not tested":
+                following = f" Next: {finding.remedy}" if finding.remedy else ""
+                text = f"{finding.target} ({finding.state}): {finding.detail}.{following}"
+                render.note(render.printable(text))
+
+    shared.end(report.exit, {**report.as_json(), **content}, whole_page)
+
+
+def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     if rows:
         render.table(columns, rows)
-
-
-def _tell(findings: Sequence[Finding]) -> None:
-    """What is not well, and what to type next, to stderr."""
-    for finding in findings:
-        if finding.status is Status.PASS or finding.state == "not tested":
-            continue
-        following = f" Next: {finding.remedy}" if finding.remedy else ""
-        render.note(render.printable(f"{finding.target} ({finding.state}): {finding.detail}.{following}"))
 
 
 def _print_route(route: "Route") -> None:
@@ -362,8 +274,7 @@ def _print_route(route: "Route") -> None:
     ]
     _table(("", "node", "model", "why"), rows)
     if route.candidates:
-        names = [f"{route.shown(model.node, model.model)} on {model.node}" for model in route.fallbacks]
-        render.line(render.printable(f"after a failure: {', then '.join(names) or 'nobody'}"))
+        render.line(render.printable(f"after a failure: {route.fallback_names}"))
     if route.skipped:
         render.line("")
         render.line("not used:")
@@ -372,3 +283,41 @@ def _print_route(route: "Route") -> None:
             for skip in route.skipped
         ]
         _table(("node", "model", "why"), rows)
+
+
+def _print_profiles(profiles: "Sequence[ModelProfile]") -> None:
+    """Print a table of abilities and one of costs, and when each was found out."""
+    if not profiles:
+        return
+    columns = ("node", "model", "schema", "tools", "thinking", "context", "agent asks by")
+    render.table(columns, list(map(_abilities, profiles)))
+    render.line("")
+    costs = [
+        (
+            profile.node,
+            profile.model,
+            probe.name,
+            probe.outcome,
+            f"{probe.seconds:.2f}",
+            _count(probe.prompt_tokens),
+            _count(probe.completion_tokens),
+        )
+        for profile in profiles
+        for probe in profile.probes
+    ]
+    render.table(("node", "model", "probe", "result", "seconds", "read", "written"), costs)
+    for profile in profiles:
+        load = "" if profile.load_s is None else f", after a load of {profile.load_s:.1f} s"
+        at = f"{profile.probed_at:%Y-%m-%d %H:%M} UTC"
+        render.line(f"{profile.model} on {profile.node}: probed at {at} in {profile.seconds:.1f} s{load}")
+
+
+def _abilities(profile: "ModelProfile") -> list[str]:
+    tools = "native" if profile.native_tools else "as text" if profile.tools_as_text else "no"
+    schema, thinks = ("yes" if flag else "no" for flag in (profile.enforces_schema, profile.thinks))
+    context = f"{_count(profile.real_context)} of {_count(profile.trained_context)}"
+    return [profile.node, profile.model, schema, tools, thinks, context, profile.mode.value]
+
+
+def _count(tokens: int | None) -> str:
+    return "?" if tokens is None else str(tokens)

@@ -1,18 +1,168 @@
-"""Options that every command shares: one place, one wording."""
+"""Options that commands share: one place, one wording, one object that a command gets."""
 
-from typing import Annotated
+import contextlib
+import inspect
+import os
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
 
 import typer
 
-ConfigOption = Annotated[
-    str | None, typer.Option("--config", metavar="FILE", help="Configuration file to use.")
+from opskit.cli import render
+from opskit.cli.context import on_stage, run
+from opskit.errors import Exit
+from opskit.records import Record
+
+if TYPE_CHECKING:
+    from opskit.app import App
+    from opskit.config.schema import Config
+
+T = TypeVar("T")
+
+#: In the order of `--help`.
+_OPTIONS = {
+    "sandbox": (
+        Annotated[
+            bool,
+            typer.Option(
+                "--sandbox", help="Use simulated servers on loopback instead of the configured ones."
+            ),
+        ],
+        False,
+    ),
+    "config": (
+        Annotated[str | None, typer.Option("--config", metavar="FILE", help="Configuration file to use.")],
+        None,
+    ),
+    "json": (
+        Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")],
+        False,
+    ),
+    "verbose": (
+        Annotated[
+            bool,
+            typer.Option("--verbose", "-v", help="Show the tagged log lines and more detail on stderr."),
+        ],
+        False,
+    ),
+    #: Read by `main`, and by no command.
+    "debug": (Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")], False),
+}
+DryOption = Annotated[
+    bool, typer.Option("--dry-run", "-n", help="Show the commands that would be run; change nothing.")
 ]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")]
-VerboseOption = Annotated[
-    bool, typer.Option("--verbose", "-v", help="Show the tagged log lines and more detail on stderr.")
-]
-#: Read by `main`, and by no command.
-DebugOption = Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")]
-SandboxOption = Annotated[
-    bool, typer.Option("--sandbox", help="Use simulated servers on loopback instead of the configured ones.")
-]
+YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
+LocalOption = Annotated[bool, typer.Option("--local", help="Answer in this process, without Victoria.")]
+
+
+class SharedOptions(Record):
+    """The options that commands share, as they were given, and the parts of a command over them."""
+
+    config: str | None = None
+    json: bool = False
+    sandbox: bool = False
+    verbose: bool = False
+
+    def load(self) -> "Config":
+        """Load the configuration of this command; its notes go to stderr."""
+        from opskit.config.load import load
+
+        loaded = load(self.config, environ=os.environ, cwd=Path.cwd())
+        for text in loaded.notes:
+            render.note(f"note: {text}")
+        return loaded.config
+
+    def show(self, content: Mapping[str, Any], page: Callable[[], None]) -> None:
+        """Print one document with `--json`, else a page for people."""
+        if self.json:
+            render.document(content)
+        else:
+            page()
+
+    def end(self, status: Exit, content: Mapping[str, Any], page: Callable[[], None]) -> NoReturn:
+        """Show the result, and end the command with its exit status."""
+        self.show(content, page)
+        raise typer.Exit(int(status))
+
+    @contextlib.asynccontextmanager
+    async def configured(self) -> AsyncIterator["Config"]:
+        """Load it; with `sandbox` its nodes and agents are simulated ones, up while this is open."""
+        config = self.load()
+        if not self.sandbox:
+            yield config
+            return
+        from opskit.sandbox.stage import Stage
+
+        async with Stage() as stage:
+            yield on_stage(config, stage.environment())
+
+    def application(
+        self, config: "Config", *, sink: Callable[[str], None] | None = None, **parts: Any
+    ) -> "App":
+        """Return the parts of a command over a configuration that is loaded; to be entered.
+
+        `sink` gets tagged lines, else stderr with `verbose` and in debug mode; `parts` are passed on to App.
+        """
+        from opskit.app import App
+
+        shown = render.note if self.verbose or config.debug else None
+        sinks = [wanted for wanted in (sink or shown,) if wanted is not None]
+        return App(
+            config,
+            sinks=sinks,
+            environ=os.environ,
+            cwd=Path.cwd(),
+            config_path=self.config,
+            on_note=render.note,
+            **parts,
+        )
+
+    @contextlib.asynccontextmanager
+    async def opened(self) -> AsyncIterator["App"]:
+        """Open the configured stack, or a simulated one that lives as long as the command."""
+        async with self.configured() as config, self.application(config) as app:
+            yield app
+
+    def run(self, work: "Callable[[App], Awaitable[T]]") -> T:
+        """Return what `work` comes to over the opened stack."""
+
+        async def command() -> T:
+            async with self.opened() as app:
+                return await work(app)
+
+        return run(command())
+
+
+class SharingCommand:
+    """A command with shared options. What Typer reads of it is made when it does: `--help` lists many."""
+
+    def __init__(self, command: Callable[..., None], names: Sequence[str]) -> None:
+        self.__name__, self.__doc__ = command.__name__, command.__doc__
+        self.__annotations__: dict[str, Any] = {}
+        self._command = command
+        self._names = names
+
+    @property
+    def __signature__(self) -> inspect.Signature:
+        _, *own = inspect.signature(self._command).parameters.values()
+        options = ((name, *_OPTIONS[name]) for name in self._names)
+        shared = [
+            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
+            for name, annotation, default in options
+        ]
+        return inspect.Signature([*own, *shared])
+
+    def __call__(self, *, debug: bool = False, **given: Any) -> None:
+        del debug  # read by main
+        values = {name: given.pop(name) for name in self._names if name in given}
+        self._command(SharedOptions(**values), **given)
+
+
+def shares(*more: str, json: bool = True) -> Callable[[Callable[..., None]], SharingCommand]:
+    """Give a command `--config`, `--json`, `--debug` and `more` of the shared options.
+
+    They stand behind its own options in `--help`, and reach it as its first parameter, `shared`.
+    """
+    names = [name for name in _OPTIONS if name in ("config", "debug", *more) or (json and name == "json")]
+    return lambda command: SharingCommand(command, names)

@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import context, render
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.cli.options import SharedOptions, shares
 from opskit.result import SCHEMA_VERSION
 from opskit.text import span
 
@@ -15,7 +15,9 @@ if TYPE_CHECKING:
     from opskit.recovery.pauses import Pause, PauseChange
 
 
+@shares()
 def pause(
+    shared: SharedOptions,
     target: Annotated[
         str | None,
         typer.Argument(
@@ -30,9 +32,6 @@ def pause(
     force: Annotated[
         bool, typer.Option("--force", help="Take a name that recovery does not know (yet).")
     ] = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Let recovery leave a target alone, or everything, until `opskit resume` or for a time.
 
@@ -43,19 +42,21 @@ def pause(
     from opskit.config.load import ensure_state_dir
     from opskit.recovery import pauses
 
-    loaded = context.load_config(config)
+    loaded = shared.load()
     for_s = None if duration is None else pauses.pause_s(duration)
     folder = ensure_state_dir(loaded.state_dir)
     change = pauses.pause(
         loaded, folder, target, time.time(), for_s=for_s, reason=reason, force=force, ask=_docker_names
     )
-    _show("pause", change, as_json=json)
+    _show(shared, "pause", change)
     if change.after[change.target].until is None:
         name = "" if change.target == pauses.ALL else f" {change.target}"
         render.note(f"warning: this lasts until `opskit resume{name}`; `--for 1h` would end by itself")
 
 
+@shares()
 def resume(
+    shared: SharedOptions,
     target: Annotated[
         str | None,
         typer.Argument(metavar="[TARGET]", help="What was paused; everything that was when none is named."),
@@ -64,9 +65,6 @@ def resume(
         bool,
         typer.Option("--reset", help="Forget its repairs too: the next run repairs what was given up."),
     ] = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """End a pause, or all of them. What was not paused stays as it is."""
     import time
@@ -74,16 +72,16 @@ def resume(
     from opskit.config.load import ensure_state_dir
     from opskit.recovery import pauses
 
-    loaded = context.load_config(config)
+    loaded = shared.load()
     folder, closed = ensure_state_dir(loaded.state_dir), None
     change = pauses.resume(loaded, folder, target, time.time())
     if reset:
         closed = pauses.reset(loaded, folder, target, time.time())
-    if not change.changed and not json and not closed:
+    if not change.changed and not shared.json and not closed:
         name = "" if change.target == pauses.ALL else change.target
         what = "paused or given up" if reset else "paused"
         render.line(f"{name} was not {what}" if name else f"nothing was {what}")
-    _show("resume", change, as_json=json, closed=closed)
+    _show(shared, "resume", change, closed)
 
 
 def _docker_names() -> list[str]:
@@ -96,23 +94,23 @@ def _docker_names() -> list[str]:
 
 
 def _show(
-    command: str, change: "PauseChange", *, as_json: bool, closed: "Sequence[str] | None" = None
+    shared: SharedOptions, command: str, change: "PauseChange", closed: "Sequence[str] | None" = None
 ) -> None:
     """Print what was done and what holds now, one line each; `closed` are circuits, None when not asked."""
-    if as_json:
-        pauses = [pause.as_json(change.now) for pause in change.after.values()]
-        content = {"schema_version": SCHEMA_VERSION, "command": command, "ok": True}
-        content |= {"target": change.target, "changed": change.changed, "pauses": pauses}
-        content |= {} if closed is None else {"reset": list(closed)}
-        render.document(content)
-        return
-    for name in change.before:
-        if name not in change.after:
-            render.line(render.printable(f"{_shown(name)} is looked after again"))
-    for name in closed or ():
-        render.line(render.printable(f"{name} is no longer given up: the next run may repair it"))
-    for pause in change.after.values():
-        render.line(render.printable(_line(pause, change)))
+    after = change.after.values()
+    content = {"schema_version": SCHEMA_VERSION, "command": command, "ok": True, "target": change.target}
+    content |= {"changed": change.changed, "pauses": [pause.as_json(change.now) for pause in after]}
+    content |= {} if closed is None else {"reset": list(closed)}
+
+    def page() -> None:
+        lines = [
+            f"{_shown(name)} is looked after again" for name in change.before if name not in change.after
+        ]
+        lines += [f"{name} is no longer given up: the next run may repair it" for name in closed or ()]
+        for text in (*lines, *(_line(pause, change) for pause in after)):
+            render.line(render.printable(text))
+
+    shared.show(content, page)
 
 
 def _line(pause: "Pause", change: "PauseChange") -> str:

@@ -6,8 +6,8 @@ from typing import Annotated
 
 import typer
 
-from opskit.cli import context, render
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.cli import render
+from opskit.cli.options import SharedOptions, shares
 
 app = typer.Typer(help="What the agent may do on this machine.", no_args_is_help=True)
 
@@ -18,7 +18,9 @@ def policy() -> None:
 
 
 @app.command()
+@shares()
 def check(
+    shared: SharedOptions,
     command: Annotated[
         list[str], typer.Argument(metavar="-- CMD ARG...", help="The command, as it would be run.")
     ],
@@ -26,9 +28,6 @@ def check(
         str | None,
         typer.Option("--workspace", metavar="DIR", help="Use this folder instead of `agent.workspace`."),
     ] = None,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Say whether the agent may run a command: allow, ask or deny, which rule decides, and why.
 
@@ -36,18 +35,17 @@ def check(
     """
     from opskit.agent.policy.check import checked
 
-    loaded = context.load_config(config)
+    loaded = shared.load()
     folder = loaded.agent.workspace if workspace is None else workspace
     at = None if folder is None else Path(folder) if workspace is not None else loaded.located(folder)
     report = checked(command, at, loaded, os.environ)
     (finding,) = report.findings
-    if json:
-        decision = {"decision": finding.state, "rule": finding.evidence["rule"], "why": finding.detail}
-        render.document({**report.as_json(), **decision})
-    else:
-        render.line(render.printable(f"{finding.state:5} {finding.target}"))
-        render.line(render.printable(f"rule  {finding.evidence['rule']}"))
-        render.line(render.printable(f"why   {finding.detail}"))
-        if finding.remedy:
-            render.line(render.printable(f"next  {finding.remedy}"))
-    raise typer.Exit(int(report.exit))
+    rule = finding.evidence["rule"]
+
+    def page() -> None:
+        lines = [f"{finding.state:5} {finding.target}", f"rule  {rule}", f"why   {finding.detail}"]
+        for text in (*lines, *([f"next  {finding.remedy}"] if finding.remedy else ())):
+            render.line(render.printable(text))
+
+    decision = {"decision": finding.state, "rule": rule, "why": finding.detail}
+    shared.end(report.exit, {**report.as_json(), **decision}, page)

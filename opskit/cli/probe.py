@@ -4,14 +4,17 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from opskit.cli import context, render
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption, VerboseOption
+from opskit.cli import render
+from opskit.cli.options import SharedOptions, shares
 
 if TYPE_CHECKING:
+    from opskit.app import App
     from opskit.result import Report
 
 
+@shares("sandbox", "verbose")
 def probe(
+    shared: SharedOptions,
     use_mlx: Annotated[
         bool, typer.Option("--use-mlx", help="Test the MLX node: it must answer, whatever Ollama does.")
     ] = False,
@@ -24,11 +27,6 @@ def probe(
     load: Annotated[
         bool, typer.Option("--load", help="Where nothing is loaded, load the smallest model and ask it.")
     ] = False,
-    sandbox: SandboxOption = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Climb the ladder of every node and agent: tcp, http, models, resident, first token, full cycle.
 
@@ -40,26 +38,21 @@ def probe(
 
     asked = name_of_model(model)
 
-    async def work() -> "Report":
-        async with context.opened(config, sandbox=sandbox) as root:
-            loaded = root.config
-            text = None if goal is None else checked_goal(goal, loaded.limits.goal_bytes)
-            if verbose:
-                render.note(f"probing {len(loaded.nodes)} nodes and {len(loaded.agents)} agents")
-            request = ProbeRequest(use_mlx=use_mlx, model=asked, goal=text, load=load)
-            return await run_probe(root.survey, request)
+    async def work(root: "App") -> "Report":
+        text = None if goal is None else checked_goal(goal, root.config.limits.goal_bytes)
+        if shared.verbose:
+            render.note(f"probing {len(root.config.nodes)} nodes and {len(root.config.agents)} agents")
+        return await run_probe(root.survey, ProbeRequest(use_mlx=use_mlx, model=asked, goal=text, load=load))
 
-    report = context.run(work())
-    if verbose and not json:
-        _stages(report)
-    render.report(report, as_json=json)
-    raise typer.Exit(int(report.exit))
+    report = shared.run(work)
+    shared.end(report.exit, report.as_json(), lambda: _show(report, verbose=shared.verbose))
 
 
-def _stages(report: "Report") -> None:
-    for finding in report.findings:
+def _show(report: "Report", *, verbose: bool) -> None:
+    for finding in report.findings if verbose else ():
         for rung in finding.evidence.get("ladder", ()):
             render.note(
                 f"{finding.target:<10} {rung['rung']:<12} {rung['status']:<5} "
                 f"{rung['seconds']:8.3f} s  {rung['detail']}"
             )
+    render.findings(report.findings)

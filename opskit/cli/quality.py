@@ -6,14 +6,16 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import context, render
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.cli.options import SharedOptions, shares
 from opskit.errors import UsageError
 
 if TYPE_CHECKING:
     from opskit.quality.report import Quality
 
 
+@shares()
 def quality(
+    shared: SharedOptions,
     paths: Annotated[
         list[str] | None,
         typer.Argument(
@@ -23,9 +25,6 @@ def quality(
     ] = None,
     strict: Annotated[bool, typer.Option("--strict", help="Let warnings fail.")] = False,
     limit: Annotated[int, typer.Option("--limit", min=0, help="Show so many places; 0 shows all.")] = 20,
-    _config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Judge generated code without running it: syntax, docstrings, type hints, dangerous calls, likely bugs.
 
@@ -38,11 +37,7 @@ def quality(
 
     reading = read(_given(paths or []), sys.stdin.buffer)
     result = context.run(judged(reading, binary=find_ruff(), strict=strict))
-    if json:
-        render.document(result.as_json())
-    else:
-        _show(result, limit)
-    raise typer.Exit(int(result.report.exit))
+    shared.end(result.report.exit, result.as_json(), lambda: _show(result, limit))
 
 
 def _given(paths: list[str]) -> list[str]:

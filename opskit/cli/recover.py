@@ -1,30 +1,51 @@
 """`opskit recover`: repair what is broken, once, and leave alone what is not."""
 
-import os
+import contextlib
 import sys
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from opskit.cli import context
+from opskit.cli import context, render
+from opskit.cli.confirm import confirm, type_word
 from opskit.cli.inputs import duration
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption
-from opskit.cli.recover_procedures import full, levels, model
+from opskit.cli.options import DryOption, SharedOptions, YesOption, shares
 from opskit.errors import Exit, OpskitError
+from opskit.result import plain_document
+from opskit.text import counted
 
 if TYPE_CHECKING:
+    from opskit.config.schema import Config
+    from opskit.recovery.levels import Levels
     from opskit.recovery.outcome import RecoveryRun
+    from opskit.recovery.procedure import Procedure, ProcedureResult
+
+#: What became of targets, by the words of the recovery.
+_ABOUT = {
+    "ok": "well",
+    "repaired": "repaired",
+    "waiting": "on their way by themselves",
+    "left_alone": "left alone",
+    "paused": "paused",
+    "would_repair": "would be repaired",
+    "not_yet": "waiting for their next try",
+    "failed": "not mended",
+    "manual": "for a person",
+    "gave_up": "given up",
+    "inconclusive": "not judged",
+}
 
 app = typer.Typer(no_args_is_help=False, invoke_without_command=True)
 
 
 @app.callback()
+@shares()
 def recover(
+    shared: SharedOptions,
     ctx: typer.Context,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", "-n", help="Show the commands that would be run; change nothing.")
-    ] = False,
+    dry_run: DryOption = False,
     only: Annotated[
         list[str] | None, typer.Option("--only", metavar="STEP", help="Repair only this step; repeatable.")
     ] = None,
@@ -39,9 +60,6 @@ def recover(
     quiet_lock: Annotated[
         bool, typer.Option("--quiet-lock", help="Exit 0 instead of 75 when another recovery runs.")
     ] = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Repair what is broken, once: Wi-Fi, internet, Docker, network, Compose projects, model nodes, agents.
 
@@ -49,8 +67,6 @@ def recover(
     """
     if ctx.invoked_subcommand is not None:
         return
-    from opskit.app import App
-    from opskit.cli import recover_view, render
     from opskit.recovery.run import RecoverOptions
     from opskit.recovery.run import recover as reconcile
 
@@ -62,23 +78,188 @@ def recover(
     )
 
     async def work() -> "RecoveryRun":
-        loaded = context.load_config(config)
+        loaded = shared.load()
         # A run goes on without a state folder, and says so.
-        folder = Path(loaded.state_dir)
-        async with App(loaded, environ=os.environ, cwd=Path.cwd(), config_path=config, folder=folder) as root:
+        async with shared.application(loaded, folder=Path(loaded.state_dir)) as root:
             return await reconcile(root.survey, options, platform=sys.platform, note=render.note)
 
     try:
         run = context.run(work())
     except OpskitError as error:
         if error.code == "RECOVER_001" and quiet_lock:
-            recover_view.another(error, as_json=json)
-            raise typer.Exit(int(Exit.OK)) from error
+            # Another run holds the lock, and that is no news for a timer.
+            skipped, note = plain_document("recover", status="skip", detail=error.message), error.message
+            shared.end(Exit.OK, skipped, lambda: render.note(f"{note}: nothing to do"))
         raise
-    recover_view.run(run, as_json=json, detailed=detailed_exitcode)
-    raise typer.Exit(int(run.exit(detailed=detailed_exitcode)))
+    status, content = run.exit(detailed=detailed_exitcode), run.as_json(detailed=detailed_exitcode)
+    shared.end(status, content, lambda: _show_run(run))
 
 
-app.command("levels", short_help="Bring Victoria's levels back.")(levels)
-app.command("model", short_help="Bring one model back; a chat proves it.")(model)
-app.command("full", short_help="Take a project down and build it again.")(full)
+@app.command("levels", short_help="Bring Victoria's levels back.")
+@shares()
+def levels(shared: SharedOptions, dry_run: DryOption = False) -> None:
+    """Check Victoria's three levels; when one is off, restart her container once and wait until it is on."""
+    from opskit.recovery.levels import levels as check
+
+    result: Levels = shared.run(
+        lambda app: check(app.survey, dry=dry_run, platform=sys.platform, note=render.note)
+    )
+
+    def page() -> None:
+        if result.now is not None:
+            render.table(("level", "before", "now"), result.rows)
+        _show_run(result.run, absent=True)
+
+    shared.end(result.exit, result.as_json(), page)
+
+
+@app.command("model", short_help="Bring one model back; a chat proves it.")
+@shares()
+def model(
+    shared: SharedOptions,
+    name: Annotated[
+        str, typer.Argument(help="A container or service (starcoder-chat), a node, or a model of a node.")
+    ],
+    wait: Annotated[str, typer.Option("--wait", help="How long it may take to be well (5m, 90s).")] = "5m",
+    url: Annotated[
+        str | None, typer.Option("--url", help="Where to chat with it, when that is not known.")
+    ] = None,
+    yes: YesOption = False,
+    dry_run: DryOption = False,
+) -> None:
+    """Bring one model back: its service is created again, its server restarted, or its weights loaded again.
+
+    Nothing is pulled, built or deleted; a real chat proves it. Exits 0, 1 (not well), 3 (nothing was asked).
+    """
+    from opskit.cli.inputs import name_of_model
+    from opskit.config.url import normalise
+    from opskit.recovery.model import find
+    from opskit.recovery.model import recover as recover_model
+
+    wait_s, name = duration(wait, "--wait"), name_of_model(name) or name
+    loaded = shared.load()
+    chat_url = None if url is None else normalise(url).url
+
+    async def work() -> "ProcedureResult":
+        async with _procedure("recover model", name, loaded, shared, dry=dry_run) as procedure:
+            target = await find(procedure, name)
+            if not dry_run:
+                confirm([target.warning], yes=yes)
+            return await recover_model(procedure, target, wait_s=wait_s, url=chat_url)
+
+    result = context.run(work())
+    shared.end(result.exit, result.as_json(), lambda: _show_procedure(result))
+
+
+@app.command("full", short_help="Take a project down and build it again.")
+@shares()
+def full(
+    shared: SharedOptions,
+    project: Annotated[
+        str | None, typer.Option("--project", help="Which one of `stack.compose`, when there are several.")
+    ] = None,
+    prune_volumes: Annotated[
+        bool,
+        typer.Option("--prune-volumes", help="Delete its volumes too; asks for the project's name."),
+    ] = False,
+    build_timeout: Annotated[
+        str, typer.Option("--build-timeout", help="How long the build may take.")
+    ] = "30m",
+    wait: Annotated[str, typer.Option("--wait", help="How long it may take to be healthy.")] = "5m",
+    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, except for volumes.")] = False,
+    dry_run: DryOption = False,
+) -> None:
+    """Take one project down, clean what is its own, build without cache, start it, and wait for its health.
+
+    Nothing is pulled, and nothing of other projects is touched. Exits 0, 1 (a phase or a service failed).
+    """
+    from opskit.recovery.full import RebuildOptions, choose_project, plan_rebuild, rebuild
+
+    options = RebuildOptions(
+        prune_volumes, duration(build_timeout, "--build-timeout"), duration(wait, "--wait")
+    )
+    loaded = shared.load()
+    key = choose_project(list(loaded.stack.compose), project)
+
+    async def work() -> "ProcedureResult":
+        async with _procedure("recover full", key, loaded, shared, dry=dry_run) as procedure:
+            plan = await plan_rebuild(procedure, key)
+            if not dry_run:
+                what = plan.warnings(options)
+                render.note("`opskit backup create` keeps a copy of its files first")
+                confirm(what, yes=yes)
+                if prune_volumes:
+                    type_word(what[-1], plan.project.name, leave_out="--prune-volumes")
+            return await rebuild(procedure, plan, options)
+
+    result = context.run(work())
+    shared.end(result.exit, result.as_json(), lambda: _show_procedure(result))
+
+
+@contextlib.asynccontextmanager
+async def _procedure(
+    name: str, target: str, config: "Config", shared: SharedOptions, *, dry: bool
+) -> "AsyncIterator[Procedure]":
+    from opskit.recovery.procedure import procedure
+
+    say = (lambda _text: None) if shared.json else render.note
+    async with (
+        shared.application(config) as app,
+        procedure(name, target, app.survey, dry=dry, platform=sys.platform, say=say) as opened,
+    ):
+        yield opened
+
+
+def _show_procedure(result: "ProcedureResult") -> None:
+    """Print the verdicts, what remains to do, and in a dry run the commands."""
+    if result.dry:
+        for command in result.planned:
+            render.line(f"would run `{command.shown}`")
+        render.line(f"{result.target}: {counted(len(result.planned), 'command')}; nothing was changed")
+    else:
+        render.findings(result.findings)
+        for finding in result.findings:
+            for text in finding.evidence.get("log", ()):
+                render.line(f"  {finding.target} | {render.printable(str(text))}")
+        for note in result.notes:
+            render.line(f"{result.target}: {render.printable(note)}")
+        bad = [finding.target for finding in result.findings if finding.status == "fail"]
+        verdict = f"not well: {', '.join(bad)}" if bad else "well again"
+        render.line(
+            f"{result.target}: {verdict}; {counted(len(result.ran), 'command')} in {result.seconds:.1f} s"
+        )
+
+
+def _show_run(content: "RecoveryRun", *, absent: bool = False) -> None:
+    """The outcomes; what is not part of this stack is left out of the text, unless `absent`."""
+    shown = [outcome for outcome in content.outcomes if absent or outcome.result != "absent"]
+    rows = []
+    for outcome in shown:
+        what = outcome.cause or ("well" if outcome.result == "ok" else outcome.state)
+        result = outcome.result.value.replace("_", " ")
+        rows.append((outcome.target, result, f"{outcome.seconds:.1f}", what))
+    render.table(("target", "result", "seconds", "what"), rows)
+    for outcome in shown:
+        for command in outcome.planned:
+            render.line(f"{outcome.target}: would run `{command.shown}`")
+        for done in outcome.ran:
+            end = "" if done.exit == 0 else f": {done.said}"
+            render.line(f"{outcome.target}: ran `{done.command.shown}` in {done.seconds:.1f} s{end}")
+        if (
+            outcome.remedy
+            and not outcome.planned
+            and not outcome.ran
+            and outcome.as_finding().status not in ("pass", "skip")
+        ):
+            render.line(f"{outcome.target}: {render.printable(outcome.remedy)}")
+    render.line(_verdict(content))
+
+
+def _verdict(content: "RecoveryRun") -> str:
+    counts = [
+        f"{count} {words}" for result, words in _ABOUT.items() if (count := content.counts.get(result, 0))
+    ]
+    was = "command was" if content.mutations == 1 else "commands were"
+    changed = f"{content.mutations} {was} run" if content.mutations else "nothing was changed"
+    about = ", ".join(counts) or "nothing of the stack is on this machine"
+    return f"{about}; {changed}; {content.seconds:.1f} s"

@@ -4,17 +4,18 @@ Foreign text reaches rich as `Text` only, never as markup. rich itself is import
 """
 
 import contextlib
+import itertools
 import math
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
 
     from opskit.errors import OpskitError
-    from opskit.result import Finding, Report
+    from opskit.result import Finding
 
 #: How deep foreign data is shown.
 _DEPTH = 100
@@ -90,11 +91,6 @@ def paragraph(head: str, text: str, *, style: str = "") -> None:
     )
 
 
-def command(head: str, text: str) -> None:
-    """What to type next. It is there to be copied: no line end is put in."""
-    print(f"{head}{printable(text)}")
-
-
 def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """A table to stdout, folded to the terminal's width."""
     from rich.text import Text
@@ -114,13 +110,6 @@ def _draw_table(columns: Sequence[str], rows: "Sequence[Sequence[Text]]") -> "Co
     console = Console(width=None if sys.stdout.isatty() else 160)
     console.print(drawn)
     return console
-
-
-def report(content: "Report", *, as_json: bool) -> None:
-    if as_json:
-        document(content.as_json())
-        return
-    findings(content.findings)
 
 
 def findings(content: "Sequence[Finding]", *, advice: bool = True) -> None:
@@ -178,26 +167,18 @@ def error(problem: "OpskitError", *, as_json: bool, extra: Mapping[str, Any] | N
     note(f"opskit: {problem.code}: {printable(problem.message)}. Next: {printable(problem.remedy)}")
 
 
-class Bar(Protocol):
-    """Progress of a known number of steps."""
-
-    def step(self, text: str) -> None:
-        """The next step begins."""
-
-
-class _Silent:
-    def step(self, text: str) -> None:
-        """Nobody watches."""
-
-
 @contextlib.contextmanager
-def progress(total: int, *, quiet: bool = False) -> Iterator[Bar]:
-    """A progress bar on stderr when somebody watches, plain lines in a log."""
+def progress(total: int, *, quiet: bool = False) -> Iterator[Callable[[str], None]]:
+    """Yield what is called with the name of each step as it begins.
+
+    It draws a bar on stderr when a person watches, plain lines in a log, and nothing with `quiet`.
+    """
     if quiet or total == 0:
-        yield _Silent()
+        yield lambda _: None
         return
+    steps = itertools.count()
     if not sys.stderr.isatty():
-        yield _Lines(total)
+        yield lambda text: note(f"[{next(steps) + 1}/{total}] {printable(text)}")
         return
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
@@ -210,27 +191,7 @@ def progress(total: int, *, quiet: bool = False) -> Iterator[Bar]:
     )
     with Progress(*columns, console=Console(stderr=True), transient=True) as drawn:
         task = drawn.add_task("", total=total)
-
-        class _Drawn:
-            began = False
-
-            def step(self, text: str) -> None:
-                if self.began:
-                    drawn.advance(task)
-                self.began = True
-                drawn.update(task, description=printable(text))
-
-        yield _Drawn()
-
-
-class _Lines:
-    def __init__(self, total: int) -> None:
-        self._total = total
-        self._at = 0
-
-    def step(self, text: str) -> None:
-        self._at += 1
-        note(f"[{self._at}/{self._total}] {printable(text)}")
+        yield lambda text: drawn.update(task, description=printable(text), completed=next(steps))
 
 
 def flush() -> None:
@@ -337,8 +298,3 @@ def screen() -> "Iterator[Screen]":
         redirect_stderr=False,
     ) as live:
         yield Screen(live)
-
-
-def log_break() -> None:
-    """Between two groups of lines with context, as grep does."""
-    sys.stdout.buffer.write(b"--\n")

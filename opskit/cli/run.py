@@ -1,15 +1,15 @@
 """`opskit run "goal"`: one goal, one answer; who gave it goes to stderr."""
 
 import contextlib
-import re
 import sys
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from opskit.cli import context, render
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption, VerboseOption
+from opskit.cli import render
+from opskit.cli.options import LocalOption, SharedOptions, shares
 from opskit.errors import UsageError
+from opskit.result import SCHEMA_VERSION
 
 if TYPE_CHECKING:
     from opskit.agent.step import AgentStep
@@ -19,28 +19,27 @@ if TYPE_CHECKING:
     from opskit.llm.answer import Attempt
     from opskit.server.run_store import RunStore
 
-_SESSION_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
+_WAITING = "waiting for standard input, which is added to the goal (`</dev/null` if there is none)"
 
 
+@shares("sandbox", "verbose")
 def run(
+    shared: SharedOptions,
     goal: Annotated[
         str | None,
         typer.Argument(
             help="What to do; what is piped in is added. `-` or nothing: standard input alone.",
-            show_default=False,
         ),
     ] = None,
-    local: Annotated[bool, typer.Option("--local", help="Answer in this process, without Victoria.")] = False,
+    local: LocalOption = False,
     remote: Annotated[bool, typer.Option("--remote", help="Through Victoria or not at all.")] = False,
     model: Annotated[
         str | None,
-        typer.Option("--model", help="The model to ask first (in this process).", show_default=False),
+        typer.Option("--model", help="The model to ask first (in this process)."),
     ] = None,
     category: Annotated[
         str | None,
-        typer.Option(
-            help="reasoning, coding, fast or default; found out when not given.", show_default=False
-        ),
+        typer.Option(help="reasoning, coding, fast or default; found out when not given."),
     ] = None,
     method: Annotated[
         str,
@@ -55,13 +54,11 @@ def run(
     ] = 8,
     session: Annotated[
         str | None,
-        typer.Option(
-            help="Go on with the conversation of this id; any new id begins one.", show_default=False
-        ),
+        typer.Option(help="Go on with the conversation of this id; any new id begins one."),
     ] = None,
     project: Annotated[
         str | None,
-        typer.Option(help="Whose memory is used: one of agent.allowed_projects.", show_default=False),
+        typer.Option(help="Whose memory is used: one of agent.allowed_projects."),
     ] = None,
     cache: Annotated[
         bool, typer.Option("--cache", help="Take the answer that the same goal got a short time ago.")
@@ -72,9 +69,7 @@ def run(
     ] = False,
     follow: Annotated[
         str | None,
-        typer.Option(
-            "--follow", metavar="ID", help="Wait for a run at Victoria and show it.", show_default=False
-        ),
+        typer.Option("--follow", metavar="ID", help="Wait for a run at Victoria and show it."),
     ] = None,
     stream: Annotated[bool, typer.Option("--stream", help="Print the answer as it comes.")] = False,
     strict_context: Annotated[
@@ -84,139 +79,119 @@ def run(
             help="No answer where the model could not read the whole prompt; answers in this process.",
         ),
     ] = False,
-    sandbox: SandboxOption = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Run a goal through Victoria when she answers, else through the models of this machine."""
-    del debug  # read by main
-    if local and remote:
-        raise UsageError("--local and --remote exclude each other", remedy="`opskit run --help`")
-    if follow is not None and (goal is not None or background):
-        raise UsageError("--follow takes no goal", remedy="`opskit run --follow ID`")
-    if background and (local or stream or strict_context):
-        raise UsageError(
-            "--async cannot be used with --local, --stream or --strict-context: it runs at Victoria",
-            remedy="drop one of them",
-        )
-    remote = remote or background
-    if remote and model is not None:
-        raise UsageError(
-            "--model cannot be used with --remote: Victoria chooses her model herself",
-            remedy="set VICTORIA_MODEL where she runs, or use --local",
-        )
-    if remote and strict_context:
-        raise UsageError(
-            "--strict-context cannot be used with --remote: Victoria does not tell what her model read",
-            remedy="drop one of them",
-        )
     from opskit.agent.method import METHODS
-
-    if method not in ("auto", *METHODS):
-        raise UsageError(f"--method {method!r} is not known", remedy=f"use auto, {', '.join(METHODS)}")
-    if session is not None and not _SESSION_ID.fullmatch(session):
-        raise UsageError(
-            "--session is no id", remedy="use up to 128 letters, digits, dots, dashes, colons, underscores"
-        )
-    if follow is not None:
-        context.run(_follow(follow, sandbox=sandbox, config=config, json=json, verbose=verbose))
-        return
-    from opskit.cli.inputs import name_of_model
+    from opskit.cli.inputs import name_of_model, run_id, session_id
     from opskit.engine import Goal
 
+    at_victoria = remote or background
+    for is_wrong, problem, remedy in (
+        (local and remote, "--local and --remote exclude each other", "`opskit run --help`"),
+        (
+            follow is not None and (goal is not None or background),
+            "--follow takes no goal",
+            "`opskit run --follow ID`",
+        ),
+        (
+            background and (local or stream or strict_context),
+            "--async cannot be used with --local, --stream or --strict-context: it runs at Victoria",
+            "drop one of them",
+        ),
+        (
+            at_victoria and model is not None,
+            "--model cannot be used with --remote: Victoria chooses her model herself",
+            "set VICTORIA_MODEL where she runs, or use --local",
+        ),
+        (
+            at_victoria and strict_context,
+            "--strict-context cannot be used with --remote: Victoria does not tell what her model read",
+            "drop one of them",
+        ),
+        (
+            method not in ("auto", *METHODS),
+            f"--method {method!r} is not known",
+            f"use auto, {', '.join(METHODS)}",
+        ),
+    ):
+        if is_wrong:
+            raise UsageError(problem, remedy=remedy)
+    if follow is not None:
+        task_id = run_id(follow)
+        show_result(shared.run(lambda app: app.engine.follow(task_id, render.note)), json=shared.json)
+        return
     wanted = Goal(
         goal or "",
-        "local" if local or strict_context else "remote" if remote else "auto",
+        "local" if local or strict_context else "remote" if at_victoria else "auto",
         name_of_model(model),
         category,
         strict_context,
         method,
-        session_id=session,
+        session_id=None if session is None else session_id(session),
         project=project,
         use_cache=cache,
     )
-    is_piped = goal is None
-    shows_pieces = stream and not json and not strict_context
-    context.run(
-        _run(
-            wanted,
-            config,
-            max_steps,
-            is_piped,
-            shows_pieces,
-            sandbox,
-            background=background,
-            json=json,
-            verbose=verbose,
+
+    async def work(app: "App") -> None:
+        checked = _checked(app, wanted, is_piped=goal is None)
+        if background:
+            await _submit(app, checked, max_steps, json=shared.json)
+        else:
+            pieces = stream and not shared.json and not strict_context
+            await _run(app, checked, max_steps, pieces=pieces, json=shared.json)
+
+    shared.run(work)
+
+
+def _checked(app: "App", wanted: "Goal", *, is_piped: bool) -> "Goal":
+    """Return the goal with its whole text. Raises UsageError for what the configuration does not allow."""
+    from opskit.cli.inputs import goal_text, name_of_category
+    from opskit.records import replace
+
+    allowed = app.config.agent
+    if wanted.project is not None and not allowed.allows(wanted.project):
+        known = ", ".join(dict.fromkeys((allowed.main_project, *allowed.allowed_projects)))
+        raise UsageError(
+            f"--project {wanted.project!r} is not allowed",
+            remedy=f"use one of: {known} (ALLOWED_PROJECTS)",
         )
-    )
+    name_of_category(wanted.category, app.config.router.categories)
+    given = None if is_piped else wanted.text
+    text = goal_text(given, sys.stdin, app.config.limits.goal_bytes, lambda: render.note(_WAITING))
+    return replace(wanted, text=text)
 
 
-async def _run(
-    wanted: "Goal",
-    config: str | None,
-    max_steps: int,
-    is_piped: bool,
-    stream: bool,
-    sandbox: bool,
-    *,
-    background: bool,
-    json: bool,
-    verbose: bool,
-) -> None:
+async def _submit(app: "App", wanted: "Goal", max_steps: int, *, json: bool) -> None:
+    receipt = await app.engine.submit(wanted, max_steps)
+    if json:
+        render.document({"schema_version": SCHEMA_VERSION, "ok": True, **receipt})
+    else:
+        render.line(str(receipt["task_id"]))
+        render.note("queued at Victoria; `opskit run --follow ID` waits for its answer")
+
+
+async def _run(app: "App", wanted: "Goal", max_steps: int, *, pieces: bool, json: bool) -> None:
     from opskit.agent.fact import FactSolver, asks_fact
     from opskit.agent.method import enhanced, method_of
-    from opskit.cli.inputs import goal_text, name_of_category
     from opskit.engine import RunFailed
-    from opskit.records import replace
-    from opskit.result import SCHEMA_VERSION
 
-    async with (
-        context.opened(config, verbose=verbose, sandbox=sandbox) as root,
-        contextlib.AsyncExitStack() as stack,
-    ):
-        allowed = root.config.agent
-        if wanted.project is not None and not allowed.allows(wanted.project):
-            known = ", ".join(dict.fromkeys((allowed.main_project, *allowed.allowed_projects)))
-            raise UsageError(
-                f"--project {wanted.project!r} is not allowed",
-                remedy=f"use one of: {known} (ALLOWED_PROJECTS)",
-            )
-        name_of_category(wanted.category, root.config.router.categories)
-        given = None if is_piped else wanted.text
-        wanted = replace(wanted, text=goal_text(given, sys.stdin, root.config.limits.goal_bytes, _waiting))
-        if background:
-            receipt = await root.engine.submit(wanted, max_steps)
-            if json:
-                render.document({"schema_version": SCHEMA_VERSION, "ok": True, **receipt})
-            else:
-                render.line(str(receipt["task_id"]))
-                render.note("queued at Victoria; `opskit run --follow ID` waits for its answer")
-            return
-        method = wanted.method
-        if method == "auto":
-            method = method_of(wanted.text, enhanced=enhanced(root.environ))
-        # One question to a model needs nothing of the agent, whose modules take a while to import.
-        if method != "simple" or wanted.use_cache:
-            root.engine.solver = local_victoria(root, max_steps)
-        elif asks_fact(wanted.text):
-            root.engine.solver = FactSolver(root)
+    method = wanted.method
+    if method == "auto":
+        method = method_of(wanted.text, enhanced=enhanced(app.environ))
+    # One question to a model needs nothing of the agent, whose modules take a while to import.
+    if method != "simple" or wanted.use_cache:
+        app.engine.solver = local_victoria(app, max_steps)
+    elif asks_fact(wanted.text):
+        app.engine.solver = FactSolver(app)
+    with contextlib.ExitStack() as stack:
         if wanted.session_id is not None:
-            root.engine.sessions = _sessions(root, stack)
+            app.engine.sessions = _sessions(app, stack)
         try:
-            result, shown = await _answer(root.engine, wanted, stream=stream)
+            result, shown = await _answer(app.engine, wanted, stream=pieces)
         except RunFailed as failed:
             _account(failed.attempts)
             raise
     show_result(result, json=json, shown=shown)
-
-
-async def _follow(task_id: str, *, sandbox: bool, config: str | None, json: bool, verbose: bool) -> None:
-    async with context.opened(config, verbose=verbose, sandbox=sandbox) as root:
-        result = await root.engine.follow(task_id, render.note)
-    show_result(result, json=json)
 
 
 def show_result(result: "RunResult", *, json: bool, shown: bool = False) -> None:
@@ -269,7 +244,7 @@ async def ask_approval(needed: "NeedsApproval") -> bool | None:
     return await asyncio.to_thread(typer.confirm, "  run it?", default=False, err=True)
 
 
-def _sessions(app: "App", stack: contextlib.AsyncExitStack) -> "RunStore":
+def _sessions(app: "App", stack: contextlib.ExitStack) -> "RunStore":
     """Return the conversations of this machine: those of its agent server."""
     from pathlib import Path
 
@@ -278,10 +253,6 @@ def _sessions(app: "App", stack: contextlib.AsyncExitStack) -> "RunStore":
     store = RunStore(open_database(app.environ.get("DATABASE_URL"), Path(app.folder)), "")
     stack.callback(store.close)
     return store
-
-
-def _waiting() -> None:
-    render.note("waiting for standard input, which is added to the goal (`</dev/null` if there is none)")
 
 
 async def _answer(engine: "Engine", goal: "Goal", *, stream: bool) -> "tuple[RunResult, bool]":

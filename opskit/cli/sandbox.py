@@ -5,7 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import context, render
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.cli.options import SharedOptions, shares
 from opskit.errors import UsageError
 from opskit.result import plain_document
 
@@ -16,13 +16,12 @@ app = typer.Typer(no_args_is_help=True, help="A simulated stack on loopback, wit
 
 
 @app.command()
+@shares()
 def up(
+    shared: SharedOptions,
     fault: Annotated[
         list[str] | None, typer.Option("--fault", help="NODE[:MODEL]=FAULT[,key=value]; repeatable.")
     ] = None,
-    _config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Start simulated Ollama, MLX, Victoria and Veronica and keep them until Ctrl-C.
 
@@ -34,11 +33,12 @@ def up(
         faults = [parse_fault(spec) for spec in fault or ()]
     except ValueError as exc:
         raise UsageError(str(exc), remedy="`opskit sandbox faults` lists them") from exc
-    context.run(_up(faults, json=json))
+    context.run(_up(faults, json=shared.json))
 
 
 @app.command()
-def faults(_config: ConfigOption = None, json: JsonOption = False, _debug: DebugOption = False) -> None:
+@shares()
+def faults(shared: SharedOptions) -> None:
     """List the faults and which server can show each."""
     from opskit.sandbox.faults import SHOWN_BY, SandboxFaultKind
 
@@ -46,11 +46,8 @@ def faults(_config: ConfigOption = None, json: JsonOption = False, _debug: Debug
         (kind.value, ", ".join(node for node, kinds in SHOWN_BY.items() if kind in kinds))
         for kind in SandboxFaultKind
     ]
-    if json:
-        faults = {name: nodes.split(", ") for name, nodes in rows}
-        render.document(plain_document("sandbox faults", faults=faults))
-        return
-    render.table(("fault", "shown by"), rows)
+    document = plain_document("sandbox faults", faults={name: nodes.split(", ") for name, nodes in rows})
+    shared.show(document, lambda: render.table(("fault", "shown by"), rows))
 
 
 async def _up(faults: "list[FaultSpec]", *, json: bool) -> None:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import context, render
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption
+from opskit.cli.options import SharedOptions, shares
 from opskit.errors import OpskitError, UsageError
 
 if TYPE_CHECKING:
@@ -38,19 +38,17 @@ DryOption = Annotated[
 
 
 @app.command()
+@shares()
 def install(
+    shared: SharedOptions,
     job: JobArgument = JobName.RECOVER,
     every: Annotated[
         str | None,
         typer.Option("--every", metavar="TIME", help="1m to 1h, whatever divides an hour; 5m by default."),
     ] = None,
     dry_run: DryOption = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Install a job and start it, or bring it up to date; a second time changes nothing."""
-    del debug  # read by main
     from opskit.schedule.installation import install as install_job
     from opskit.schedule.job import SchedulePlace, minutes_of
 
@@ -64,74 +62,75 @@ def install(
         )
     every = "5m" if every is None else every
     minutes = minutes_of(every)
-    loaded, place = context.load_config(config), SchedulePlace.here(os.environ)
+    loaded, place = shared.load(), SchedulePlace.here(os.environ)
     change = context.run(install_job(loaded, place, every=minutes, dry=dry_run, kind=kind))
     runs = f"keeps `{kind.command}` running" if kind.stays else f"runs `{kind.command}` every {every} now"
     see = "opskit schedule status" + (f" {job}" if kind.stays else "")
     done = f"{change.scheduler.name} {runs}; see `{see}`"
-    _show("install", change, done, "it is installed as it should be; nothing was changed", dry_run, json)
+    nothing = "it is installed as it should be; nothing was changed"
+    _show(shared, "install", change, done, nothing, dry=dry_run)
 
 
 @app.command()
+@shares()
 def remove(
+    shared: SharedOptions,
     job: JobArgument = JobName.RECOVER,
     dry_run: DryOption = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Take the job out of the scheduler and remove its files; its log stays."""
-    del debug, config  # every command takes --config; what is installed does not depend on it
     from opskit.schedule.installation import remove as remove_job
     from opskit.schedule.job import SchedulePlace
 
     change = context.run(remove_job(SchedulePlace.here(os.environ), dry=dry_run, kind=_kind(job)))
-    _show("remove", change, "the job and its files are removed", "there is no job to remove", dry_run, json)
+    _show(
+        shared,
+        "remove",
+        change,
+        "the job and its files are removed",
+        "there is no job to remove",
+        dry=dry_run,
+    )
 
 
 @app.command()
+@shares()
 def status(
+    shared: SharedOptions,
     job: JobArgument = JobName.RECOVER,
     no_inside: Annotated[
         bool, typer.Option("--no-inside", help="Do not look from where the job runs.")
     ] = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Is it installed, loaded, up to date; how did it end; and what does it see otherwise than this shell.
 
     Exit status 1 when it is not well, 3 when no scheduler answers.
     """
-    del debug  # read by main
     from datetime import UTC, datetime
 
     from opskit.schedule.status import report
     from opskit.schedule.status import status as ask
 
-    loaded = context.load_config(config)
+    loaded = shared.load()
     content = report(
         context.run(ask(loaded, os.environ, inside=not no_inside, kind=_kind(job))), datetime.now(UTC)
     )
-    render.report(content, as_json=json)
-    raise typer.Exit(int(content.exit))
+    shared.end(content.exit, content.as_json(), lambda: render.findings(content.findings))
 
 
 @app.command("run-now")
+@shares()
 def run_now(
+    shared: SharedOptions,
     job: JobArgument = JobName.RECOVER,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Start the job now, through its scheduler, and say where its log is."""
-    del debug, config  # every command takes --config; the job has its own
     from opskit.schedule.installation import start
     from opskit.schedule.job import SchedulePlace
 
     change = context.run(start(SchedulePlace.here(os.environ), _kind(job)))
     log = f"its log: {change.scheduler.log}"
-    _show("run-now", change, f"started; {log}", f"it is running already; {log}", dry=False, json=json)
+    _show(shared, "run-now", change, f"started; {log}", f"it is running already; {log}", dry=False)
 
 
 def _kind(job: JobName) -> "JobKind":
@@ -140,19 +139,20 @@ def _kind(job: JobName) -> "JobKind":
     return VICTORIA if job is JobName.VICTORIA else RECOVER
 
 
-def _show(command: str, change: "ScheduleChange", done: str, nothing: str, dry: bool, json: bool) -> None:
+def _show(
+    shared: SharedOptions, command: str, change: "ScheduleChange", done: str, nothing: str, *, dry: bool
+) -> None:
+    from opskit.result import Finding, Report, Status
+
     for text in change.notes:
         render.note(f"note: {text}")
     said = nothing if not change.steps else done
-    if json:
-        from opskit.result import Finding, Report, Status
-
-        state = "unchanged" if not change.steps else "planned" if dry else "done"
-        finding = Finding("job", change.scheduler.name, Status.PASS, state, "" if dry else said)
-        extra = {"steps": [step.shell for step in change.steps], "notes": list(change.notes)}
-        render.document({**Report(f"schedule {command}", [finding]).as_json(), **extra})
-    elif dry and change.steps:
-        for step in change.steps:
-            render.line(step.shell)
-    else:
-        render.line(said)
+    steps = [step.shell for step in change.steps]
+    state = "unchanged" if not steps else "planned" if dry else "done"
+    report = Report(
+        f"schedule {command}",
+        [Finding("job", change.scheduler.name, Status.PASS, state, "" if dry else said)],
+    )
+    lines = "\n".join(steps) if dry and steps else said
+    extra = {"steps": steps, "notes": list(change.notes)}
+    shared.show({**report.as_json(), **extra}, lambda: render.line(lines))

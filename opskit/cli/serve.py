@@ -5,7 +5,7 @@ from typing import Annotated
 import typer
 
 from opskit.cli import context, render
-from opskit.cli.options import ConfigOption, DebugOption, SandboxOption, VerboseOption
+from opskit.cli.options import SharedOptions, shares
 from opskit.errors import OpskitError, UsageError
 
 app = typer.Typer(no_args_is_help=True, help="Run an agent as a server.")
@@ -13,43 +13,30 @@ _PORT = 8010
 
 
 @app.command("victoria")
+@shares("sandbox", "verbose", json=False)
 def victoria(
+    shared: SharedOptions,
     host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = _PORT,
     token: Annotated[
         str | None,
-        typer.Option(
-            envvar="OPSKIT_SERVE_TOKEN", help="What clients must send as a bearer token.", show_default=False
-        ),
+        typer.Option(envvar="OPSKIT_SERVE_TOKEN", help="What clients must send as a bearer token."),
     ] = None,
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Runs that are under way at once.")] = 2,
     drain: Annotated[float, typer.Option(min=0, help="Seconds that runs get to end on SIGTERM.")] = 30.0,
-    sandbox: SandboxOption = False,
-    config: ConfigOption = None,
-    verbose: VerboseOption = False,
-    debug: DebugOption = False,
 ) -> None:
     """Serve Victoria: POST /run, GET /run/status/ID, /run/events/ID, /status, /health, /metrics, /docs."""
-    del debug  # read by main
     loopback = host in ("localhost", "127.0.0.1", "::1")
     if not loopback and not token:
         raise UsageError(
             f"an address that others can reach ({host}) needs a token",
             remedy="set OPSKIT_SERVE_TOKEN, or listen on 127.0.0.1",
         )
-    context.run(_serve(host, port, token, concurrency, drain, sandbox, config, verbose=verbose))
+    context.run(_serve(host, port, token, concurrency, drain, shared))
 
 
 async def _serve(
-    host: str,
-    port: int,
-    token: str | None,
-    concurrency: int,
-    drain_s: float,
-    sandbox: bool,
-    config: str | None,
-    *,
-    verbose: bool,
+    host: str, port: int, token: str | None, concurrency: int, drain_s: float, shared: SharedOptions
 ) -> None:
     import asyncio
     import contextlib
@@ -78,7 +65,7 @@ async def _serve(
     # Before the port is open: who sees it open may end the server at once.
     for name in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(name, stop.set)
-    async with context.opened(config, verbose=verbose, sandbox=sandbox) as app:
+    async with shared.opened() as app:
         try:
             listener = listening_socket(host, port)
         except OSError as error:

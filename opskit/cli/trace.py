@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import context, render
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption, VerboseOption
+from opskit.cli.options import LocalOption, SharedOptions, shares
 from opskit.errors import OpskitError, UsageError
 from opskit.result import SCHEMA_VERSION
 
@@ -21,7 +21,9 @@ _WIDEST_BAR = 60
 _LISTED = 20
 
 
+@shares("sandbox", "verbose")
 def trace(
+    shared: SharedOptions,
     words: Annotated[
         list[str],
         typer.Argument(
@@ -32,7 +34,7 @@ def trace(
     html: Annotated[
         Path | None, typer.Option("--html", help="Write one self-contained page as well.")
     ] = None,
-    local: Annotated[bool, typer.Option("--local", help="Answer in this process, without Victoria.")] = False,
+    local: LocalOption = False,
     model: Annotated[
         str | None, typer.Option("--model", help="The model to ask first (in this process).")
     ] = None,
@@ -47,11 +49,6 @@ def trace(
         ),
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many `list` shows.")] = _LISTED,
-    sandbox: SandboxOption = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    verbose: VerboseOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Show where the time of a request went: every stage, model call, attempt and wait, as a waterfall.
 
@@ -63,17 +60,15 @@ def trace(
         check_output(html)
     match words:
         case ["list"]:
-            _list(config, count, json=json)
+            _list(shared, count)
         case ["show", identifier] if trajectory:
-            _show_trajectory(identifier, config, json=json)
+            _show_trajectory(identifier, shared)
         case ["show", identifier]:
-            _show(context.run(_found(identifier, source or (), config)), html, json=json)
+            _show(context.run(_found(identifier, source or (), shared)), html, json=shared.json)
         case ["show"]:
             raise UsageError("which trace is to be shown?", remedy="`opskit trace list` shows the ids")
         case [goal]:
-            context.run(
-                _traced(goal, html, local, model, source or (), sandbox, config, json=json, verbose=verbose)
-            )
+            context.run(_traced(goal, html, local, model, source or (), shared))
         case _:
             raise UsageError(
                 f"{len(words)} words are no goal", remedy='put the goal in quotes: `opskit trace "your goal"`'
@@ -86,11 +81,7 @@ async def _traced(
     local: bool,
     model: str | None,
     sources: Sequence[str],
-    sandbox: bool,
-    config: str | None,
-    *,
-    json: bool,
-    verbose: bool,
+    shared: SharedOptions,
 ) -> None:
     """Run a goal and show its trace, also when it failed."""
     from opskit.cli.inputs import goal_text, name_of_model
@@ -98,7 +89,7 @@ async def _traced(
     from opskit.server.local_victoria import LocalVictoria
     from opskit.tags import correlated
 
-    async with context.opened(config, verbose=verbose, sandbox=sandbox) as app:
+    async with shared.opened() as app:
         text = goal_text(goal, sys.stdin, app.config.limits.goal_bytes, lambda: None)
         app.engine.solver = LocalVictoria(app)
         failure: RunFailed | None = None
@@ -109,30 +100,30 @@ async def _traced(
             except RunFailed as failed:
                 failure = failed
             else:
-                if not json:
+                if not shared.json:
                     render.line(result.output.strip("\n"))
         found = app.traces.store.find(identifier)
     if found is not None:
-        if not sandbox:
-            found = await _completed(found, sources, config)
-        if failure is not None and json:
+        if not shared.sandbox:
+            found = await _completed(found, sources, shared)
+        if failure is not None and shared.json:
             failure.document["trace"] = found.as_json()
-        _show(found, html, json=json and failure is None, drawn=not json)
+        _show(found, html, json=shared.json and failure is None, drawn=not shared.json)
     if failure is not None:
         raise failure
 
 
-async def _found(identifier: str, sources: Sequence[str], config: str | None) -> "Trace":
+async def _found(identifier: str, sources: Sequence[str], shared: SharedOptions) -> "Trace":
     """Return a trace of the store with what the logs add, else what the logs alone tell of the request."""
     from opskit.cli.log_report import read_story
     from opskit.logs.request_spans import trace_of
     from opskit.trace.store import TraceStore
 
-    kept = TraceStore(Path(context.load_config(config).state_dir)).find(identifier)
+    kept = TraceStore(Path(shared.load().state_dir)).find(identifier)
     if kept is not None:
-        return await _completed(kept, sources, config)
+        return await _completed(kept, sources, shared)
     try:
-        story, _ = await read_story(identifier, sources, config)
+        story, _ = await read_story(identifier, sources, shared.config)
     except OpskitError as error:
         raise UsageError(
             f"there is no trace whose id begins with {identifier}, and {error.message}",
@@ -141,7 +132,7 @@ async def _found(identifier: str, sources: Sequence[str], config: str | None) ->
     return trace_of(story)
 
 
-async def _completed(kept: "Trace", sources: Sequence[str], config: str | None) -> "Trace":
+async def _completed(kept: "Trace", sources: Sequence[str], shared: SharedOptions) -> "Trace":
     """Add what an agent that sends no spans has logged; a log that cannot be read adds nothing."""
     from opskit.cli.log_report import read_story
     from opskit.logs.request_spans import completed, lacks_spans
@@ -149,34 +140,30 @@ async def _completed(kept: "Trace", sources: Sequence[str], config: str | None) 
     if not sources and not lacks_spans(kept):
         return kept
     try:
-        story, _ = await read_story(kept.correlation_id, sources, config)
+        story, _ = await read_story(kept.correlation_id, sources, shared.config)
     except OpskitError as error:
         render.note(f"note: the logs add nothing to the trace: {error.message}")
         return kept
     return completed(kept, story)
 
 
-def _list(config: str | None, count: int, *, json: bool) -> None:
+def _list(shared: SharedOptions, count: int) -> None:
     from datetime import UTC, datetime
 
     from opskit.trace.store import TraceStore
 
-    loaded = context.load_config(config)
-    traces = TraceStore(Path(loaded.state_dir)).newest(count)
-    if json:
-        entries = [
-            {key: value for key, value in entry.as_json().items() if key != "spans"}
-            | {"span_count": len(entry.spans)}
-            for entry in traces
-        ]
-        render.document({"schema_version": SCHEMA_VERSION, "command": "trace list", "traces": entries})
-        return
-    if not traces:
-        render.note('no request was traced yet: `opskit trace "your goal"` runs one')
-        return
-    render.table(
-        ("started (UTC)", "id", "seconds", "status", "goal"),
-        [
+    traces = TraceStore(Path(shared.load().state_dir)).newest(count)
+    entries = [
+        {key: value for key, value in entry.as_json().items() if key != "spans"}
+        | {"span_count": len(entry.spans)}
+        for entry in traces
+    ]
+
+    def page() -> None:
+        if not traces:
+            render.note('no request was traced yet: `opskit trace "your goal"` runs one')
+            return
+        rows = [
             (
                 f"{datetime.fromtimestamp(entry.start, UTC):%Y-%m-%d %H:%M:%S}",
                 entry.correlation_id[:8],
@@ -185,20 +172,22 @@ def _list(config: str | None, count: int, *, json: bool) -> None:
                 entry.goal,
             )
             for entry in traces
-        ],
-    )
+        ]
+        render.table(("started (UTC)", "id", "seconds", "status", "goal"), rows)
+
+    shared.show({"schema_version": SCHEMA_VERSION, "command": "trace list", "traces": entries}, page)
 
 
-def _show_trajectory(identifier: str, config: str | None, *, json: bool) -> None:
+def _show_trajectory(identifier: str, shared: SharedOptions) -> None:
     """Show what the agent of this machine did, line by line."""
     from opskit.agent.trajectory import read_trajectory
     from opskit.trace.store import TraceStore
 
-    folder = Path(context.load_config(config).state_dir)
+    folder = Path(shared.load().state_dir)
     kept = TraceStore(folder).find(identifier)
     name = identifier.strip().lower() if kept is None else kept.correlation_id
     lines = read_trajectory(folder, name)
-    if json:
+    if shared.json:
         render.document({"schema_version": SCHEMA_VERSION, "command": "trace trajectory", "lines": lines})
         return
     for line in lines:

@@ -3,13 +3,13 @@
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from opskit.cli import context, render
 from opskit.cli.inputs import duration
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption
+from opskit.cli.options import SharedOptions, shares
 from opskit.errors import UsageError
 from opskit.result import plain_document
 
@@ -27,7 +27,9 @@ _TABLE_ROWS = 500
 _FORMATS = ("text", "json", "junit", "tap", "nagios", "prometheus", "markdown")
 
 
+@shares("sandbox")
 def verify(
+    shared: SharedOptions,
     file: Annotated[
         list[str] | None, typer.Argument(help="Checklists: paths, or names of those that come with opskit.")
     ] = None,
@@ -63,10 +65,6 @@ def verify(
             help="Write a check from the live state; arguments are its parameters: url=...",
         ),
     ] = None,
-    sandbox: SandboxOption = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Run checklists. Exits 0 (all well), 1 (failed), 3 (could not be judged), 78 (no valid checklist)."""
     if schema:
@@ -75,15 +73,25 @@ def verify(
         render.document(schema_of_checklists())
         return
     if kinds:
-        _print_kinds(as_json=json)
+        from opskit.checks.schema import kinds as all_kinds
+
+        described = all_kinds()
+        shared.show(plain_document("verify", kinds=described), lambda: _print_kinds(described))
         return
     if add is not None:
         given = _assignments(file or [], "parameter", "write parameter=value")
-        context.run(_add(add, given, name[0] if name else None, output, sandbox=sandbox, config=config))
+        context.run(_add(shared, add, given, name[0] if name else None, output))
         return
-    form = _format(form, json=json)
+    if form not in _FORMATS:
+        from opskit.config.document import unknown
+
+        raise UsageError(unknown(form, _FORMATS, "format"), remedy=f"use one of: {', '.join(_FORMATS)}")
+    form = "json" if shared.json and form == "text" else form
     if list_ and not file:
-        _print_lists(as_json=json)
+        from opskit.checks.checklist import shipped
+
+        names = list(shipped())
+        shared.show(plain_document("verify", checklists=names), lambda: render.line("\n".join(names)))
         return
     variables = _assignments(var or [], "variable", "write --var name=value")
     retry_timeout_s = duration(retry_timeout, "--retry-timeout", zero=True)
@@ -91,13 +99,13 @@ def verify(
         render.note(f"no checklist was named: running `{DEFAULT_LIST}`")
 
     async def verified() -> int:
-        async with _verification(config, sandbox=sandbox) as verification:
+        async with _verification(shared) as verification:
             checklist = _checklist(verification, file or [DEFAULT_LIST], variables)
             checks = checklist.choose(tags=tag or [], names=name or [])
             if list_:
-                _print_checks(checklist, checks, as_json=json)
+                _print_checks(shared, checklist, checks)
                 return 0
-            async with _app(verification, config) as app:
+            async with _app(verification, shared) as app:
                 report = await verification.run(
                     checks, app.survey, max_concurrent=max_concurrent, retry_timeout_s=retry_timeout_s
                 )
@@ -108,22 +116,18 @@ def verify(
 
 
 @contextlib.asynccontextmanager
-async def _verification(config: str | None, *, sandbox: bool) -> "AsyncIterator[Verification]":
+async def _verification(shared: SharedOptions) -> "AsyncIterator[Verification]":
     from opskit.checks.verification import Verification
 
-    async with context.configured(config, sandbox=sandbox) as loaded:
+    async with shared.configured() as loaded:
         yield Verification(loaded, os.environ, Path.cwd())
 
 
-def _app(verification: "Verification", config: str | None) -> "App":
+def _app(verification: "Verification", shared: SharedOptions) -> "App":
     from opskit.app import App
 
-    return App(
-        verification.config,
-        environ=verification.variables,
-        cwd=verification.cwd,
-        config_path=config,
-    )
+    environ, cwd = verification.variables, verification.cwd
+    return App(verification.config, environ=environ, cwd=cwd, config_path=shared.config)
 
 
 def _checklist(
@@ -140,21 +144,12 @@ def _checklist(
 
 
 async def _add(
-    kind: str,
-    given: "Mapping[str, str]",
-    name: str | None,
-    output: Path | None,
-    *,
-    sandbox: bool,
-    config: str | None,
+    shared: SharedOptions, kind: str, given: "Mapping[str, str]", name: str | None, output: Path | None
 ) -> None:
     """Print the check as text, or put it into the checklist `output`."""
     from opskit.checks.verification import appended
 
-    async with (
-        _verification(config, sandbox=sandbox) as verification,
-        _app(verification, config) as app,
-    ):
+    async with _verification(shared) as verification, _app(verification, shared) as app:
         check = await verification.recorded(app.survey, kind, given, name=name)
     if output is None:
         render.piece(appended("", check))
@@ -162,14 +157,6 @@ async def _add(
     before = output.read_text(encoding="utf-8") if output.is_file() else ""
     _written(output, appended(before, check))
     render.note(f"{check['name']}: written to {output}")
-
-
-def _format(form: str, *, json: bool) -> str:
-    if form not in _FORMATS:
-        from opskit.config.document import unknown
-
-        raise UsageError(unknown(form, _FORMATS, "format"), remedy=f"use one of: {', '.join(_FORMATS)}")
-    return "json" if json and form == "text" else form
 
 
 def _assignments(given: "Sequence[str]", what: str, remedy: str) -> dict[str, str]:
@@ -190,7 +177,7 @@ def _print_report(report: "Report", form: str, output: Path | None) -> int:
         _written(output, formats.FORMATS[form](report))
         render.note(f"{formats.summary(report)}; written to {output}")
     elif form == "text" and len(report.findings) <= _TABLE_ROWS:
-        render.report(report, as_json=False)
+        render.findings(report.findings)
         render.line(formats.summary(report))
     else:
         render.piece(formats.FORMATS[form](report))
@@ -207,13 +194,7 @@ def _written(output: Path, text: str) -> None:
         raise UsageError(f"{output} cannot be written: {reason}", remedy="give another --output") from exc
 
 
-def _print_kinds(*, as_json: bool) -> None:
-    from opskit.checks.schema import kinds as all_kinds
-
-    described = all_kinds()
-    if as_json:
-        render.document(plain_document("verify", kinds=described))
-        return
+def _print_kinds(described: "Sequence[Mapping[str, Any]]") -> None:
     for kind in described:
         render.line(f"{kind['kind']}: {kind['summary']}")
         for key, what in kind["with"].items():
@@ -223,18 +204,7 @@ def _print_kinds(*, as_json: bool) -> None:
         render.line(f"    without expect: {kind['expects']}; timeout {kind['timeout_s']:g} s")
 
 
-def _print_lists(*, as_json: bool) -> None:
-    from opskit.checks.checklist import shipped
-
-    names = list(shipped())
-    if as_json:
-        render.document(plain_document("verify", checklists=names))
-        return
-    for name in names:
-        render.line(name)
-
-
-def _print_checks(checklist: "Checklist", chosen: "Sequence[Check]", *, as_json: bool) -> None:
+def _print_checks(shared: SharedOptions, checklist: "Checklist", chosen: "Sequence[Check]") -> None:
     rows = [
         (
             check.name,
@@ -247,8 +217,6 @@ def _print_checks(checklist: "Checklist", chosen: "Sequence[Check]", *, as_json:
         for check in chosen
     ]
     columns = ("check", "kind", "severity", "tags", "requires", "target")
-    if as_json:
-        content = [dict(zip(columns, row, strict=True)) for row in rows]
-        render.document(plain_document("verify", checks=content, titles=list(checklist.titles)))
-        return
-    render.table(columns, rows)
+    content = [dict(zip(columns, row, strict=True)) for row in rows]
+    document = plain_document("verify", checks=content, titles=list(checklist.titles))
+    shared.show(document, lambda: render.table(columns, rows))

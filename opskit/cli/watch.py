@@ -5,13 +5,15 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import context
-from opskit.cli.options import ConfigOption, DebugOption, JsonOption, SandboxOption
+from opskit.cli.options import SharedOptions, shares
 
 if TYPE_CHECKING:
     from opskit.errors import Exit
 
 
+@shares("sandbox")
 def watch(
+    shared: SharedOptions,
     sources: Annotated[
         list[str] | None,
         typer.Argument(
@@ -30,10 +32,6 @@ def watch(
             "which then must be well; repeatable.",
         ),
     ] = None,
-    sandbox: SandboxOption = False,
-    config: ConfigOption = None,
-    json: JsonOption = False,
-    _debug: DebugOption = False,
 ) -> None:
     """Show nodes, loaded models, requests, errors, containers and this machine, as they change.
 
@@ -45,5 +43,5 @@ def watch(
     from opskit.watch.watching import options
 
     wanted = options(sources or (), every, count, only or ())
-    status: Exit = context.run(watch_run.run(wanted, config, sandbox=sandbox, json=json))
+    status: Exit = context.run(watch_run.run(wanted, shared))
     raise typer.Exit(int(status))

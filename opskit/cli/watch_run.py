@@ -9,7 +9,8 @@ import termios
 import tty
 from collections.abc import Callable, Iterator
 
-from opskit.cli import context, render
+from opskit.cli import render
+from opskit.cli.options import SharedOptions
 from opskit.errors import Exit
 from opskit.records import replace
 from opskit.watch.view import View
@@ -20,13 +21,13 @@ _REDRAW_S = 0.2
 _IDLE_S = 1.0
 
 
-async def run(options: WatchOptions, config: str | None, *, sandbox: bool, json: bool) -> Exit:
+async def run(options: WatchOptions, shared: SharedOptions) -> Exit:
     """Watch until it ends, is quit or is interrupted; return the status of the last state."""
-    live = not json and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
-    async with context.configured(config, sandbox=sandbox) as loaded:
+    live = not shared.json and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
+    async with shared.configured() as loaded:
         # A watch asks often: it waits for a page as long as for any metadata.
         patient = replace(loaded, probe=replace(loaded.probe, http_s=loaded.budgets.metadata_s))
-        async with context.application(patient, config) as app:
+        async with shared.application(patient) as app:
             watch = Watch(loaded, await open_parts(options, app.survey))
             if live:
                 await _draw(watch, options.count)

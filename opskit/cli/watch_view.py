@@ -26,6 +26,7 @@ Line = list[Piece]
 LEAST = (40, 10)
 _STATUS_STYLES = {"pass": "green", "warn": "yellow", "fail": "bold red", "inconclusive": "magenta"}
 _GAP = "  "
+_REQUEST_COLUMNS = ("  model", "node", "running", "done", "failed", "fallback", "median", "max", "last fault")
 _TITLE = "bold cyan"
 #: Less of a last, flexible column tells nothing.
 _FLEXIBLE = 16
@@ -203,20 +204,7 @@ def _requests(summary: Summary, width: int) -> ViewSection:
     ]
     if not summary.models:
         return ViewSection(title, [], least=0)
-    head: list[Piece] = [
-        (name, "dim")
-        for name in (
-            "  model",
-            "node",
-            "running",
-            "done",
-            "failed",
-            "fallback",
-            "median",
-            "max",
-            "last fault",
-        )
-    ]
+    head: list[Piece] = [(name, "dim") for name in _REQUEST_COLUMNS]
     rows = [
         [
             (f"{_GAP}{row.model}", ""),

@@ -7,7 +7,6 @@ import importlib
 import time
 import unicodedata
 from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 from opskit.checks import runner
@@ -52,14 +51,12 @@ class TableSection(Record):
         yield from self.lines
 
 
-@dataclass(frozen=True, slots=True)
-class Section:
-    """What one part of an area holds: for programs, for people, what is not well, secrets met on the way."""
+class Section(Record):
+    """What one part of an area holds: for programs, for people, and what is not well."""
 
     data: Any
     tables: tuple[TableSection, ...] = ()
     findings: tuple[Finding, ...] = ()
-    secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
 
 class SectionSource(Record):
@@ -82,16 +79,14 @@ class SectionSource(Record):
         return f"{self.area} {self.key}"
 
 
-@dataclass(frozen=True, slots=True)
-class Area:
+class Area(Record):
     """One area as it was read. `data` has a key for each section, null for one that could not be read."""
 
     name: str
     seconds: float
-    data: Mapping[str, Any] = field(default_factory=dict)
+    data: Mapping[str, Any] = {}
     tables: tuple[TableSection, ...] = ()
     findings: tuple[Finding, ...] = ()
-    secrets: frozenset[str] = field(default=frozenset(), repr=False)
 
     @property
     def judged(self) -> tuple[Finding, ...]:
@@ -110,7 +105,6 @@ class Area:
             data=redactor.value(self.data),
             tables=tuple(table.redacted(redactor) for table in self.tables),
             findings=tuple(redacted_finding(finding, redactor) for finding in self.findings),
-            secrets=frozenset(),
         )
 
     def plain(self) -> str:
@@ -186,7 +180,6 @@ async def read_areas(
                 data={source.key: part.data for source, part in zip(shown, parts, strict=True)},
                 tables=tuple(table for part in parts for table in part.tables),
                 findings=tuple(finding for part in parts for finding in part.findings),
-                secrets=frozenset(secret for part in parts for secret in part.secrets),
             )
         )
     return tuple(areas)

@@ -4,7 +4,6 @@ It is written whole or not at all, for its owner alone, and its members are alwa
 """
 
 import asyncio
-import contextlib
 import gzip
 import io
 import json
@@ -35,6 +34,7 @@ from opskit.recovery.audit import FILE_NAME as AUDIT_NAME
 from opskit.result import Finding, Status
 from opskit.system.docker import Docker
 from opskit.system.logfile import LOG_NAME
+from opskit.system.textfile import beside, check_writable, create
 from opskit.text import size
 
 _FOLDER = "opskit-diagnose"
@@ -112,9 +112,7 @@ def check(path: Path, *, force: bool) -> None:
             raise UsageError(f"{path} exists", remedy="give --force to replace it, or another name")
         if path.exists() and not path.is_file():
             raise UsageError(f"{path} is no regular file", remedy="name a file, such as bundle.tar.gz")
-        temporary = _beside(path)
-        os.close(_create(temporary))
-        temporary.unlink()
+        check_writable(path)
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or "not a usable path"
         raise UsageError(
@@ -138,8 +136,8 @@ async def write(
 
 def _write(path: Path, members: Sequence[Member], at: datetime, *, force: bool) -> Written:
     """Write the members in their order. Raises OSError, FileExistsError too; then nothing is left behind."""
-    temporary = _beside(path)
-    handle = _create(temporary)
+    temporary = beside(path)
+    handle = create(temporary, 0o600)
     try:
         with os.fdopen(handle, "wb") as file:
             _fill(file, members, at)
@@ -152,8 +150,7 @@ def _write(path: Path, members: Sequence[Member], at: datetime, *, force: bool) 
             # Unlike a rename, a link does not replace what somebody put there meanwhile.
             os.link(temporary, path)
     finally:
-        with contextlib.suppress(FileNotFoundError):
-            temporary.unlink()
+        temporary.unlink(missing_ok=True)
     return Written(path, size_bytes, tuple(members))
 
 
@@ -167,14 +164,6 @@ def _fill(file: Any, members: Sequence[Member], at: datetime) -> None:
             info = tarfile.TarInfo(f"{_FOLDER}/{member.name}")
             info.size, info.mode, info.mtime = len(member.content), 0o600, int(at.timestamp())
             archive.addfile(info, io.BytesIO(member.content))
-
-
-def _beside(path: Path) -> Path:
-    return path.with_name(f".{path.name[:200]}.{os.getpid()}.tmp")
-
-
-def _create(path: Path) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
 
 
 async def _members(report: DiagnosticReport, survey: Survey, origins: Mapping[str, Origin]) -> list[Member]:

@@ -101,7 +101,7 @@ async def containers(survey: Survey, lines: int) -> Section:
         tables.append(TableSection(f"log of {document['name']}, last {lines} lines", lines=shown))
     if not findings:
         findings.append(Finding("containers", "docker", Status.PASS, "ok", "there is no container"))
-    return Section(data, tuple(tables), tuple(findings), secrets_of(stack))
+    return Section(data, tuple(tables), tuple(findings))
 
 
 async def _sample(

@@ -1,7 +1,7 @@
 """The API area: every page that costs nothing to ask, with status, seconds and size (SPEC C4)."""
 
 import asyncio
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from opskit.checks.kinds.agents import APIS
@@ -19,6 +19,7 @@ from opskit.text import size
 _AGENT_PATHS = ("/status", "/health")
 _COLUMNS = ("request", "verdict", "status", "seconds", "size", "")
 _NOT_THERE = "not there"
+_COUNTED = (Status.PASS, Status.FAIL, Status.WARN)
 _ABSENT = ("refused", "name", "unreachable")
 
 
@@ -138,60 +139,43 @@ def servers(config: Config, kinds: Mapping[str, ServerKind]) -> list[EndpointSer
 
 def section(pages: Sequence[EndpointPage], members: Sequence[EndpointServer], *, slow_s: float) -> Section:
     """Judge each page, and sum it up. Pure."""
-    findings = [_finding(page, pages, slow_s) for page in pages]
-    data = [_json(page, finding, slow_s) for page, finding in zip(pages, findings, strict=True)]
+    judged = [(page, _finding(page, pages, slow_s)) for page in pages]
+    findings = tuple(finding for _, finding in judged)
     rows: dict[str, list[tuple[str, ...]]] = {}
-    for page, finding in zip(pages, findings, strict=True):
+    for page, finding in judged:
         if finding.state != _NOT_THERE:
             rows.setdefault(page.server.name, []).append(_cells(page, finding))
+    here = [server for server in members if server.name in rows]
     tables = [
         TableSection(f"{server.name} at {server.shown_url}", _COLUMNS, tuple(rows[server.name]))
-        for server in members
-        if server.name in rows
+        for server in here
     ]
-    summary = TableSection("summary", lines=_summary(members, findings, rows))
-    return Section(data, (*tables, summary), tuple(findings))
-
-
-def _summary(
-    members: Sequence[EndpointServer], findings: Sequence[Finding], present: Collection[str]
-) -> tuple[str, ...]:
     statuses = [finding.status for finding in findings]
-    counts = [
-        (statuses.count(status), status.value.upper()) for status in (Status.PASS, Status.FAIL, Status.WARN)
-    ]
-    absent = [f"{server.name} ({server.shown_url})" for server in members if server.name not in present]
-    costly = [
-        f"{server.name} {', '.join(server.costly)}"
-        for server in members
-        if server.costly and server.name in present
-    ]
+    counts = [(statuses.count(status), status.value.upper()) for status in _COUNTED]
+    absent = [f"{server.name} ({server.shown_url})" for server in members if server not in here]
+    costly = [f"{server.name} {', '.join(server.costly)}" for server in here if server.costly]
     lines = [", ".join(f"{count} {word}" for count, word in counts if count) or "nobody answers"]
     lines += [f"not there: {', '.join(absent)}"] if absent else []
     lines += [f"not asked, because a model would work: {'; '.join(costly)}"] if costly else []
-    return tuple(lines)
-
-
-def judged(page: EndpointPage, pages: Sequence[EndpointPage]) -> tuple[Status, str]:
-    """Judge a page. One that only this server lacks is no fault, nor is a server that nobody named. Pure."""
-    reply = page.facts.reply
-    if page.ok:
-        return Status.PASS, "ok"
-    if page.error in _ABSENT and not page.server.wanted:
-        return Status.SKIP, _NOT_THERE
-    if reply is not None and reply.status == 404 and any(p.ok for p in pages if p.server == page.server):
-        return Status.SKIP, "no such page"
-    return Status.FAIL, page.error or (f"status {reply.status}" if reply else "failing")
+    data = [_json(page, finding, slow_s) for page, finding in judged]
+    return Section(data, (*tables, TableSection("summary", lines=tuple(lines))), findings)
 
 
 def _finding(page: EndpointPage, pages: Sequence[EndpointPage], slow_s: float) -> Finding:
-    reply, name = page.facts.reply, page.server.name
-    status, state = judged(page, pages)
+    """Judge a page. One that only this server lacks is no fault, nor is a server that nobody named."""
+    reply, name, error = page.facts.reply, page.server.name, page.error
+    status, state = Status.FAIL, error or (f"status {reply.status}" if reply else "failing")
     detail = page.detail or (f"HTTP {reply.status}" if reply else "")
-    if status is Status.PASS and page.facts.seconds > slow_s:
+    remedy: str | None = f"`curl -sv {page.url}` shows the whole answer"
+    if page.ok and page.facts.seconds > slow_s:
         status, state, detail = Status.WARN, "slow", f"{detail} after {page.facts.seconds:.1f} s"
-    remedy = None if status in (Status.PASS, Status.SKIP) else f"`curl -sv {page.url}` shows the whole answer"
-    if page.error in _ABSENT:
+    elif page.ok:
+        status, state, remedy = Status.PASS, "ok", None
+    elif error in _ABSENT and not page.server.wanted:
+        status, state = Status.SKIP, _NOT_THERE
+    elif reply is not None and reply.status == 404 and any(p.ok for p in pages if p.server == page.server):
+        status, state, remedy = Status.SKIP, "no such page", None
+    if error in _ABSENT:
         remedy = f"start {name}, or correct its address in the configuration"
     if reply is not None and reply.status in (401, 403):
         remedy = f"set the key of {name} (`api_key` in the configuration)"

@@ -6,7 +6,7 @@ from functools import partial
 
 from opskit.app import App
 from opskit.checks.model_rows import INSTALLED_COLUMNS, LOADED_COLUMNS, installed, loaded
-from opskit.checks.route import Route, explain
+from opskit.checks.route import explain
 from opskit.diagnose.area import Section, SectionSource, TableSection
 from opskit.facts.node import NodeFacts, read_node, with_default
 from opskit.facts.survey import Survey
@@ -74,17 +74,11 @@ async def route(survey: Survey, app: App) -> Section:
         (str(rank), candidate.node, chosen.shown(candidate.node, candidate.model), candidate.why)
         for rank, candidate in enumerate(chosen.candidates, 1)
     )
-    table = TableSection("who would answer", ("", "node", "model", "why"), rows, (_fallbacks(chosen),))
+    after = f"after a failure: {chosen.fallback_names}" if chosen.candidates else "nobody"
+    table = TableSection("who would answer", ("", "node", "model", "why"), rows, (after,))
     return Section(
         chosen.as_json(), (table,), tuple(finding for finding in report.findings if finding.check == "route")
     )
-
-
-def _fallbacks(chosen: Route) -> str:
-    if not chosen.candidates:
-        return "nobody"
-    names = [f"{chosen.shown(model.node, model.model)} on {model.node}" for model in chosen.fallbacks]
-    return f"after a failure: {', then '.join(names) or 'nobody'}"
 
 
 async def answers(survey: Survey, app: App) -> Section:

@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 
 from opskit.config.load import running_in_docker
 from opskit.config.schema import AgentConfig, Config, NodeConfig, StackConfig
-from opskit.diagnose.area import CheckedValues, Section, SectionSource, TableSection, observe_kind
+from opskit.diagnose.area import Section, SectionSource, TableSection, observe_kind
 from opskit.diagnose.containers import networks
 from opskit.errors import OpskitError
 from opskit.facts.connection import connection_problem
@@ -93,7 +93,9 @@ async def names(survey: Survey, targets: InternetTargets) -> Section:
     for name, lookup in zip(wanted, observed, strict=True):
         addresses = list(lookup.values["addresses"]) if lookup.values else []
         took_s = lookup.values["seconds"] if lookup.values else lookup.finding.seconds
-        detail = ", ".join(addresses) or _why(lookup)
+        is_silent = lookup.finding.status is Status.INCONCLUSIVE
+        why = f"no answer within {_NAME_S:g} s" if is_silent else lookup.finding.detail
+        detail = ", ".join(addresses) or why
         rows.append((name, "yes" if addresses else "no", f"{took_s:.3f} s", detail))
         data.append({"name": name, "addresses": addresses, "seconds": round(took_s, 4)})
         # What the internet lacks is reported once, by the targets themselves.
@@ -118,12 +120,6 @@ def own_names(config: Config, *, in_docker: bool) -> list[str]:
 
 def _dialled(member: NodeConfig | AgentConfig) -> str:
     return member.dialled if isinstance(member, NodeConfig) else member.url
-
-
-def _why(lookup: CheckedValues) -> str:
-    if lookup.finding.status is Status.INCONCLUSIVE:
-        return f"no answer within {_NAME_S:g} s"
-    return lookup.finding.detail
 
 
 async def ports(survey: Survey) -> Section:

@@ -15,6 +15,7 @@ from opskit.diagnose.known_secrets import read_known_secrets
 from opskit.diagnose.redaction import Redactor
 from opskit.diagnose.stack_files import docker_is_used
 from opskit.facts.internet import InternetTargets
+from opskit.facts.stack_containers import read_stack_containers
 from opskit.facts.survey import Survey
 from opskit.records import Record, replace
 from opskit.result import SCHEMA_VERSION, Finding, Report, Status
@@ -90,7 +91,8 @@ async def diagnose(app: App, request: DiagnoseRequest) -> DiagnosticReport:
     began, survey = time.monotonic(), app.survey
     areas = await read_areas(request.areas, await _sources(app, survey, request), survey)
     known = await asyncio.to_thread(read_known_secrets, survey.config, survey.environ, survey.cwd)
-    redactor = Redactor(known.union(*(area.secrets for area in areas)))
+    stack = survey.known(read_stack_containers).get(())
+    redactor = Redactor(known if stack is None else known | containers.secrets_of(stack))
     shown = tuple(area.redacted(redactor) for area in areas)
     return DiagnosticReport(shown, datetime.now(UTC), time.monotonic() - began, redactor)
 

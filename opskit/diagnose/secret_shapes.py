@@ -111,9 +111,9 @@ def spans(text: str) -> Iterator[Span]:
     places = chain(
         secret_tokens.spans(text),
         command_secrets.in_text(text),
-        _in_addresses(text),
+        _named_by_place(text),
+        _in_urls(text),
         _paired(text, values),
-        _in_headers(text),
         _assigned(text, values),
     )
     for start, end in places:
@@ -121,8 +121,9 @@ def spans(text: str) -> Iterator[Span]:
             yield start, end
 
 
-def _in_headers(text: str) -> Iterator[Span]:
-    for pattern in (_BEARER, _PIPED):
+def _named_by_place(text: str) -> Iterator[Span]:
+    """Yield what stands in headers, pipes, `user:password@host`, in the paths of webhooks and bots."""
+    for pattern in (_BEARER, _PIPED, _SECRET_ADDRESS, _ESCAPED_AUTHORITY, _LOGIN_AT_HOST):
         yield from (match.span("hidden") for match in pattern.finditer(text))
     yield from (m.span("hidden") for m in _BASIC.finditer(text) if _is_user_and_password(m["hidden"]))
 
@@ -173,13 +174,6 @@ def _speaks_for_a_secret(text: str, name: str, match: re.Match[str]) -> bool:
         or (match["sign"] == "=" and (name.isupper() or name == "pass"))
         or (lead != "" and opens_a_line(lead) and match["sign"] == ":" and text[match.end() - 1] == " ")
     )
-
-
-def _in_addresses(text: str) -> Iterator[Span]:
-    """Yield passwords of URLs and of `user:password@host`, tokens in the paths of webhooks and bots."""
-    for pattern in (_SECRET_ADDRESS, _ESCAPED_AUTHORITY, _LOGIN_AT_HOST):
-        yield from (match.span("hidden") for match in pattern.finditer(text))
-    yield from _in_urls(text)
 
 
 def _in_urls(text: str) -> Iterator[Span]:

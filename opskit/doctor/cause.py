@@ -60,6 +60,11 @@ class Cause(Record, kw_only=True):
         return key_of(self.id, self.target)
 
 
+def claims_of_member(name: str) -> frozenset[str]:
+    """Return the checks of a node or an agent."""
+    return frozenset({f"node {name}", f"agent {name}"})
+
+
 #: A cause of what works all the same, or worse than it could.
 warning = partial(Cause, status=Status.WARN)
 

@@ -7,6 +7,8 @@ from opskit.checks.agent_probe import probe_agent
 from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assessed
 from opskit.checks.node_probe import probe_node
 from opskit.checks.probe_record import AgentProbe, NodeProbe
+from opskit.checks.state import NodeState
+from opskit.checks.upkeep import Upkeep, upkeep_here
 from opskit.config.origins import Origin
 from opskit.config.schema import Config
 from opskit.doctor.cause import key_of
@@ -120,6 +122,15 @@ class Evidence(Record, kw_only=True):
         """Tell whether a log of the last hour has an answer from this very address."""
         calls = (call for requests in self.requests for call in requests.calls)
         return any(call.outcome == "ok" and call.url == member.url for call in calls)
+
+    def refuses(self, member: Member) -> bool:
+        """Tell whether nothing listens at the address of a node or an agent."""
+        probes = (*self.nodes, *self.agents)
+        return any(probe.config.name == member.name and probe.state is NodeState.REFUSED for probe in probes)
+
+    def upkeep(self, member: Member) -> Upkeep:
+        """Return what keeps the process on the port of a node or an agent."""
+        return upkeep_here(next(iter(self.owners(member)), None))
 
     def owners(self, member: Member) -> tuple[PortOwner, ...]:
         """Who listens on the port of a node or an agent, when that is a port of this machine."""

@@ -17,7 +17,6 @@ from opskit.doctor.areas import (
     machine,
     models,
     nodes,
-    ollama_host,
     requests,
     schedule,
     settings,
@@ -31,7 +30,7 @@ from opskit.records import replace
 from opskit.result import Finding, Status
 
 _EXAMINED = (configuration, machine, addresses, docker, containers, nodes, requests, schedule)
-_DIAGNOSED = (*_EXAMINED, models, ollama_host, settings, failures)
+_DIAGNOSED = (*_EXAMINED, models, settings, failures)
 
 
 def checks(target: ExaminationTarget) -> list[Check]:

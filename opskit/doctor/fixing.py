@@ -11,7 +11,7 @@ from opskit.doctor.cause import Cause, Fix
 from opskit.doctor.diagnosis import Diagnosis
 from opskit.doctor.examination import examine
 from opskit.doctor.target import ExaminationTarget
-from opskit.records import MutableRecord, Record, replace
+from opskit.records import Record, replace
 from opskit.recovery.executor import Executor, executing
 from opskit.recovery.outcome import Outcome, RepairResult
 from opskit.recovery.step import Command, Condition, Repair, TargetFinding
@@ -50,10 +50,8 @@ async def fix(
     for cause in diagnosis.causes:
         if cause.fix is None or not cause.fix.safe or cause.key not in _keys(diagnosis) or not ask(cause):
             continue
-        fixing = _Fixing(target, cause, cause.fix, diagnosis)
         async with executing(target.config, target.environ, folder, source="doctor --fix") as executor:
-            outcome = await fixing.run(executor, patience_s)
-        diagnosis = fixing.diagnosis
+            outcome, diagnosis = await _repaired(executor, target, cause, cause.fix, diagnosis, patience_s)
         # What a person is shown: the complaint of the command, or why it was not run.
         complaint = next((ran.said for ran in outcome.ran if ran.exit != 0), "")
         detail = complaint or ("" if outcome.ran else outcome.cause)
@@ -62,45 +60,46 @@ async def fix(
     return diagnosis, fixed
 
 
-class _Fixing(MutableRecord):
-    """One fix; `diagnosis` is the newest examination."""
+async def _repaired(
+    executor: Executor,
+    target: ExaminationTarget,
+    cause: Cause,
+    fix: Fix,
+    diagnosis: Diagnosis,
+    patience_s: float | None,
+) -> tuple[Outcome, Diagnosis]:
+    """Run one fix; return what became of it, and the newest examination."""
+    # This very opskit, also where it is not on PATH.
+    words = (sys.executable, "-m", *fix.command) if fix.command[0] == "opskit" else fix.command
 
-    target: ExaminationTarget
-    cause: Cause
-    fix: Fix
-    diagnosis: Diagnosis
+    def finding(condition: Condition) -> TargetFinding:
+        return TargetFinding(fix.target or cause.key, condition, cause.id, cause.title)
 
-    async def run(self, executor: Executor, patience_s: float | None) -> Outcome:
-        cause, command = self.cause, self.fix.command
-        if command[0] == "opskit":
-            # This very one, also where it is not on PATH.
-            command = (sys.executable, "-m", *command)
-        repair = Repair(
-            (Command(command, _COMMAND_S),),
-            precondition=cause.title,
-            undo=self.fix.undo,
-            settle_s=patience_s,
-            evidence=self._evidence,
-        )
-        finding = replace(self._finding(Condition.BROKEN), code=cause.error_code, repair=repair)
-        return await executor.repair(finding, Outcome.of("doctor", finding), look_again=self._examine_again)
+    async def evidence() -> Mapping[str, Any]:
+        return {"cause": cause.key, "shown": list(cause.evidence)}
 
-    def _finding(self, condition: Condition) -> TargetFinding:
-        return TargetFinding(self.fix.target or self.cause.key, condition, self.cause.id, self.cause.title)
-
-    async def _evidence(self) -> Mapping[str, Any]:
-        return {"cause": self.cause.key, "shown": list(self.cause.evidence)}
-
-    async def _examine_again(self, _: Repair, settle_s: float) -> TargetFinding:
+    async def examine_again(_: Repair, settle_s: float) -> TargetFinding:
         """Examine everything: at once, and until the cause is gone or the time is over."""
+        nonlocal diagnosis
         until = time.monotonic() + settle_s
         while True:
-            self.diagnosis = await examine(self.target)
-            if self.cause.key not in _keys(self.diagnosis):
-                return self._finding(Condition.HEALTHY)
+            diagnosis = await examine(target)
+            if cause.key not in _keys(diagnosis):
+                return finding(Condition.HEALTHY)
             if time.monotonic() >= until:
-                return self._finding(Condition.BROKEN)
+                return finding(Condition.BROKEN)
             await asyncio.sleep(_AGAIN_S)
+
+    repair = Repair(
+        (Command(words, _COMMAND_S),),
+        precondition=cause.title,
+        undo=fix.undo,
+        settle_s=patience_s,
+        evidence=evidence,
+    )
+    broken = replace(finding(Condition.BROKEN), code=cause.error_code, repair=repair)
+    outcome = await executor.repair(broken, Outcome.of("doctor", broken), look_again=examine_again)
+    return outcome, diagnosis
 
 
 def _keys(diagnosis: Diagnosis) -> set[str]:

@@ -72,9 +72,13 @@ class ModelSelection(Record):
         others = tuple(examinee for examinee in self.examinees if examinee.load is not Load.REPLACES)
         return replace(self, examinees=others, skipped=(*self.skipped, *declined))
 
+    def loads(self) -> list[str]:
+        """Say in sentences what will be loaded or replaced, before anything is."""
+        return [_announced(examinee) for examinee in self.examinees if examinee.load is not Load.NONE]
+
     def announcement(self) -> list[str]:
-        """Say in sentences what will happen, before anything does."""
-        lines = [_announced(examinee) for examinee in self.examinees if examinee.load is not Load.NONE]
+        """Say in sentences what a test will do, before it does anything."""
+        lines = self.loads()
         warm = len(self.examinees) - len(lines)
         if warm:
             lines.insert(

@@ -6,8 +6,8 @@ from pathlib import Path
 
 def check_writable(path: Path) -> None:
     """Prove that `write_text` can write there; the file itself is left alone. Raises OSError."""
-    temporary = _beside(_target(path))
-    os.close(_create(temporary, 0o666))
+    temporary = beside(_target(path))
+    os.close(create(temporary, 0o666))
     temporary.unlink()
 
 
@@ -18,8 +18,8 @@ def write_text(path: Path, text: str, *, mode: int = 0o666) -> None:
     `mode` is that of a new file, before the umask.
     """
     target = _target(path)
-    temporary = _beside(target)
-    handle = _create(temporary, mode)
+    temporary = beside(target)
+    handle = create(temporary, mode)
     try:
         with os.fdopen(handle, "w", encoding="utf-8") as file:
             file.write(text)
@@ -44,10 +44,12 @@ def _target(path: Path) -> Path:
     return target
 
 
-def _beside(target: Path) -> Path:
+def beside(target: Path) -> Path:
+    """Return the name of a temporary file in the same folder."""
     # Not the process alone: its number comes again, and what a killed one left behind must not be in the way.
     return target.with_name(f".{target.name[:200]}.{os.getpid()}-{os.urandom(4).hex()}.tmp")
 
 
-def _create(path: Path, mode: int) -> int:
+def create(path: Path, mode: int) -> int:
+    """Return the descriptor of a file that is new. Raises FileExistsError, OSError."""
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, mode)

@@ -70,6 +70,24 @@ def test_a_strange_model_name_is_refused_without_harm(home: Path, name: str) -> 
     assert "MODEL_001" in one_line(result.err)
 
 
+@pytest.mark.parametrize(
+    ("arguments", "next_command"),
+    [
+        (["approve", "that one"], "opskit approvals"),
+        (["approve", "../7"], "opskit approvals"),
+        (["run", "--follow", "the last run"], "opskit run --async"),
+        (["run", "--follow", ""], "opskit run --async"),
+    ],
+)
+def test_what_cannot_be_an_id_is_refused_before_anybody_is_asked(
+    home: Path, arguments: list[str], next_command: str
+) -> None:
+    """It exits 2 with what to type, and no server is needed for it."""
+    result = opskit(*arguments, home=home)
+    assert result.status == 2
+    assert f"`{next_command}" in one_line(result.err)
+
+
 def test_control_characters_in_a_model_name_are_refused(home: Path) -> None:
     """A model name that is no printable text exits 2."""
     result = opskit("run", "hello", "--model", "a\x1b[2Jb", home=home)

@@ -101,6 +101,16 @@ def test_a_profile_is_made_once(tmp_path: Path):
         assert profile(tmp_path, server.url).document["findings"][0]["state"] == "probed"
 
 
+def test_a_page_fits_eighty_columns_and_announces_only_loads(tmp_path: Path):
+    """What is loaded already costs nothing, so nothing is said of it before its result."""
+    with probed(tmp_path, only_words):
+        config = ("--config", str(tmp_path / "opskit.yaml"))
+        page = opskit("models", "profile", MODEL, *config, home=tmp_path, env={"OLLAMA_API_URL": ""})
+    assert page.status == 0
+    assert max(map(len, page.out.splitlines())) <= 80
+    assert "tested as found" not in page.err
+
+
 def test_a_model_that_may_not_be_loaded_is_not_asked(tmp_path: Path):
     """The server does not tell what is loaded: only `--load` may make it load one."""
     with probed(tmp_path, calls, listed={"owned_by": "somebody"}) as (server, result):

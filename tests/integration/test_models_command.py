@@ -88,6 +88,15 @@ class TestList:
         assert "mlx_lm.server --model" in result.err
         assert (finding["status"], finding["state"], finding["code"]) == ("warn", "refused", "COMM_001")
 
+    async def test_a_failing_server_is_looked_after_as_it_is_kept(self, home):
+        """Its log and its restart are those of the process that runs, as `probe` names them."""
+        async with staged("ollama=garbage-tags") as stage:
+            listed = await models(stage, home, "list", "--json")
+            environ = stage.environment()
+            probed = await asyncio.to_thread(opskit, "probe", "--json", home=home, env=environ)
+        assert listed.finding("ollama")["remedy"] == probed.finding("ollama")["remedy"]
+        assert "`systemctl restart ollama`" not in listed.finding("ollama")["remedy"]
+
     async def test_a_silent_node_costs_its_deadline_once(self, home, tmp_path):
         """It is inconclusive, not down, and the others do not wait for it longer than `metadata_s`."""
         config = tmp_path / "quick.yaml"
@@ -310,7 +319,7 @@ class TestReport:
         assert "1 of 2 tested models work." in text
         assert "| ollama | phi3.5:3.8b | runner\\_crashed |" in text
         assert "## Recommendations" in text
-        assert "journalctl" in text
+        assert "tells why" in text
         assert [path.name for path in tmp_path.iterdir() if path.is_file()] == ["report.md"]
         assert json.loads(result.out)["status"] == "fail"
 

@@ -1,17 +1,19 @@
-"""Addresses that lead somewhere else than people think: 0.0.0.0, localhost, loopback."""
+"""Addresses that lead elsewhere than people think: 0.0.0.0, localhost, loopback, a scheme without a port."""
 
 import asyncio
 from collections.abc import Iterable, Iterator
 
+from opskit.checks.probe_record import NodeProbe
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
-from opskit.checks.state import NodeState
-from opskit.doctor.areas.ollama_host import PORTS_BY_SCHEME
-from opskit.doctor.cause import Cause, warning
+from opskit.config.origins import SERVER_VARIABLE
+from opskit.config.url import port_by_scheme
+from opskit.doctor.cause import Cause, claims_of_member, warning
 from opskit.doctor.evidence import Evidence, ExaminedContainer
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.environment import HOST_NAMES, UrlParts, addresses_in, is_loopback_name
 from opskit.facts.machine import read_addresses, read_host_port
 from opskit.facts.port_owner import read_port
+from opskit.providers.kinds import OLLAMA, expected_kind
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
 from opskit.text import counted
@@ -28,6 +30,8 @@ _LISTEN = (
 )
 _PUBLISH = "publish the port for Docker's bridge too, behind a firewall: without 127.0.0.1 in `ports`"
 _COMMAND = "the command"
+#: OLLAMA_HOST=http://box means one of these to Ollama's server and to its clients (wire facts A1).
+_PORTS_BY_SCHEME = (80, 443)
 #: What the stack's containers call each other by (SPEC B7, D7).
 _CLIENT_SIDE = ("OLLAMA_API_URL", "OLLAMA_BASE_URL", "MLX_API_URL", "VICTORIA_URL", "VERONICA_URL")
 
@@ -51,7 +55,7 @@ async def _ports(target: ExaminationTarget, context: CheckContext) -> Observatio
     facts = await asyncio.gather(*(context.survey.get(read_port, "tcp", port) for port in ports))
     if target.in_docker:
         await asyncio.gather(*(context.survey.get(read_host_port, port) for port in ports))
-    await asyncio.gather(*(context.survey.get(read_port, "tcp", port) for port in PORTS_BY_SCHEME))
+    await asyncio.gather(*(context.survey.get(read_port, "tcp", port) for port in _PORTS_BY_SCHEME))
     held = sum(bool(port.owners) for port in facts)
     hidden = "" if all(port.complete for port in facts) else " (as far as this user may see)"
     return Observation({}, f"{held} of {counted(len(ports), 'port')} are held{hidden}", state="ok")
@@ -73,6 +77,7 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
         yield from _loopback_only(container, evidence)
         yield from _unknown_host(container, evidence)
     yield from _published_elsewhere(evidence)
+    yield from _ollama_ports(evidence)
     if evidence.target.in_docker:
         yield from _localhost_of_ours(evidence)
 
@@ -185,11 +190,9 @@ def _unknown_host(examined: ExaminedContainer, evidence: Evidence) -> Iterator[C
 
 def _published_elsewhere(evidence: Evidence) -> Iterator[Cause]:
     """A port that is published on one address answers at no other."""
-    states = {probe.config.name: probe.state for probe in evidence.nodes}
-    states |= {probe.config.name: probe.state for probe in evidence.agents}
     for member in evidence.target.members:
         host, port = endpoint(member.url)
-        if states.get(member.name) is not NodeState.REFUSED:
+        if not evidence.refuses(member):
             continue
         for examined in evidence.containers:
             published = [binding for binding in examined.container.ports if binding.host_port == port]
@@ -208,7 +211,7 @@ def _published_elsewhere(evidence: Evidence) -> Iterator[Cause]:
                 ),
                 remedy=f'publish it on all addresses (`ports: ["{port}:..."]`), or set the address of '
                 f"{member.name} to http://{addresses[0]}:{port}",
-                claims=frozenset({f"node {member.name}", f"agent {member.name}"}),
+                claims=claims_of_member(member.name),
             )
 
 
@@ -217,11 +220,9 @@ def _localhost_of_ours(evidence: Evidence) -> Iterator[Cause]:
 
     A server that has answered at localhost was there, whatever files say of a container.
     """
-    states = {probe.config.name: probe.state for probe in evidence.nodes}
-    states |= {probe.config.name: probe.state for probe in evidence.agents}
     for member in evidence.target.members:
         port = endpoint(member.url)[1]
-        is_refused = is_loopback(member.url) and states.get(member.name) is NodeState.REFUSED
+        is_refused = is_loopback(member.url) and evidence.refuses(member)
         is_elsewhere = port in evidence.host_ports and not evidence.has_answered(member)
         if member.explicit and is_refused and is_elsewhere:
             right = f"http://host.docker.internal:{port}"
@@ -234,7 +235,7 @@ def _localhost_of_ours(evidence: Evidence) -> Iterator[Cause]:
                     f"{right} accepts connections",
                 ),
                 remedy=f"set the address of {member.name} to {right}",
-                claims=frozenset({f"node {member.name}", f"agent {member.name}"}),
+                claims=claims_of_member(member.name),
             )
 
 
@@ -259,3 +260,42 @@ def _loopback_only(examined: ExaminedContainer, evidence: Evidence) -> Iterator[
                 evidence=(f"{name}={url.text}", f"{owners[0].words} listens on {addresses}"),
                 remedy=_LISTEN if owners[0].container is None else _PUBLISH,
             )
+
+
+def _ollama_ports(evidence: Evidence) -> Iterator[Cause]:
+    """Yield the causes in containers of Ollama, unless that port is the one that they publish."""
+    for examined in evidence.containers:
+        container = examined.container
+        is_server = any(word in container.image.lower() for word in OLLAMA.known_by)
+        inside = {port.inside.partition("/")[0] for port in container.bindings}
+        if is_server and not inside & set(map(str, _PORTS_BY_SCHEME)):
+            text = examined.environment.settings.get(SERVER_VARIABLE, "")
+            yield from _ollama_port(container.name, text, f"container {container.name}")
+
+
+def ollama_port_of(probe: NodeProbe, evidence: Evidence) -> Iterator[Cause]:
+    """Yield the cause for a node that does not answer: in this shell, or in a server that listens there."""
+    node = probe.config
+    if probe.facts.kind is not None or expected_kind(node.source).address_variable != SERVER_VARIABLE:
+        return
+    origin = evidence.origins.get(f"nodes.{node.name}.url")
+    if origin is not None and origin.detail == SERVER_VARIABLE:
+        yield from _ollama_port(node.name, evidence.target.environ[SERVER_VARIABLE], "this shell")
+    for port in _PORTS_BY_SCHEME if is_loopback(node.url) else ():
+        for owner in evidence.ports.get(port, ()):
+            settings = {} if owner.environment is None else owner.environment.settings
+            yield from _ollama_port(node.name, settings.get(SERVER_VARIABLE, ""), owner.words)
+
+
+def _ollama_port(target: str, text: str, holder: str) -> Iterator[Cause]:
+    port = port_by_scheme(text)
+    if port is not None:
+        number, right = port
+        yield Cause(
+            id="ollama-host-port",
+            target=target,
+            title=f"{SERVER_VARIABLE} of {holder} means port {number}, not {OLLAMA.default_port}",
+            evidence=(f"{SERVER_VARIABLE}={text.strip()} has a scheme and no port",),
+            remedy=f"set {SERVER_VARIABLE}={right} there, and restart what was started with it",
+            claims=frozenset({f"node {target}"}),
+        )

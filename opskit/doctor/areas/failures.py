@@ -11,7 +11,7 @@ from functools import cache
 from opskit.checks.probe_record import AgentProbe, NodeProbe
 from opskit.checks.remedies import agent_remedy
 from opskit.checks.state import NodeState
-from opskit.checks.upkeep import kept, upkeep_here
+from opskit.checks.upkeep import kept
 from opskit.doctor.areas.containers import of_member
 from opskit.doctor.areas.models import silencing
 from opskit.doctor.areas.nodes import GONE
@@ -75,10 +75,6 @@ class FailingRequests(Record, kw_only=True):
     def target(self) -> str:
         return f"{self.node}/{self.model}" if self.model else self.node
 
-    @property
-    def of_one_request(self) -> bool:
-        return self.fault in OF_ONE_REQUEST
-
 
 class FailureJudgement(Record, kw_only=True):
     """What the failures of an hour come to.
@@ -110,7 +106,11 @@ def judge_failures(
         left = [
             question for question in own.left if (question.node, question.url) == (name, probe.config.url)
         ]
-        left += (_given_up(call) for call in calls if call.fault in _SILENCES)
+        left += (
+            LeftQuestion(name, call.url or "", call.ended or 0.0, call.seconds or 0.0)
+            for call in calls
+            if call.fault in _SILENCES
+        )
         of_models = list(_of_models(probe, calls, of_node, notes))
         answered_at = max((call.ended or 0.0 for call in calls if call.outcome == "ok"), default=0.0)
         log = by_node.get(name, ServerLog(node=name))
@@ -127,10 +127,6 @@ def judge_failures(
         if kill is not None:
             lasting_kills[name] = kill
     return FailureJudgement(failing=tuple(failing), kills=lasting_kills, notes=tuple(notes))
-
-
-def _given_up(call: ModelCall) -> LeftQuestion:
-    return LeftQuestion(call.node or "", call.url or "", call.ended or 0.0, call.seconds or 0.0)
 
 
 def _of_others(failures: Iterable[LoggedFailure], left: Sequence[LeftQuestion]) -> Iterator[LoggedFailure]:
@@ -296,14 +292,13 @@ def _failing(failing: FailingRequests, probe: Probe, evidence: Evidence) -> Caus
     kind = ExplanationKind.VERDICT if failing.fault in _VERDICTS else ExplanationKind.FAULT
     entry = entry_of(kind, failing.fault)
     remedy = None if entry is None else entry.remedy
+    upkeep = evidence.upkeep(probe.config)
     if isinstance(probe, AgentProbe):
-        upkeep = upkeep_here(next(iter(evidence.owners(probe.config)), None))
         remedy = agent_remedy(probe.config, NodeState.FAILING, restart=upkeep.restart, log=upkeep.log)
     elif failing.fault not in _VERDICTS:
         again = f"`opskit models test --node {node}" + (f" --model {model}`" if model else "`")
         fault = FaultKind(failing.fault)
-        owner = next(iter(evidence.owners(probe.config)), None)
-        server = kept(probe.facts.likely_kind, upkeep_here(owner))
+        server = kept(probe.facts.likely_kind, upkeep)
         named = fault_remedy(fault, model=model or "NAME", node=node, server=server, again=again)
         log = f"{server.log} tells why; then {again}" if server.log and fault in _OF_A_KILL else None
         remedy = named or log or remedy
@@ -319,7 +314,7 @@ def _failing(failing: FailingRequests, probe: Probe, evidence: Evidence) -> Caus
         remedy=remedy or f"`opskit explain {failing.fault}`",
         claims=frozenset({"requests"}),
         because=(key_of("oom-killed", node), *_behind(node, evidence)),
-        status=Status.WARN if failing.of_one_request else Status.FAIL,
+        status=Status.WARN if failing.fault in OF_ONE_REQUEST else Status.FAIL,
         code=None if entry is None else entry.code,
     )
 

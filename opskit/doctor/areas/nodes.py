@@ -9,11 +9,10 @@ from opskit.checks.probe_record import AgentProbe, NodeProbe, ProbeOptions
 from opskit.checks.remedies import address_remedy
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
 from opskit.checks.state import NodeState
-from opskit.checks.upkeep import upkeep_here
 from opskit.config.schema import AgentConfig, NodeConfig
-from opskit.doctor.areas import ollama_host
+from opskit.doctor.areas.addresses import ollama_port_of
 from opskit.doctor.areas.containers import of_member
-from opskit.doctor.cause import Cause, Fix, key_of
+from opskit.doctor.cause import Cause, Fix, claims_of_member, key_of
 from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget, Member
 from opskit.facts.address import AddressProblem
@@ -119,7 +118,7 @@ def _observed(probe: NodeProbe | AgentProbe) -> Observation:
 def causes(evidence: Evidence) -> Iterator[Cause]:
     yield from _misplaced(evidence)
     for probe in evidence.nodes:
-        yield from _of_node(probe, evidence)
+        yield from tuple(ollama_port_of(probe, evidence))[:1] or _of_probe(probe, evidence)
     yield from _two_servers(evidence)
     if _nobody_answers(evidence):
         is_outside = evidence.target.in_docker and not any(map(evidence.has_answered, evidence.config.nodes))
@@ -128,45 +127,45 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
             title="no model server answers",
             evidence=tuple(f"{probe.config.name}: {probe.detail}" for probe in evidence.nodes),
             remedy=_START_IN_DOCKER if is_outside else _START,
-            claims=frozenset({"model servers", *(f"node {probe.config.name}" for probe in evidence.nodes)}),
+            claims=claims_of(*(probe.config.name for probe in evidence.nodes)) | {"model servers"},
             code="MODEL_001",
         )
     for agent in evidence.agents:
-        yield from _of_agent(agent, evidence)
+        yield from _of_probe(agent, evidence)
+        if agent.state in (NodeState.OK, NodeState.SLOW) and agent.facts.address_problem is None:
+            yield from _of_api(agent, evidence)
 
 
-def claims_of(name: str) -> frozenset[str]:
-    return frozenset({f"node {name}"})
+def claims_of(*names: str) -> frozenset[str]:
+    return frozenset(f"node {name}" for name in names)
 
 
 def _is_expected(member: Member) -> bool:
     return member.explicit or member.required
 
 
-def _of_node(probe: NodeProbe, evidence: Evidence) -> Iterator[Cause]:
-    config, facts = probe.config, probe.facts
+def _of_probe(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Iterator[Cause]:
+    """Yield what is wrong with the address, the port, the process or the server, the first of these."""
+    problem = probe.facts.address_problem
+    if problem is not None and (isinstance(probe, AgentProbe) or probe.facts.error is not None):
+        yield _wrong_address(probe, problem, evidence)
+    elif probe.state is NodeState.FAILING and (words := _stranger(probe)):
+        yield _port_taken(probe, words, evidence)
+    elif (cause := _stopped_process(probe, evidence) or _condition(probe, evidence)) is not None:
+        yield cause
+
+
+def _stranger(probe: NodeProbe | AgentProbe) -> str:
+    """Say what answers in the place of a node or an agent; empty where it may be the right server."""
+    if isinstance(probe, AgentProbe):
+        return f"it answers, but not as an agent: {probe.detail}" if probe.facts.is_stranger else ""
+    facts = probe.facts
     fault = facts.fault if facts.failed in (ReadingStep.TCP, ReadingStep.HTTP) else None
-    expected = expected_kind(config.source)
-    ports = tuple(ollama_host.of_node(probe, evidence))
-    if ports:
-        yield from ports[:1]
-        return
-    if facts.address_problem is not None and facts.error is not None:
-        yield _wrong_address(probe, facts.address_problem, evidence)
-        return
     # A server that is ours and ill answers 5xx; a stranger answers 404 to everything we know.
     is_stranger = fault is not None and (
         fault.kind in _STRANGER or (fault.kind is FaultKind.SERVER_ERROR and fault.status == 404)
     )
-    if fault is not None and probe.state is NodeState.FAILING and is_stranger:
-        words = f"it answers, but not as a model server: {fault.detail}"
-        yield _port_taken(config, expected.phrase, words, evidence)
-        return
-    stopped = _stopped_process(probe, evidence)
-    if stopped is not None:
-        yield stopped
-    elif (cause := _condition(probe, evidence)) is not None:
-        yield cause
+    return f"it answers, but not as a model server: {fault.detail}" if fault and is_stranger else ""
 
 
 def _misplaced(evidence: Evidence) -> Iterator[Cause]:
@@ -197,7 +196,7 @@ def _misplaced(evidence: Evidence) -> Iterator[Cause]:
                 filter(None, (address_remedy(probe.config, problem) for probe, problem in pairs))
             ),
             status=Status.FAIL if is_deaf else Status.WARN,
-            claims=frozenset().union(*map(claims_of, names)),
+            claims=claims_of(*names),
         )
 
 
@@ -206,37 +205,6 @@ def _wrong_address(probe: NodeProbe | AgentProbe, problem: AddressProblem, evide
     origin = evidence.origins.get(f"{group}.{probe.config.name}.url")
     words = f"the address of {probe.config.name} is {probe.config.url}" + (f" ({origin})" if origin else "")
     return replace(_base(probe, evidence), id="address-wrong", title=problem.detail, evidence=(words,))
-
-
-def _of_agent(probe: AgentProbe, evidence: Evidence) -> Iterator[Cause]:
-    config, state = probe.config, probe.state
-    if probe.facts.address_problem is not None:
-        yield _wrong_address(probe, probe.facts.address_problem, evidence)
-        return
-    if state is NodeState.FAILING and probe.facts.is_stranger:
-        words = f"it answers, but not as an agent: {probe.detail}"
-        yield _port_taken(config, config.name, words, evidence)
-        return
-    base = _base(probe, evidence)
-    stopped = _stopped_process(probe, evidence)
-    match state:
-        case NodeState.WEDGED if stopped is not None:
-            yield stopped
-        case NodeState.WEDGED if probe.facts.queue is not None:
-            title = f"the queue of {config.name} stands still: nothing works it off"
-            yield replace(base, id="agent-queue-stuck", title=title)
-        case NodeState.WEDGED:
-            title = f"{config.name} accepts connections and never answers"
-            yield replace(base, id="agent-wedged", title=title)
-        case NodeState.REFUSED | NodeState.UNREACHABLE if _is_expected(config):
-            yield _down(base, config)
-        case NodeState.UNAUTHORISED:
-            title = f"{config.name} wants a key"
-            yield replace(base, id="agent-unauthorised", title=title)
-        case NodeState.FAILING:
-            yield base
-        case NodeState.OK | NodeState.SLOW:
-            yield from _of_api(probe, evidence)
 
 
 def _of_api(probe: AgentProbe, evidence: Evidence) -> Iterator[Cause]:
@@ -255,7 +223,7 @@ def _of_api(probe: AgentProbe, evidence: Evidence) -> Iterator[Cause]:
     if off:
         variables = listing([f"{_LEVELS[level]}=true" for level in off if level in _LEVELS])
         owner = next(iter(evidence.owners(probe.config)), None)
-        again = upkeep_here(owner).restart or f"`docker restart {name}-agent`"
+        again = evidence.upkeep(probe.config).restart or f"`docker restart {name}-agent`"
         if owner is not None and owner.service is not None and owner.service.name in _OWN_JOBS:
             again = "`opskit schedule install victoria`"
         yield replace(
@@ -281,45 +249,42 @@ def _base(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause:
     )
 
 
-def _down(base: Cause, member: Member) -> Cause:
-    return replace(
-        base,
-        id=base.id.replace("failing", "down"),
-        title=f"{member.name} is down",
-        because=(
-            key_of("localhost-in-container", member.name),
-            key_of("port-published-elsewhere", member.name),
-            key_of("oom-killed", member.name),
-            *base.because,
-        ),
-    )
-
-
-def _condition(probe: NodeProbe, evidence: Evidence) -> Cause | None:
-    config, models, base = probe.config, probe.facts.models, _base(probe, evidence)
+def _condition(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause | None:
+    config, base, is_agent = probe.config, _base(probe, evidence), isinstance(probe, AgentProbe)
+    name, models = config.name, () if isinstance(probe, AgentProbe) else probe.facts.models
     match probe.state:
-        case NodeState.WEDGED if probe.runner is not None and probe.runner.scheduler:
-            title = f"the scheduler of {config.name} hangs: no process of a model gets the requests"
+        case NodeState.WEDGED if isinstance(probe, AgentProbe) and probe.facts.queue is not None:
+            ending, title = "queue-stuck", f"the queue of {name} stands still: nothing works it off"
+        case NodeState.WEDGED if isinstance(probe, AgentProbe):
+            ending, title = "wedged", f"{name} accepts connections and never answers"
+        case NodeState.WEDGED if (
+            not isinstance(probe, AgentProbe) and probe.runner and probe.runner.scheduler
+        ):
+            title = f"the scheduler of {name} hangs: no process of a model gets the requests"
             return replace(base, id="scheduler-hangs", title=title)
         case NodeState.WEDGED:
-            title = f"{config.name} is wedged: it accepts requests and gives no token"
-            return replace(base, id="node-wedged", title=title)
+            ending, title = "wedged", f"{name} is wedged: it accepts requests and gives no token"
         case NodeState.UNAUTHORISED:
-            return replace(base, id="node-unauthorised", title=f"{config.name} wants a key")
-        case NodeState.UNREACHABLE if _is_expected(config):
-            title = f"{config.name} cannot be reached"
-            return replace(base, id="node-unreachable", title=title)
-        case NodeState.REFUSED if _is_expected(config):
-            return _down(base, config)
-        case NodeState.FAILING if probe.fault in _MODEL_FAULTS:
-            title = f"{probe.model} on {config.name} cannot be used: {_MODEL_FAULTS[probe.fault]}"
+            ending, title = "unauthorised", f"{name} wants a key"
+        case NodeState.UNREACHABLE if _is_expected(config) and not is_agent:
+            ending, title = "unreachable", f"{name} cannot be reached"
+        case NodeState.REFUSED | NodeState.UNREACHABLE if _is_expected(config):
+            ending, title = "down", f"{name} is down"
+            reasons = ("localhost-in-container", "port-published-elsewhere", "oom-killed")
+            base = replace(base, because=(*(key_of(reason, name) for reason in reasons), *base.because))
+        case NodeState.FAILING if isinstance(probe, NodeProbe) and probe.fault in _MODEL_FAULTS:
+            title = f"{probe.model} on {name} cannot be used: {_MODEL_FAULTS[probe.fault]}"
             return replace(base, id="model-unusable", title=title)
-        case NodeState.FAILING if models is None or models:
+        case NodeState.FAILING if is_agent or models is None or models:
             return base
-    return None
+        case _:
+            return None
+    return replace(base, id=base.id.replace("failing", ending), title=title)
 
 
-def _port_taken(member: Member, what: str, words: str, evidence: Evidence) -> Cause:
+def _port_taken(probe: NodeProbe | AgentProbe, words: str, evidence: Evidence) -> Cause:
+    member = probe.config
+    what = member.name if isinstance(member, AgentConfig) else expected_kind(member.source).phrase
     host, port = endpoint(member.url)
     owners = evidence.owners(member)
     owner_words = "something" if not owners else "this very process" if owners[0].is_ours else owners[0].words
@@ -331,7 +296,7 @@ def _port_taken(member: Member, what: str, words: str, evidence: Evidence) -> Ca
         title=f"port {port} is held by {owner_words}, not by {what}",
         evidence=(words, f"`{member.name}` is expected at {host}:{port}"),
         remedy=f"{shows}move it to another port, or {correct}",
-        claims=frozenset({f"node {member.name}", f"agent {member.name}"}),
+        claims=claims_of_member(member.name),
     )
 
 
@@ -356,7 +321,7 @@ def _stopped_process(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause
             probe.detail,
         ),
         remedy=f"`kill -CONT {pid}` lets it go on",
-        claims=frozenset({f"node {member.name}", f"agent {member.name}"}),
+        claims=claims_of_member(member.name),
         because=of_member(evidence, member.name),
         fix=Fix(("kill", "-CONT", str(pid)), safe=True, target=member.name, undo=f"`kill -STOP {pid}`"),
     )
