@@ -42,6 +42,16 @@ def stopped_by_hand(container: Container, events: ContainerEvents, hands_off_s: 
     )
 
 
+def ended_by_itself(container: Container, events: ContainerEvents | None) -> bool:
+    """Tell whether it is known for sure that nobody stopped a container."""
+    if events is None:
+        return False
+    last = last_event(container, events)
+    if last is not None:
+        return last.action == "die"
+    return events.stopped_by_request.get(container.id) is False
+
+
 def _crashed(container: Container, events: ContainerEvents) -> bool:
     """Tell whether a container shows by itself that no stop ended it.
 

@@ -14,6 +14,7 @@ from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.config.fields import Text, parameters
 from opskit.facts.container_survey import read_compose_containers, read_containers, survey_containers
 from opskit.facts.docker_daemon import read_docker_daemon
+from opskit.facts.start_obstacles import read_start_obstacles
 
 
 async def _daemon(_: NoParams, context: CheckContext) -> Observation:
@@ -62,7 +63,8 @@ async def _container(params: ContainerParams, context: CheckContext) -> Observat
         detail = "there is no such container"
         return Observation(values, detail, state="missing", code="DOCKER_002", remedy=remedy)
     config = context.survey.config
-    survey = await survey_containers(docker, containers, config)
+    obstacles = await read_start_obstacles(context.survey, containers)
+    survey = await survey_containers(docker, containers, config, obstacles=obstacles)
     judged = assessed(survey, ContainerRules.of(config.recovery))
     return observed_container(worst_of(judged), len(containers))
 

@@ -16,6 +16,7 @@ from opskit.checks.spec import CheckContext, Kind, Observation
 from opskit.config.fields import Text, Texts, parameters
 from opskit.facts.container import docker_time
 from opskit.facts.container_survey import read_containers, survey_containers
+from opskit.facts.start_obstacles import read_start_obstacles
 from opskit.text import counted
 
 _STATES = frozenset({"up", "down", "states", "unhealthy", "exited"})
@@ -54,7 +55,9 @@ async def _compose(params: ComposeParams, context: CheckContext) -> Observation:
         return Observation(values, f"valid, {counted(len(services), 'service')}", state="ok")
     docker, config = await context.survey.docker(), context.survey.config
     containers = await read_containers(docker, await compose.container_ids())
-    survey = await survey_containers(docker, [member for member in containers if not member.one_off], config)
+    members = [member for member in containers if not member.one_off]
+    obstacles = await read_start_obstacles(context.survey, members)
+    survey = await survey_containers(docker, members, config, obstacles=obstacles)
     project = assessed(survey, ContainerRules.of(config.recovery))
     values |= states(project, list(params.services) or services, params.one_shot)
     down = values["down"]

@@ -1,6 +1,7 @@
 """What is found of a Compose project: what it declares against the containers that are there. Pure."""
 
 from collections.abc import Mapping, Sequence
+from graphlib import TopologicalSorter
 from typing import Any
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerCondition, ContainerState
@@ -56,7 +57,9 @@ def assess_project(facts: ProjectFacts) -> ProjectAssessment:
         if not facts.of(name)
     ]
     recreate = frozenset(judgement.recreate & judgement.start.keys())
-    alone = {name: judgement.service(name) for name in judgement.start if name in facts.alone}
+    needs = {name: facts.project.services[name].needs for name in judgement.start}
+    in_order = [name for name in TopologicalSorter(needs).static_order() if name in judgement.start]
+    alone = {name: judgement.service(name) for name in in_order if name in facts.alone}
     return ProjectAssessment(judgement.project(), judgement.start, recreate, alone, containers, services)
 
 
@@ -94,7 +97,9 @@ class _Judgement(MutableRecord):
             self.left[name] = facts.busy
         elif stopped := self._stopped_by_hand(name):
             self.left[name] = stopped
-        elif len(containers) < service.replicas and (why := removed or facts.missed) is not None:
+        elif len(containers) < service.replicas and (
+            why := removed or facts.missed or facts.unasked.get(name)
+        ):
             self.left[name] = why
         elif not actions <= {"restart", "notify"}:
             labels = " and ".join(f"`opskit.action={action}`" for action in sorted(actions))
@@ -110,9 +115,14 @@ class _Judgement(MutableRecord):
         elif name in facts.netless:
             self.refused[name] = f"there is no network {facts.netless[name]}"
             self.remedies.append(f"`docker network create {facts.netless[name]}`")
-        elif name in facts.taken:
-            self.refused[name] = facts.taken[name]
-            self.remedies.append(f"end what uses the port, or give {name} another one in the Compose file")
+        elif (obstacle := facts.obstacles.get(name)) is not None:
+            self.refused[name] = obstacle.detail
+            self.remedies.append(obstacle.remedy)
+        elif made and facts.other_files:
+            self.refused[name] = facts.other_files
+            self.remedies.append(
+                f"name in `stack.compose.{facts.key}` the files that the project is started from"
+            )
         elif made and service.blank:
             self.refused[name] = f"it would be made with nothing in {', '.join(service.blank)}"
             self.remedies.append(f"set {', '.join(service.blank)} in `.env` beside the Compose file")
@@ -267,6 +277,9 @@ class _Judgement(MutableRecord):
                 condition = Condition.WAITING
             case ContainerState.PAUSED | ContainerState.ENDED:
                 condition, why = Condition.LEFT, assessment.left
+            case _ if entry.is_down and service not in facts.project.services:
+                why = assessment.left or facts.busy or ""
+                condition = Condition.LEFT if why else Condition.BROKEN
             case _ if entry.is_down and service not in facts.paused:
                 if service not in self.left:
                     return None
@@ -335,7 +348,9 @@ class _Judgement(MutableRecord):
                 if is_drifted(facts.project, container)
             }
         )
-        if drifted:
+        if facts.other_files and facts.other_files not in self.refused.values():
+            notes.append(facts.other_files)
+        if drifted and not facts.other_files:
             notes.append(
                 f"{', '.join(drifted)}: made of older settings than the files hold now "
                 f"(`{facts.command} up -d` applies them)"
