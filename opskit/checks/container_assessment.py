@@ -20,7 +20,7 @@ from opskit.checks.health_check import (
 )
 from opskit.checks.stopped_by_hand import ended_by_itself, last_event, stopped_by_hand
 from opskit.config.schema import RecoveryConfig
-from opskit.facts.container import Container, StartObstacle, lost_networks
+from opskit.facts.container import KILLED, Container, StartObstacle, lost_networks
 from opskit.facts.container_events import ContainerEvents
 from opskit.facts.container_survey import ContainerSurvey
 from opskit.records import Record, field, replace
@@ -214,8 +214,7 @@ def assess_container(
     """
     age_s = None if container.started is None else max(0.0, (now - container.started).total_seconds())
     were_ended = frozenset() if events is None else events.were_ended
-    is_unwanted = not container.wanted and not (container.optional and ended_by_itself(container, events))
-    if is_unwanted and container.is_stopped:
+    if not container.wanted and container.is_stopped and not _is_missed(container, events):
         detail = "its Compose file wants no container of its service"
         assessment = ContainerAssessment(state=ContainerState.ENDED, detail=detail)
     elif _did_its_work(container, peers, were_ended):
@@ -287,6 +286,12 @@ def _did_its_work(container: Container, peers: Mapping[str, Container], were_end
     if awaited:
         return awaited == {COMPLETES}
     return not (container.bindings or container.has_health_check or container.id in were_ended)
+
+
+def _is_missed(container: Container, events: ContainerEvents | None) -> bool:
+    """Tell whether a server fell that a person started with its profile, which is not active here."""
+    is_server = container.bindings or container.has_health_check or container.exit_code == KILLED
+    return container.optional and bool(is_server) and ended_by_itself(container, events)
 
 
 def _running(

@@ -324,7 +324,7 @@ class _ComposeStep(Record):
         had = {labels.get(SERVICE) for labels in own if labels.get(PROJECT) == facts.project.name}
         services = [name for name in down if name not in had and f"had {facts.target_of(name)}" not in marks]
         ago_s = facts.now.timestamp() - _created_s(newest)
-        if created and ago_s < facts.rules.hands_off_s:
+        if created and ago_s < facts.rules.hands_off_s and events.reach(newest.created or events.now):
             why = f"somebody made {newest.name} {ago_s:.0f} s ago{until(ago_s, facts.rules.hands_off_s)}"
             return dict.fromkeys(services, why)
         # A time ahead is of another clock.
