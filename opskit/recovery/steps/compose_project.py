@@ -194,7 +194,7 @@ class _ComposeStep(Record):
             case ContainerRepair.STOP:
                 stop = Command(("docker", "stop", name), container.stop_timeout_s + _STOP_MARGIN_S)
                 repair = Repair((stop,), f"{cause}; its label says to stop it", f"docker start {name}")
-            case ContainerRepair.START:
+            case ContainerRepair.START if assessed.container.optional:
                 repair = Repair(
                     (Command(("docker", "start", name), _STOP_MARGIN_S),), cause, f"docker stop {name}"
                 )
