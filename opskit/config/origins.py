@@ -220,10 +220,7 @@ def shown(config: Config, origins: Mapping[str, Origin]) -> Iterator[Shown]:
 
     A node or an agent that is switched off appears as `nodes.NAME.enabled` false and nothing else.
     """
-    members: dict[str, NodeConfig | AgentConfig] = {f"nodes.{node.name}": node for node in config.nodes}
-    members |= {f"agents.{agent.name}": agent for agent in config.agents}
-    leaves = [leaf for prefix, member in members.items() for leaf in _leaves(prefix, member)]
-    for key, value in (*leaves, *_leaves("", config)):
+    for key, value in leaves(config):
         origin = origins.get(key, DEFAULT)
         if isinstance(value, Secret):
             yield Shown(key, "***", origin)
@@ -231,9 +228,21 @@ def shown(config: Config, origins: Mapping[str, Origin]) -> Iterator[Shown]:
             yield Shown(key, f"(unset: {origin.unset})", origin)
         else:
             yield Shown(key, list(value) if isinstance(value, tuple) else value, origin)
+    members = {f"{group}.{member.name}.enabled" for group, member in _members(config)}
     for key, origin in origins.items():
-        if key.endswith(".enabled") and key.removesuffix(".enabled") not in members:
+        if key.endswith(".enabled") and key not in members:
             yield Shown(key, False, origin)
+
+
+def leaves(config: Config) -> Iterator[tuple[str, Any]]:
+    """Yield every value of the configuration by its key, those of nodes and agents first."""
+    for group, member in _members(config):
+        yield from _leaves(f"{group}.{member.name}", member)
+    yield from _leaves("", config)
+
+
+def _members(config: Config) -> list[tuple[str, NodeConfig | AgentConfig]]:
+    return [*(("nodes", node) for node in config.nodes), *(("agents", agent) for agent in config.agents)]
 
 
 #: What is no key of a file, and the nodes and agents, which are shown by name.
