@@ -12,6 +12,7 @@ from opskit.errors import ApprovalNeeded
 from opskit.providers.base import CallCause, CallError, bad_payload
 from opskit.providers.http import HttpClient
 from opskit.providers.node import detect
+from opskit.providers.values import count
 from opskit.records import Record, field
 from opskit.tags import correlation_id
 from opskit.trace.span import current_span
@@ -25,7 +26,6 @@ _FAILED = ("failed", "error", "interrupted", "cancelled")
 RUN_ENDS = ("completed", "success", "needs_approval", *_FAILED)
 #: A server that is restarted is waited for.
 _RESTART_S = 60.0
-_PAGE_CHARS = 100_000
 _POLL_FIRST_S = 0.05
 _POLL_LAST_S = 1.0
 
@@ -229,16 +229,12 @@ def queue_of(body: Any) -> AgentQueue | None:
     queue = body.get("queue") if isinstance(body, Mapping) else None
     if not isinstance(queue, Mapping):
         return None
-    queued, running, waits = (_count(queue.get(name)) for name in ("queued", "running", "needs_approval"))
+    queued, running, waits = (count(queue.get(name)) for name in ("queued", "running", "needs_approval"))
     if queued is None or running is None:
         return None
     oldest_s = queue.get("oldest_queued_s")
     oldest_s = float(oldest_s) if isinstance(oldest_s, int | float) and oldest_s >= 0 else None
     return AgentQueue(queued, running, waits, oldest_s, body.get("status") == "draining")
-
-
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
 
 
 def levels_of(body: Any) -> dict[str, bool] | None:

@@ -67,9 +67,6 @@ class LlamaCpp(Provider):
     def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
         return self._chat.stream(request)
 
-    async def aclose(self) -> None:
-        await self._http.aclose()
-
     async def _entries(self) -> list[Mapping[str, Any]]:
         return entries(await self._http.get_json("/v1/models"))
 

@@ -69,10 +69,10 @@ class NodeContents(Record):
     """
 
     models: tuple[ModelInfo, ...]
+    models_s: float
     resident: tuple[Resident, ...] | None
-    silence: CallError | None = None
-    models_s: float = 0.0
-    resident_s: float = 0.0
+    silence: CallError | None
+    resident_s: float
 
 
 async def read_contents(
@@ -87,31 +87,25 @@ async def read_contents(
     `residency_grace_s` (None: as long as its own deadline). Raises CallError when there is no list.
     """
     began = time.monotonic()
-    ended: dict[str, float] = {}
 
-    async def resident() -> tuple[Resident, ...] | None:
+    async def resident() -> tuple[tuple[Resident, ...] | None, CallError | None, float]:
         try:
-            return await provider.resident()
-        finally:
-            ended["resident"] = time.monotonic() - began
+            return await provider.resident(), None, time.monotonic() - began
+        except CallError as error:
+            return None, error, time.monotonic() - began
 
     residency = asyncio.create_task(resident())
     try:
         models = tuple(await provider.models()) if models is None else models
         models_s = time.monotonic() - began
         await asyncio.wait({residency}, timeout=residency_grace_s)
-        loaded, silence = None, None
-        if not residency.done():
-            silence = CallError(CallCause.TIMEOUT, f"no answer within {residency_grace_s:g} s")
-        else:
-            error = residency.exception()
-            if error is not None and not isinstance(error, CallError):
-                raise error
-            loaded, silence = (residency.result(), None) if error is None else (None, error)
+        if residency.done():
+            return NodeContents(models, models_s, *residency.result())
     finally:
         residency.cancel()
         await asyncio.gather(residency, return_exceptions=True)
-    return NodeContents(models, loaded, silence, models_s, ended.get("resident", time.monotonic() - began))
+    silence = CallError(CallCause.TIMEOUT, f"no answer within {residency_grace_s:g} s")
+    return NodeContents(models, models_s, None, silence, time.monotonic() - began)
 
 
 async def detect(http: HttpClient, config: NodeConfig) -> Provider:

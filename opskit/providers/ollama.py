@@ -151,9 +151,6 @@ class Ollama(Provider):
                 raise
         raise CallError(CallCause.ENDED, "the stream ended without `done: true`", phase="stream", status=200)
 
-    async def aclose(self) -> None:
-        await self._http.aclose()
-
     @contextlib.asynccontextmanager
     async def _told_from_missing_blob(self, model: str) -> AsyncGenerator[None, None]:
         """Mark the 404 for a model that is listed: its weights are gone, its name is not (wire facts A8)."""

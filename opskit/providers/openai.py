@@ -108,9 +108,6 @@ class OpenAIStyle(Provider):
                     await items.read_on(tokens=tokens, limit=request.max_tokens)
                 raise
 
-    async def aclose(self) -> None:
-        await self._http.aclose()
-
     async def _list(self) -> tuple[ModelInfo, ...]:
         if self.kind is LMSTUDIO:
             body = await self._http.get_json("/api/v0/models")
