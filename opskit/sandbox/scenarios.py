@@ -20,8 +20,8 @@ class Scenario(Record):
 
     `fault` is a spec for the primary, without its name (`crash,times=1`). `first` are the faults or verdicts
     that the first attempt may be recorded with, empty when it must succeed. `expect`: the spare's answer, the
-    primary's own, a stream that breaks with an explicit error, or an honest error. `player` names how it is
-    played: `once` for what one request can show.
+    primary's own, a stream that breaks with an explicit error, or an honest error. `scanned`: the primary is
+    known before the fault. `player` names how it is played: `once` for what one request can show.
     """
 
     name: str
@@ -34,6 +34,7 @@ class Scenario(Record):
     streamed: bool = False
     spare: bool = True
     waits: bool = False
+    scanned: bool = True
     player: str = "once"
 
 
@@ -102,7 +103,7 @@ SCENARIOS: tuple[Scenario, ...] = (
     ),
     _scenario("not-installed", "404, the model was removed", F.NOT_INSTALLED),
     _scenario(
-        "ps-blocks", "/api/ps never answers while a runner loads", expect="either", waits=True, player="cold"
+        "ps-blocks", "/api/ps never answers while a runner loads", expect="either", waits=True, scanned=False
     ),
     _scenario("garbage", "200 with a body that is no JSON", F.BAD_PAYLOAD),
     _scenario("unauthorised", "401", F.UNAUTHORISED),
@@ -182,5 +183,5 @@ SCENARIOS: tuple[Scenario, ...] = (
         player="unknown-name",
     ),
     _scenario("flapping", "Ollama goes away and comes back", fault="", waits=True, player="flapping"),
-    _scenario("both-dead", "both ports close", fault="refuse", expect="error", player="both-dead"),
+    _scenario("both-dead", "both ports close", fault="", expect="error", player="both-dead"),
 )
