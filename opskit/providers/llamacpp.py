@@ -4,22 +4,13 @@ It has loaded one model when it answers anything but 503 "Loading model". With a
 is locked. A name that it does not list would be answered by its one model all the same, so none is sent.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from opskit.providers.base import (
-    CallCause,
-    CallError,
-    ChatRequest,
-    Event,
-    ModelInfo,
-    Provider,
-    Resident,
-    Slot,
-)
+from opskit.providers.base import CallCause, CallError, ModelInfo, Resident, Slot
 from opskit.providers.http import HttpClient
 from opskit.providers.kinds import LLAMACPP
-from opskit.providers.openai import OpenAIStyle, entries
+from opskit.providers.openai import OpenAIStyle
 from opskit.providers.values import count, mapping, mappings, text
 
 #: What it calls itself in the header `Server`, and in its list of models.
@@ -27,16 +18,13 @@ SERVER = "llama.cpp"
 OWNER = "llamacpp"
 
 
-class LlamaCpp(Provider):
+class LlamaCpp(OpenAIStyle):
     """One `llama-server`."""
 
-    kind = LLAMACPP
-
     def __init__(self, http: HttpClient, default_model: str | None = None) -> None:
-        self._http = http
+        super().__init__(http, LLAMACPP, default_model)
         # Each open connection holds one of its few threads for 5 s, and others wait meanwhile.
         http.keep_alive = False
-        self._chat = OpenAIStyle(http, LLAMACPP, default_model)
 
     async def version(self) -> str:
         """Its name; /health is 503 while it loads its model."""
@@ -63,12 +51,6 @@ class LlamaCpp(Provider):
                 return None
             raise
         return slots_of(body)
-
-    def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
-        return self._chat.stream(request)
-
-    async def _entries(self) -> list[Mapping[str, Any]]:
-        return entries(await self._http.get_json("/v1/models"))
 
     async def _props(self) -> Mapping[str, Any]:
         """Its properties; nothing where the page is switched off or older than what is asked of it."""

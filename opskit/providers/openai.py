@@ -52,7 +52,7 @@ class OpenAIStyle(Provider):
         self._http = http
         self.kind = kind
         self._default = default_model
-        self._listed: frozenset[str] | None = None
+        self._listed: frozenset[str] = frozenset()
 
     async def version(self) -> str:
         """/health where it exists; 503 there means that the generation thread is dead (B1)."""
@@ -71,7 +71,6 @@ class OpenAIStyle(Provider):
         Hugging Face: a path is the default model (B1).
         """
         listed = await self._list()
-        self._listed = frozenset(name for model in listed for name in model.names)
         if not self.kind.naming_swaps:
             return listed
         paths = [model.name for model in listed if model.name.startswith("/")]
@@ -110,12 +109,17 @@ class OpenAIStyle(Provider):
 
     async def _list(self) -> tuple[ModelInfo, ...]:
         if self.kind is LMSTUDIO:
-            body = await self._http.get_json("/api/v0/models")
-            return tuple(_lmstudio(entry) for entry in entries(body) if entry.get("type") in _LMSTUDIO_KINDS)
+            rows = entries(await self._http.get_json("/api/v0/models"))
+            models = tuple(_lmstudio(entry) for entry in rows if entry.get("type") in _LMSTUDIO_KINDS)
+        else:
+            models = distinct(map(_listed, await self._entries()))
+        self._listed = frozenset(name for model in models for name in model.names)
+        return models
+
+    async def _entries(self) -> list[Mapping[str, Any]]:
         # Without a cache folder mlx_lm fails after the 200 is written (B1): nothing listed, but it may serve.
         empty: Mapping[str, Any] | None = {"data": []} if self.kind.naming_swaps else None
-        body = await self._http.get_json("/v1/models", empty=empty)
-        return distinct(map(_listed, entries(body)))
+        return entries(await self._http.get_json("/v1/models", empty=empty))
 
     async def _body(self, request: ChatRequest) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -146,9 +150,9 @@ class OpenAIStyle(Provider):
         """The name to send, None to leave it out. Raises CallError(NOT_LISTED) before anything is sent."""
         if model == DEFAULT_MODEL:
             return self._default
-        if self._listed is None or model not in self._listed:
-            await self.models()
-        if self._listed is None or model not in self._listed:
+        if model not in self._listed:
+            await self._list()
+        if model not in self._listed:
             why = (
                 "it might be downloaded and swapped in" if self.kind.naming_swaps else "another might answer"
             )
