@@ -1,4 +1,4 @@
-"""The network: whether a TCP connection is accepted, and how this machine reaches others: Wi-Fi, cable, route.
+"""The network: whether a TCP connection is accepted, and the ways to others: Wi-Fi, cable, default route.
 
 The name of the Wi-Fi network is never asked: macOS 15 does not tell it to programs, and answers "not
 associated" while it is (ops facts 12).
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from opskit.records import Record
+from opskit.records import Record, replace
 from opskit.system.program import NotStarted, ProgramResult, run
 
 Link = Literal["wifi", "wired"]
@@ -143,11 +143,9 @@ async def wifi_of_mac(environ: Mapping[str, str]) -> WifiState:
         if wifi is not None:
             questions.append(_ask(environ, "networksetup", "-getairportpower", wifi.device))
         answers = await asyncio.gather(*questions)
+    addresses = (answer.out.strip() if answer.exit == 0 else "" for answer in answers)
     addressed = tuple(
-        NetworkPort(
-            port.device, port.link, port.name, answer.out.strip() or None if answer.exit == 0 else None
-        )
-        for port, answer in zip(ports, answers, strict=False)
+        replace(port, address=address or None) for port, address in zip(ports, addresses, strict=False)
     )
     power = None if wifi is None else mac_power(answers[-1].out)
     default = mac_route(route.out)
