@@ -68,7 +68,9 @@ class SandboxFaultKind(StrEnum):
 
 
 K = SandboxFaultKind
+Kinds = Collection[SandboxFaultKind]
 
+_ALL = frozenset(K)
 OLLAMA_FAULTS, MLX_FAULTS, AGENT_FAULTS = (
     frozenset(kind for kind in K if kind.nodes & nodes) for nodes in (_OLLAMA, _MLX, _AGENT)
 )
@@ -161,9 +163,7 @@ def parse_fault(spec: str) -> FaultSpec:
     return node, model or None, fault
 
 
-def check_shown(
-    fault: SandboxFault, model: str | None, shows: Collection[SandboxFaultKind], node: str
-) -> None:
+def check_shown(fault: SandboxFault, model: str | None, shows: Kinds, node: str) -> None:
     """Raise ValueError when a node that shows only `shows` cannot show this fault on this model."""
     if fault.kind not in shows:
         raise ValueError(f"{node} cannot show the fault {fault.kind}; it shows {', '.join(sorted(shows))}")
@@ -207,12 +207,12 @@ class FaultBoard:
         self._lock = threading.RLock()
         self._active: dict[tuple[str | None, SandboxFaultKind], tuple[SandboxFault, int | None]] = {}
         self._listeners: list[BoardListener] = []
-        self._shows: Collection[SandboxFaultKind] | None = None
+        self._shows: Kinds | None = None
         self._owner = ""
         for model, fault in faults:
             self.set(model, fault)
 
-    def restrict(self, shows: Collection[SandboxFaultKind], owner: str) -> None:
+    def restrict(self, shows: Kinds, owner: str) -> None:
         """Refuse from now on what `owner` cannot show. Raises ValueError when such a fault is set already."""
         with self._lock:
             for (model, _), (fault, _) in self._active.items():
@@ -235,13 +235,11 @@ class FaultBoard:
             self._active = {} if kind is None else {k: v for k, v in self._active.items() if k[1] != kind}
         self._notify(None, None)
 
-    def take(
-        self, model: str | None, among: Collection[SandboxFaultKind] | None = None
-    ) -> SandboxFault | None:
+    def take(self, model: str | None, among: Kinds = _ALL) -> SandboxFault | None:
         """Meet the first fault that applies to a request for this model, and count it down.
 
         `model` None meets only faults of the whole node. `among` are the kinds that matter at this point of
-        the request; all when absent.
+        the request.
         """
         with self._lock:
             key = self._find(model, among)
@@ -254,9 +252,7 @@ class FaultBoard:
                 self._active[key] = (fault, times - 1)
             return fault
 
-    def peek(
-        self, model: str | None, among: Collection[SandboxFaultKind] | None = None
-    ) -> SandboxFault | None:
+    def peek(self, model: str | None, among: Kinds = _ALL) -> SandboxFault | None:
         """Return what `take` would, without counting."""
         with self._lock:
             key = self._find(model, among)
@@ -287,14 +283,10 @@ class FaultBoard:
         for listener in listeners:
             listener(model, fault)
 
-    def _find(
-        self, model: str | None, among: Collection[SandboxFaultKind] | None
-    ) -> tuple[str | None, SandboxFaultKind] | None:
-        for owner in dict.fromkeys((_key(model), None)):
-            for key in self._active:
-                if key[0] == owner and (among is None or key[1] in among):
-                    return key
-        return None
+    def _find(self, model: str | None, among: Kinds) -> tuple[str | None, SandboxFaultKind] | None:
+        owners = (_key(model), None)
+        keys = ((owner, kind) for owner in owners for key, kind in self._active if key == owner)
+        return next((key for key in keys if key[1] in among), None)
 
 
 def _key(model: str | None) -> str | None:
