@@ -1,11 +1,12 @@
 """A simulated MLX server (`mlx_lm.server`): HTTP/1.0, one model slot, errors as 404 or as nothing."""
 
 import asyncio
+import contextlib
 import json
 import platform
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from email.utils import formatdate
 from types import MappingProxyType
 from typing import Any
@@ -24,7 +25,6 @@ from opskit.sandbox.generation import (
     default_reply,
     write_script,
 )
-from opskit.sandbox.mlx_slot import ModelSlot
 from opskit.sandbox.mlx_wire import InvalidRequestError, MlxPackets
 from opskit.sandbox.ollama_memory import LoadFailedError
 from opskit.sandbox.server import (
@@ -55,6 +55,49 @@ _BEFORE_LOAD = frozenset({K.RESET, K.EMPTY_REPLY, K.ZOMBIE, K.GARBAGE, *wire.ERR
 
 class EmptyReplyError(Exception):
     """The connection ends here, with nothing more written."""
+
+
+class ModelSlot:
+    """What the single worker thread of an MLX server has loaded.
+
+    Requests are admitted strictly in order. Requests for the resident model then run together; one for
+    another model waits until they are done, and everything behind it waits too. A load is never aborted.
+    """
+
+    def __init__(self, default: str, load: Callable[[str], Awaitable[None]], swaps: list[str]) -> None:
+        """Begin with the default model resident. `load` takes its time and may raise `LoadFailedError`.
+
+        `swaps` is where models asked for that were not the resident one are noted, loaded or not.
+        """
+        self.resident: str | None = default
+        """None after a load that failed: the old model is dropped before the new one is read."""
+        self._default = default
+        self._load = load
+        self._swaps = swaps
+        self._admission = asyncio.Lock()
+        self._users = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextlib.asynccontextmanager
+    async def hold(self, model: str) -> AsyncIterator[None]:
+        """Keep this model for the time of the block, loading it first if need be."""
+        async with self._admission:
+            if model != self.resident:
+                await self._idle.wait()
+                if self.resident is not None or model != self._default:
+                    self._swaps.append(model)
+                self.resident = None
+                await self._load(model)
+                self.resident = model
+            self._users += 1
+            self._idle.clear()
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._idle.set()
 
 
 class SimulatedMlx(SimulatedServer):
