@@ -76,15 +76,10 @@ def load(
         except InvalidConfigError as exc:
             problems += exc.problems
         else:
-            settings, problems = file_settings(document, environ, source.path.parent)
-            layers |= settings
+            layers |= file_settings(document, environ, source.path.parent, problems)
     if layers["nodes.ollama.url"].origin.kind == "default":
-        settings, more = server_settings(environ)
-        layers |= settings
-        problems += more
-    settings, more = environment_settings(environ, cwd)
-    layers |= settings
-    problems += more
+        layers |= server_settings(environ, problems)
+    layers |= environment_settings(environ, cwd, problems)
     if looks_up and in_docker:
         at_localhost = localhost_settings(layers)
         layers |= {} if not at_localhost or _resolves(HOST_OF_DOCKER) else at_localhost
