@@ -165,7 +165,7 @@ class OpenAIStyle(Provider):
 
 async def _chat(items: AsyncIterator[Item]) -> AsyncGenerator[Event, None]:
     """The events of one reply; raises CallError when it ends without an end."""
-    reply, plain = _Reply(), list[str]()
+    reply, plain = _ChatReply(), list[str]()
     async for item in items:
         if isinstance(item, Comment):
             yield _progress(item.text)
@@ -191,7 +191,7 @@ async def _chat(items: AsyncIterator[Item]) -> AsyncGenerator[Event, None]:
         yield event
 
 
-class _Reply:
+class _ChatReply:
     """What the chunks of one reply, or its only document, have said so far."""
 
     def __init__(self) -> None:

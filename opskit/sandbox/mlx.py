@@ -211,7 +211,8 @@ class MlxExchange:
             case "GET" | "POST":
                 return await self._send(404, "Not Found")
             case method:
-                return web.Response(status=501, reason=f"Unsupported method ({method!r})")
+                reason = f"Unsupported method ({method!r})"
+                return web.Response(status=501, reason=reason, headers={"Server": _SERVER})
 
     async def _post(self, raw: bytes) -> web.StreamResponse:
         """Check the request in the order of the real server, then generate."""
