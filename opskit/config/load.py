@@ -67,7 +67,7 @@ def load(
     layers = default_settings(environ, in_docker=in_docker)
     problems: list[Problem] = []
     if source is not None:
-        # pydantic and PyYAML are worth their import time only when there is something to read.
+        # PyYAML is worth its import time only when there is something to read.
         from opskit.config.file import file_settings
         from opskit.config.yaml import parse
 
