@@ -9,8 +9,7 @@ from contextlib import aclosing
 from fnmatch import fnmatchcase
 
 from opskit.errors import OpskitError
-from opskit.logs.follow_buffer import entries
-from opskit.logs.following import NO_CONTAINER, NO_DAEMON, Backoff, Follower, docker_events
+from opskit.logs.following import NO_CONTAINER, NO_DAEMON, Backoff, Follower, docker_events, entries
 from opskit.logs.frames import LineJoiner
 from opskit.logs.position import ContainerReading, Position, frames_of, newest_message
 from opskit.logs.source import Batch, LogSource, Unreadable, Window
@@ -152,11 +151,9 @@ class ContainerSource:
             container = await self._current()
             reading = await self._reading(container, window)
             follower = Follower(self._docker, self._shown, container, reading, stays=stays)
-            try:
-                async for batch in follower.batches():
+            async with aclosing(follower.batches()) as batches:
+                async for batch in batches:
                     yield batch
-            finally:
-                await follower.aclose()
 
     async def _reading(self, container: LoggedContainer, window: Window) -> ContainerReading:
         since_ns = _ns(window.since)
