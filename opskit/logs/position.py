@@ -14,6 +14,7 @@ If the machine's clock is set back between the messages read and a reconnect, th
 again; none is lost.
 """
 
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Self
 
@@ -43,7 +44,7 @@ class _Place(MutableRecord):
     again: int = 0
     caught_up: bool = True
     #: Times that were read, in their order.
-    _recent: dict[int, None] = field(default_factory=dict)
+    _recent: OrderedDict[int, None] = field(default_factory=OrderedDict)
 
     def reopened(self) -> None:
         self.again = self.had
@@ -73,7 +74,7 @@ class _Place(MutableRecord):
     def _remember(self, at_ns: int) -> None:
         self._recent[at_ns] = None
         if len(self._recent) > _RECENT:
-            del self._recent[next(iter(self._recent))]
+            self._recent.popitem(last=False)
 
     def _comes_again(self, message: StreamMessage) -> bool:
         if message.at_ns < self.last.at_ns:
