@@ -85,13 +85,15 @@ async def followed(
         await asyncio.gather(*pumps, return_exceptions=True)
 
 
-async def settled(batches: AsyncGenerator[Batch, None], grouper: Grouper) -> AsyncGenerator[Batch, None]:
-    """The same with whole events: the last one is complete when nothing came for SETTLE_S, or with a note."""
+async def settled(
+    batches: AsyncGenerator[Batch, None], grouper: Grouper, *, settle_s: float | None = SETTLE_S
+) -> AsyncGenerator[Batch, None]:
+    """The same with whole events; the last one ends with a note, or when nothing came for `settle_s`."""
     coming: asyncio.Task[Batch | None] | None = None
     try:
         while True:
             coming = coming or asyncio.ensure_future(anext(batches, None))
-            await asyncio.wait([coming], timeout=SETTLE_S if grouper.open else None)
+            await asyncio.wait([coming], timeout=settle_s if grouper.open else None)
             if coming.done() and coming.exception() is None and (batch := coming.result()) is not None:
                 coming = None
                 yield [event for item in batch for event in _complete(grouper, item)]
@@ -180,19 +182,15 @@ async def _everything(source: LogSource, window: Window) -> AsyncGenerator[LogEn
         for entry in source.wanted(EntryFilter(), window.tail):
             yield entry
         return
-    grouper, last = Grouper(), None
-    async with contextlib.aclosing(source.read(window)) as batches:
+    last: float | None = None
+    async with contextlib.aclosing(settled(source.read(window), Grouper(), settle_s=None)) as batches:
         async for batch in batches:
-            for item in batch:
-                for event in _complete(grouper, item):
-                    if isinstance(event, LogEntry) and event.at is None:
-                        yield replace(event, at=last)
-                        continue
+            for event in batch:
+                if isinstance(event, Note):
                     yield event
-                    last = event.at if isinstance(event, LogEntry) else last
-    for end in grouper.flush():
-        last = end.at if end.at is not None else last
-        yield replace(end, at=last)
+                    continue
+                last = event.at if event.at is not None else last
+                yield replace(event, at=last) if event.at is None else event
 
 
 class _Surround:
