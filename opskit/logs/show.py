@@ -94,12 +94,13 @@ async def settled(
         while True:
             coming = coming or asyncio.ensure_future(anext(batches, None))
             await asyncio.wait([coming], timeout=settle_s if grouper.open else None)
-            if coming.done() and coming.exception() is None and (batch := coming.result()) is not None:
+            if not coming.done():
+                yield [*grouper.flush()]
+            elif coming.exception() is None and (batch := coming.result()) is not None:
                 coming = None
                 yield [event for item in batch for event in _complete(grouper, item)]
-                continue
-            yield [*grouper.flush()]
-            if coming.done():
+            else:
+                yield [*grouper.flush()]
                 coming.result()
                 return
     finally:
