@@ -31,6 +31,8 @@ _LOOK_S = 5.0
 _EMPTY_S = 1.0
 #: How long the log must be silent before a note is given out that may stand behind lines still to come.
 _QUIET_S = 0.25
+#: How long it waits for that, since a log may never be silent and its clock may be behind ours.
+_LATEST_S = 1.0
 #: Stream 3 is where the daemon itself complains.
 _COMPLAINTS = 3
 _BACK_OFF_S = (0.1, 0.25, 0.5, 1.0, 2.0, 5.0)
@@ -125,6 +127,7 @@ class Follower:
         self._notes: list[Note] = []
         self._deaths = self._passed = 0
         self._silence: asyncio.Timeout | None = None
+        self._noted_at: float | None = None
         self._others: deque[str] = deque()
         self._wake = asyncio.Event()
         self._backoff = Backoff()
@@ -294,8 +297,13 @@ class Follower:
 
     def _hurry(self) -> None:
         """Wait no longer for the next bytes than a note may."""
-        if self._has_note and self._silence is not None and not self._silence.expired():
-            self._silence.reschedule(asyncio.get_running_loop().time() + _QUIET_S)
+        if not self._has_note:
+            self._noted_at = None
+            return
+        now = asyncio.get_running_loop().time()
+        self._noted_at = now if self._noted_at is None else self._noted_at
+        if self._silence is not None and not self._silence.expired():
+            self._silence.reschedule(min(now + _QUIET_S, self._noted_at + _LATEST_S))
 
     async def _has_ended(self, container: LoggedContainer) -> bool:
         """Whether a run is over, whatever its log says, or has lost its name to another container."""
