@@ -7,7 +7,6 @@ before the first command, and with the same look again afterwards.
 
 import asyncio
 import contextlib
-import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -249,24 +248,9 @@ class Executor(MutableRecord):
         return replace(outcome, result=RepairResult.MANUAL)
 
     async def _notify(self, level: Level, outcome: Outcome, more: str) -> None:
-        words = {
-            Level.CRITICAL: f"opskit has given up on {outcome.target}",
-            Level.REMINDER: f"{outcome.target} is still broken, and opskit has given up on it",
-            Level.ESCALATION: f"{outcome.target} needs a person",
-            Level.RECOVERED: f"{outcome.target} is well again",
-            Level.REPAIRED: f"{outcome.target} was repaired",
-        }
+        text = "; ".join(part for part in (outcome.cause, more) if part)
         await self.notify(
-            Notice(
-                level,
-                outcome.target,
-                words[level],
-                "; ".join(part for part in (outcome.cause, more) if part),
-                utc(self.clock()),
-                socket.gethostname(),
-                self.run_id,
-                outcome.remedy,
-            )
+            Notice.of(level, outcome.target, text, outcome.remedy, at=self.clock(), run=self.run_id)
         )
 
     def _remember_server(self, target: str, done: Ran) -> None:

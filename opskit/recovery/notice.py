@@ -1,15 +1,25 @@
 """A notice to people that recovery gave up, helped, or needs them; and notices that reached nobody."""
 
 import contextlib
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from opskit.records import Record, asdict, replace
 from opskit.recovery.budget import Level
 from opskit.result import SCHEMA_VERSION
+from opskit.text import utc
 
 #: The fact of the memory that keeps what reached nobody, and how many of them.
 _FACT, _KEPT = "notices_failed", 20
+_TITLES = {
+    Level.CRITICAL: "opskit has given up on {}",
+    Level.REMINDER: "{} is still broken, and opskit has given up on it",
+    Level.ESCALATION: "{} needs a person",
+    Level.RECOVERED: "{} is well again",
+    Level.REPAIRED: "{} was repaired",
+    Level.TEST: "this is a test",
+}
 
 
 class Notice(Record):
@@ -23,6 +33,12 @@ class Notice(Record):
     host: str
     run: str
     remedy: str | None = None
+
+    @classmethod
+    def of(cls, level: Level, target: str, text: str, remedy: str | None, *, at: float, run: str) -> "Notice":
+        """Return a notice of this machine; `at` is in seconds since the epoch."""
+        title = _TITLES[level].format(target)
+        return cls(level, target, title, text, utc(at), socket.gethostname(), run, remedy)
 
     @property
     def subject(self) -> str:

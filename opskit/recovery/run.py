@@ -104,7 +104,7 @@ async def recover(
         known = steps(context)
         reconciler = Reconciler(known, executor, only=chosen(known, options.only))
         if not options.dry:
-            beside.begin(notifier.ping_start(executor.run_id))
+            beside.begin(executor.run_id)
         try:
             run = await reconciler.run(budget_s=options.budget_s or config.recovery.budget_s)
         except BaseException:
