@@ -13,6 +13,7 @@ from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from opskit.checks.container_assessment import ContainerCondition
 from opskit.checks.node_probe import probe_node
 from opskit.checks.probe_record import ProbeOptions
 from opskit.config.schema import NodeConfig
@@ -26,16 +27,10 @@ from opskit.providers.kinds import expected_kind
 from opskit.providers.node import Node
 from opskit.records import Record, replace
 from opskit.recovery.chat import PROMPT, address, chat
-from opskit.recovery.compose_projects import (
-    ComposeProject,
-    UnusableProject,
-    configured,
-    labelled,
-    read_project,
-)
+from opskit.recovery.compose_projects import ComposeProject, configured, labelled, usable_projects
 from opskit.recovery.outcome import Ran
-from opskit.recovery.procedure import Procedure, ProcedureResult
-from opskit.recovery.startup import service_containers, standing, wait_until_well
+from opskit.recovery.procedure import Procedure
+from opskit.recovery.startup import is_final, service_containers, standing, wait_until_well, words
 from opskit.recovery.step import Command
 from opskit.recovery.steps.decision import ServerProblem
 from opskit.recovery.steps.server_step import ServerStep
@@ -47,6 +42,7 @@ from opskit.system.docker_records import SERVICE
 _STOP_S = 120.0
 _START_S = 120.0
 _POLL_S = 0.5
+_RUNNING = (ContainerCondition.WELL, ContainerCondition.UNCHECKED)
 
 
 class ModelService(Record):
@@ -121,7 +117,7 @@ async def find(procedure: Procedure, name: str) -> ModelService | NodeModel:
 
 async def recover(
     procedure: Procedure, target: ModelService | NodeModel, *, wait_s: float, url: str | None = None
-) -> ProcedureResult:
+) -> Procedure:
     """Do it. `wait_s` is how long the start may take, `url` where to chat instead of what is known."""
     if isinstance(target, NodeModel):
         if target.model is None:
@@ -260,10 +256,10 @@ async def _up(procedure: Procedure, target: ModelService, wait_s: float) -> list
     container = await read_container(procedure.context.docker, target.container or "")
     now = None if container is None else standing(container, {container.id: container}, datetime.now(UTC))
     # Its health may take its time: the chat waits for that.
-    runs = now is not None and (now.well or not now.final or now.unchecked)
+    runs = now is not None and (not is_final(now) or now.condition in _RUNNING)
     status, state = (Status.PASS, "running") if runs else (Status.FAIL, "not running")
-    words = state if now is None or now.assessment is None or runs else f"{state}: {now.words}"
-    return [Finding("service", service, status, state, f"container {target.container} is {words}")]
+    detail = state if now is None or runs else f"{state}: {words(now)}"
+    return [Finding("service", service, status, state, f"container {target.container} is {detail}")]
 
 
 async def _chat(procedure: Procedure, target: ModelService, url: str | None, limit_s: float) -> Finding:
@@ -331,11 +327,7 @@ async def _service(procedure: Procedure, name: str) -> ModelService | None:
 
 async def _declared(procedure: Procedure, name: str) -> ModelService | None:
     """A service of the configured projects that has no container now."""
-    for key in procedure.context.config.stack.compose:
-        try:
-            _, project = await read_project(procedure.context, key)
-        except UnusableProject:
-            continue
+    async for key, project in usable_projects(procedure.context):
         if name in project.services:
             return ModelService(name, project=await configured(procedure.context, key))
     return None
