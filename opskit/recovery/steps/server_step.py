@@ -7,8 +7,8 @@ that fails is left out.
 
 import asyncio
 import contextlib
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -42,7 +42,6 @@ CONDITIONS = {
 _SHOWN = ("url", "ladder", "model", "resident", "first_token_s", "levels", "process")
 _LOG_LINES = 20
 _LINE_CHARS = 300
-_TAIL_BYTES = 32 * 1024
 _SOURCE_S = 4.0
 
 
@@ -88,8 +87,11 @@ class ServerStep:
         if self.server.is_optional:
             why = f"{finding.cause}; it is on another machine, and not required"
             return replace(finding, condition=Condition.LEFT, cause=why)
+
+        async def read_again() -> TargetFinding:
+            return _with(await self.planned(problem), finding.evidence, code)
+
         decision = self._decide(problem, facts or await self.read())
-        read_again = partial(self._read_again, problem, finding.evidence, code)
         return replace(_with(decision, finding.evidence, code), read_again=read_again)
 
     async def planned(self, problem: ServerProblem) -> TargetFinding:
@@ -102,11 +104,6 @@ class ServerStep:
         self._starts = any(command.detached for command in finding.repair.commands)
         return replace(finding, repair=replace(finding.repair, evidence=partial(self._evidence, facts)))
 
-    async def _read_again(
-        self, problem: ServerProblem, evidence: Mapping[str, Any], code: str | None
-    ) -> TargetFinding:
-        return _with(await self.planned(problem), evidence, code)
-
     async def note_start(self) -> None:
         """After a start was planned: keep which process it became, so that a later repair may end it."""
         if not self._starts:
@@ -114,9 +111,8 @@ class ServerStep:
         processes = await asyncio.to_thread(
             processes_like, self.server.start, self.context.environ.get("PATH")
         )
-        fresh = [process for process in processes if self._is_fresh(process)]
-        if fresh:
-            self.context.memory.remember_server(self.server.name, fresh[-1])
+        for process in filter(self._is_fresh, processes):
+            self.context.memory.remember_server(self.server.name, process)
 
     def _decide(self, problem: ServerProblem, facts: ServerFacts) -> TargetFinding:
         """Decide as of this moment; what this very run started is given the time to start."""
@@ -166,7 +162,7 @@ class ServerStep:
         if server.start:
             name = f"start-{Path(server.start[0]).name}.log"
             files[name] = self.context.folder / name
-        logs = {name: await asyncio.to_thread(tail_of, path) for name, path in files.items()}
+        logs = {name: await asyncio.to_thread(_tail, path) for name, path in files.items()}
         service = facts.inactive.service if facts.inactive is not None else None
         service = facts.owner.service if facts.owner is not None else service
         if service is not None and service.kind == "systemd" and service.name:
@@ -217,17 +213,16 @@ def _with(finding: TargetFinding, evidence: Mapping[str, Any], code: str | None)
     return replace(finding, evidence=evidence, code=code if is_broken else None)
 
 
-def tail_of(path: Path) -> list[str]:
-    """Return the last lines of a file; none when it cannot be read. Nothing but a regular file is opened."""
+def _tail(path: Path) -> list[str]:
+    """Return the last lines of a file; none when it cannot be read, or is no regular file."""
+    from opskit.facts.server_log import file_tail
+    from opskit.logs.files import FileSource
+
     try:
-        if not path.is_file():
-            return []
-        with path.open("rb") as stream:
-            stream.seek(max(0, os.fstat(stream.fileno()).st_size - _TAIL_BYTES))
-            text = stream.read(_TAIL_BYTES).decode("utf-8", "replace")
+        entries, _ = file_tail(FileSource(path))
     except OSError:
         return []
-    return _shortened(text)
+    return _shortened([entry.raw.decode("utf-8", "replace") for entry in entries])
 
 
 async def _output(command: tuple[str, ...], environ: Mapping[str, str]) -> list[str]:
@@ -237,11 +232,8 @@ async def _output(command: tuple[str, ...], environ: Mapping[str, str]) -> list[
             done = await run(command, env=environ)
     except (NotStarted, TimeoutError):
         return []
-    return _shortened(done.out) if done.exit == 0 else []
+    return _shortened(done.out.splitlines()) if done.exit == 0 else []
 
 
-def _shortened(text: str) -> list[str]:
-    return [
-        line if len(line) <= _LINE_CHARS else f"{line[:_LINE_CHARS]}..."
-        for line in text.splitlines()[-_LOG_LINES:]
-    ]
+def _shortened(lines: Sequence[str]) -> list[str]:
+    return [line if len(line) <= _LINE_CHARS else f"{line[:_LINE_CHARS]}..." for line in lines[-_LOG_LINES:]]
