@@ -6,7 +6,6 @@ What the files declare is asked of Compose once, and remembered until a file cha
 import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Sequence
-from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from opskit.errors import OpskitError

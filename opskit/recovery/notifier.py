@@ -19,7 +19,6 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from opskit.config.schema import NoticeConfig
 from opskit.errors import Exit
-from opskit.records import Record
 from opskit.recovery.budget import Level
 from opskit.recovery.memory import Memory
 from opskit.recovery.notice import Notice, Undelivered, record

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from opskit.checks.restore_assessment import assess_interrupted_restore
 from opskit.errors import Exit, OpskitError
-from opskit.records import MutableRecord, Record, field
+from opskit.records import MutableRecord, field
 from opskit.recovery import hands_off
 from opskit.recovery.executor import Executor, executing, pause_words
 from opskit.recovery.outcome import Ran
@@ -25,8 +25,7 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 
 
-@dataclass(slots=True)
-class Procedure:
+class Procedure(MutableRecord):
     """One procedure under way, and what it came to. In a dry run commands are collected and none is run.
 
     `planned` are commands of a dry run, `notes` what a person should know, `seconds` how long it took.

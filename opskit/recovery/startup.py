@@ -7,7 +7,6 @@
 import asyncio
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
 from datetime import UTC, datetime
 
 from opskit.checks.container_assessment import (
@@ -21,7 +20,7 @@ from opskit.checks.container_assessment import (
 from opskit.facts.container import Container, docker_time
 from opskit.facts.container_log import read_container_log
 from opskit.facts.container_survey import read_compose_containers
-from opskit.records import Record, replace
+from opskit.records import replace
 from opskit.recovery.procedure import Say
 from opskit.recovery.step import RecoveryContext
 from opskit.result import Finding, Status
