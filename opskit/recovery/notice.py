@@ -6,7 +6,8 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from opskit.records import Record, asdict, replace
-from opskit.recovery.budget import Level
+from opskit.recovery.budget import Level, Moment
+from opskit.recovery.memory import understood
 from opskit.result import SCHEMA_VERSION
 from opskit.text import utc
 
@@ -59,8 +60,8 @@ class Undelivered(Record):
     channel: str
     about: str
     why: str
-    first: float
-    last: float
+    first: Moment
+    last: Moment
     times: int = 1
 
 
@@ -69,10 +70,8 @@ def recorded(facts: Mapping[str, Any]) -> list[Undelivered]:
     content = facts.get(_FACT)
     notices = []
     for entry in content if isinstance(content, list) else ():
-        with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError):
-            channel, about, why = (str(entry[name]) for name in ("channel", "about", "why"))
-            first, last, times = float(entry["first"]), float(entry["last"]), int(entry["times"])
-            notices.append(Undelivered(channel, about, why, first=first, last=last, times=times))
+        with contextlib.suppress(ValueError):
+            notices.append(understood(entry, Undelivered))
     return notices
 
 

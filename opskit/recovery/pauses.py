@@ -14,7 +14,8 @@ from opskit.config.schema import Config
 from opskit.errors import OpskitError, StateError, UsageError
 from opskit.records import Record, asdict
 from opskit.recovery.audit import Audit
-from opskit.recovery.memory import LOCK_NAME, Memory, load, number, write_state
+from opskit.recovery.budget import Moment
+from opskit.recovery.memory import LOCK_NAME, Memory, load, understood, write_state
 from opskit.system.lock import wait_lock
 from opskit.text import duration_s, printable, utc
 
@@ -45,6 +46,14 @@ class Pause(Record):
 
     def as_json(self, now: float) -> dict[str, Any]:
         return asdict(self) | {"left_s": None if self.until is None else round(self.until - now)}
+
+
+class _Entry(Record):
+    """What the file holds of a pause, by its target."""
+
+    since: Moment
+    until: Moment | None
+    reason: str = ""
 
 
 class PauseChange(Record):
@@ -153,33 +162,25 @@ def read(folder: Path, now: float) -> dict[str, Pause]:
     """
     path = folder / FILE_NAME
     try:
-        content = json.loads(path.read_bytes())
-        pauses = [_pause(str(name), entry) for name, entry in content.items()]
+        entries = understood(json.loads(path.read_bytes()), dict[str, _Entry])
     except FileNotFoundError:
         return {}
     except OSError as exc:
         raise StateError(f"{path}: {exc.strerror}") from exc
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:
         raise StateError(
             f"{path} is damaged, so it is not known what is paused",
             remedy=f"remove {path}, then pause again what has to be left alone (`opskit pause TARGET`)",
         ) from exc
+    pauses = (Pause(name, entry.since, entry.until, entry.reason) for name, entry in entries.items())
     return {pause.target: pause for pause in pauses if pause.holds(now)}
-
-
-def _pause(name: str, entry: Mapping[str, Any]) -> Pause:
-    until = entry["until"]
-    reason = str(entry.get("reason", ""))
-    return Pause(name, number(entry["since"]), None if until is None else number(until), reason)
 
 
 def write(folder: Path, pauses: Mapping[str, Pause]) -> None:
     """Replace all pauses in one step. Raises StateError."""
-    content = {
-        pause.target: {"since": pause.since, "until": pause.until, "reason": pause.reason}
-        for pause in sorted(pauses.values(), key=lambda pause: pause.target)
-    }
-    write_state(folder / FILE_NAME, content)
+    in_order = sorted(pauses.values(), key=lambda pause: pause.target)
+    entries = {pause.target: asdict(_Entry(pause.since, pause.until, pause.reason)) for pause in in_order}
+    write_state(folder / FILE_NAME, entries)
 
 
 @contextlib.contextmanager
