@@ -21,7 +21,7 @@ from opskit.recovery.step import RecoveryContext
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
 from opskit.system.process import Process, is_like, processes_like
-from opskit.system.program import NotStarted, run
+from opskit.system.program import output_of
 from opskit.system.services import Domain, Service, at_rest
 from opskit.system.systemctl import instant, unit_properties
 
@@ -253,9 +253,5 @@ async def _service_of_mac(context: RecoveryContext, name: str) -> InactiveServic
 
 async def _launchd_labels(context: RecoveryContext) -> list[str]:
     """Return the jobs that launchd has loaded for this user."""
-    try:
-        async with asyncio.timeout(_LAUNCHCTL_S):
-            done = await run(("launchctl", "list"), env=context.environ)
-    except (NotStarted, TimeoutError):
-        return []
-    return [parts[2] for line in done.out.splitlines()[1:] if len(parts := line.split("\t")) == 3]
+    listed = await output_of(("launchctl", "list"), timeout_s=_LAUNCHCTL_S, env=context.environ) or ""
+    return [parts[2] for line in listed.splitlines()[1:] if len(parts := line.split("\t")) == 3]

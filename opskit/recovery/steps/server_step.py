@@ -25,7 +25,7 @@ from opskit.recovery.steps.decision import ServerProblem, decide
 from opskit.recovery.steps.server import ManagedServer, ServerFacts, read_server, server_of
 from opskit.system.host import available_memory_bytes
 from opskit.system.process import SAME_START_S, Process, processes_like
-from opskit.system.program import NotStarted, run
+from opskit.system.program import output_of
 from opskit.system.sockets import connections_to
 
 #: What a state means for a repair; any other is broken.
@@ -167,7 +167,8 @@ class ServerStep:
         if service is not None and service.kind == "systemd" and service.name:
             scope = "--user-unit" if service.domain == "user" else "--unit"
             command = ("journalctl", scope, service.name, "--lines", str(_LOG_LINES), "--no-pager")
-            logs[f"journal of {service.name}"] = await _output((*command, "--output=cat"), environ)
+            journal = await output_of((*command, "--output=cat"), timeout_s=_SOURCE_S, env=environ)
+            logs[f"journal of {service.name}"] = _shortened((journal or "").splitlines())
         names = [assessed.container.name for assessed in facts.containers]
         if not names and facts.owner is not None and facts.owner.container is not None:
             names = [facts.owner.container]
@@ -222,16 +223,6 @@ def _tail(path: Path) -> list[str]:
     except OSError:
         return []
     return _shortened([entry.raw.decode("utf-8", "replace") for entry in entries])
-
-
-async def _output(command: tuple[str, ...], environ: Mapping[str, str]) -> list[str]:
-    """Return the last lines that a program writes; none when it fails or does not end."""
-    try:
-        async with asyncio.timeout(_SOURCE_S):
-            done = await run(command, env=environ)
-    except (NotStarted, TimeoutError):
-        return []
-    return _shortened(done.out.splitlines()) if done.exit == 0 else []
 
 
 def _shortened(lines: Sequence[str]) -> list[str]:
