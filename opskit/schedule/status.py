@@ -190,10 +190,8 @@ def report(current: ScheduleStatus, now: datetime) -> Report:
 
 
 def _job_finding(current: ScheduleStatus) -> Finding:
-    unit, evidence = (
-        current.kind.unit,
-        {"files": list(map(str, current.files)), "scheduler": current.scheduler},
-    )
+    unit = current.kind.unit
+    evidence = {"files": list(map(str, current.files)), "scheduler": current.scheduler}
     if current.loaded is None:
         detail = current.problem + ("; its files are there" if current.installed else "")
         state, remedy = "no scheduler", current.remedy
