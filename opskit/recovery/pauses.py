@@ -21,10 +21,8 @@ from opskit.text import duration_s, printable, utc
 
 FILE_NAME = "pauses.json"
 _LOCK_NAME = "pauses.lock"
-#: A change takes milliseconds; who holds the lock for so long is stopped.
+#: A change of pauses takes milliseconds, a run as long as it works: a short one is waited for.
 _PATIENCE_S = 5.0
-#: A run holds its lock for as long as it works; a short one is waited for.
-_RUN_PATIENCE_S = 5.0
 #: The name that means everything.
 ALL = "all"
 #: The steps that are there whatever the configuration says.
@@ -87,7 +85,7 @@ def pause(
     """
     name = ALL
     if target is not None:
-        known = _known(config, folder)
+        known = known_names(config, load(folder, keep=True)[0])
         is_known = force or target == ALL or any(same(target.strip(), other) for other in known)
         name = chosen(target, known if is_known else [*known, *ask()], force=force)
     until = None if for_s is None else now + for_s
@@ -108,7 +106,7 @@ def resume(config: Config, folder: Path, target: str | None, now: float) -> Paus
     """
     with changing(folder, now) as pauses:
         before = dict(pauses)
-        known = [*pauses, *_known(config, folder)]
+        known = [*pauses, *known_names(config, load(folder, keep=True)[0])]
         name = ALL if target is None else chosen(target, known, command="resume")
         for paused in before:
             if name == ALL or same(paused, name):
@@ -122,7 +120,7 @@ def reset(config: Config, folder: Path, target: str | None, now: float) -> list[
     The next run repairs them as if it were the first. Raises OpskitError RECOVER_001 while a recovery runs,
     RECOVER_002 for an unknown name, StateError.
     """
-    with wait_lock(folder / LOCK_NAME, _RUN_PATIENCE_S) as mine:
+    with wait_lock(folder / LOCK_NAME, _PATIENCE_S) as mine:
         if not mine:
             raise OpskitError("RECOVER_001", "a recovery is running", remedy="try again when it has ended")
         memory, _ = load(folder, keep=True)
@@ -217,11 +215,6 @@ def same(first: str, second: str) -> bool:
 
 def _bare(name: str) -> str:
     return name.partition(":")[2] or name
-
-
-def _known(config: Config, folder: Path) -> list[str]:
-    memory, _ = load(folder, keep=True)
-    return known_names(config, memory)
 
 
 def known_names(config: Config, memory: Memory) -> list[str]:
