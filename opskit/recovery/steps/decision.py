@@ -207,13 +207,10 @@ class _Decision(Record):
 
     def _restart(self, program: Process) -> TargetFinding:
         """End the server that opskit started, and start it as it was."""
-        start = self._start_command()
-        if start is None:
-            return self._missing_program()
         # By its start as well as by its id: the id may belong to another process by then.
         end = end_process.command(program.pid, program.began)
         why = f"process {program.pid} ({program.name}) is the one that opskit started"
-        return self._repaired_by((Command(end, _END_S), start), why, self._end_of_port)
+        return self._start(why, Command(end, _END_S))
 
     def _inactive(self, inactive: InactiveService) -> TargetFinding:
         if inactive.state == "activating":
@@ -244,13 +241,8 @@ class _Decision(Record):
         """Decide where nothing listens and nothing keeps the server: only a start command starts it."""
         server, problem, facts = self.server, self.problem, self.facts
         if server.start:
-            start = self._start_command()
-            if start is None:
-                return self._missing_program()
-            finding = self._repaired_by(
-                (start,), f"nothing else on this machine starts {server.name}", self._end_of_port
-            )
-            return replace(finding, cause=problem.detail)
+            finding = self._start(f"nothing else on this machine starts {server.name}")
+            return finding if finding.repair is None else replace(finding, cause=problem.detail)
         names = " ".join(server.containers)
         if server.containers and facts.docker_problem and facts.has_docker:
             why = f"it lives in container {names}: {facts.docker_problem}"
@@ -267,20 +259,15 @@ class _Decision(Record):
         remedy = f"start it, or set `{key}` so that opskit can ({problem.remedy or key})"
         return self._finding(Condition.BROKEN, cause=why, remedy=remedy)
 
-    def _start_command(self) -> Command | None:
-        """Return the start command with an absolute program; None when it is not there."""
-        if self.facts.start_program is None:
-            return None
-        program = str(Path(self.facts.start_program).absolute())
-        return Command((program, *self.server.start[1:]), cwd=self.server.folder, detached=True)
-
-    def _missing_program(self) -> TargetFinding:
-        why = f"the program that would start it is not found: {self.server.start[0]}"
-        return self._by_hand(f"give its whole path in `stack.start.{self.server.name}`", why)
-
-    @property
-    def _end_of_port(self) -> str:
-        return f"end the process that listens on port {self.server.port}"
+    def _start(self, why: str, *before: Command) -> TargetFinding:
+        """Give the start command, with an absolute program; that is a person's where it is not there."""
+        server, program = self.server, self.facts.start_program
+        if program is None:
+            missing = f"the program that would start it is not found: {server.start[0]}"
+            return self._by_hand(f"give its whole path in `stack.start.{server.name}`", missing)
+        argv = (str(Path(program).absolute()), *server.start[1:])
+        commands = (*before, Command(argv, cwd=server.folder, detached=True))
+        return self._repaired_by(commands, why, f"end the process that listens on port {server.port}")
 
     @property
     def _grace_s(self) -> float:
