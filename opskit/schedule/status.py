@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from msgspec import to_builtins
+
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
 from opskit.records import replace
@@ -232,8 +234,8 @@ def _runs_finding(current: ScheduleStatus, now: datetime) -> Finding:
 def _inside_findings(inside: InsideComparison, unit: str) -> Iterator[Finding]:
     evidence = {
         "emulated": inside.emulated,
-        "shell": None if inside.shell is None else inside.shell.as_json(),
-        "job": None if inside.job is None else inside.job.as_json(),
+        "shell": to_builtins(inside.shell),
+        "job": to_builtins(inside.job),
     }
     if inside.job is None:
         status, remedy = Status.INCONCLUSIVE, "`--no-inside` leaves it out"
