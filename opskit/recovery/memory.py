@@ -4,6 +4,7 @@ import json
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
 
@@ -47,13 +48,9 @@ class History(Record):
     def share(self) -> float:
         """The weighted share of changes, from 0 to 1. A short history holds few changes, so it is small."""
         possible = STATES - 1
-        states = self.states.rjust(STATES)
         step = (_NEWEST - _OLDEST) / (possible - 1)
-        changes = (
-            _OLDEST + step * place
-            for place in range(possible)
-            if states[place] != " " and states[place] != states[place + 1]
-        )
+        pairs = enumerate(pairwise(self.states.rjust(STATES)))
+        changes = (_OLDEST + step * place for place, (old, new) in pairs if old not in (" ", new))
         return min(1.0, sum(changes) / possible)
 
     def after(self, *, well: bool) -> "History":

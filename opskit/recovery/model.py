@@ -5,7 +5,6 @@ could not be started again afterwards is not taken down.
 """
 
 import asyncio
-import difflib
 import json
 import shlex
 import time
@@ -38,6 +37,7 @@ from opskit.recovery.unload import UNLOAD_S
 from opskit.recovery.unload import unload as unload_model
 from opskit.result import Finding, Status
 from opskit.system.docker_records import SERVICE
+from opskit.text import near_names
 
 _STOP_S = 120.0
 _START_S = 120.0
@@ -357,7 +357,7 @@ async def _unknown(procedure: Procedure, name: str, docker_problem: str) -> Opsk
     if not docker_problem:
         listed = await procedure.context.docker.containers()
         known += [word for item in listed for word in (item.name, item.service) if word]
-    near = difflib.get_close_matches(name, dict.fromkeys(known), 3, 0.5)
+    near = near_names(name, known)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return OpskitError(
         "RECOVER_002",

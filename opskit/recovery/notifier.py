@@ -25,7 +25,7 @@ from opskit.recovery.notice import Notice, Undelivered, record
 from opskit.recovery.webhook import NO_URL, WebhookRequest, post
 from opskit.result import Finding, Report, Status
 from opskit.system.program import NotStarted, run
-from opskit.text import printable
+from opskit.text import printable, shortened
 
 #: A ping service keeps the beginning of what it is sent (ops facts 9).
 PING_BODY_BYTES = 10_000
@@ -304,8 +304,7 @@ def _sentences(notice: Notice) -> str:
 
 def _plain(text: str, most: int) -> str:
     """Valid text on one line: desktops refuse what is no UTF-8, arguments a zero byte."""
-    clean = " ".join(printable(text).split())
-    return clean if len(clean) <= most else clean[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return shortened(" ".join(printable(text).split()), most)
 
 
 def _ping_url(url: str, kind: str, run_id: str) -> str:
