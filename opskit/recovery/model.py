@@ -317,20 +317,15 @@ async def _service(procedure: Procedure, name: str) -> ModelService | None:
             raise OpskitError("RECOVER_002", problem, remedy=f"name its container: {known}")
         container = await read_container(docker, listed[0].id) if listed else None
     if container is None:
-        return await _declared(procedure, name)
+        async for key, declared in usable_projects(procedure.context):
+            if name in declared.services:
+                return ModelService(name, project=await configured(procedure.context, key))
+        return None
     project, service = container.project, container.service
     if project is None or service is None:
         return ModelService(container.name, container.name)
     count = max(1, len(await service_containers(procedure.context, project, service)))
     return ModelService(service, container.name, await labelled(procedure.context, container, project), count)
-
-
-async def _declared(procedure: Procedure, name: str) -> ModelService | None:
-    """A service of the configured projects that has no container now."""
-    async for key, project in usable_projects(procedure.context):
-        if name in project.services:
-            return ModelService(name, project=await configured(procedure.context, key))
-    return None
 
 
 async def _node(procedure: Procedure, name: str) -> NodeModel | None:

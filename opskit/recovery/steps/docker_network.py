@@ -24,21 +24,12 @@ async def _look(context: RecoveryContext) -> Sequence[TargetFinding]:
     if not stack.compose and network == StackConfig().docker_network:
         why = f"there is no {network}, and no Compose project is configured that would use it"
         return [seen(Condition.ABSENT, "absent", why)]
-    if (owner := await _owner(context, network)) is not None:
-        why = f"there is no {network} yet: Compose project {owner} makes it"
-        return [seen(Condition.WAITING, "missing", why)]
+    async for key, project in usable_projects(context):
+        # Made by anybody else it would lack the labels without which Compose 2 refuses it.
+        if network in project.own_networks:
+            why = f"there is no {network} yet: Compose project {key} makes it"
+            return [seen(Condition.WAITING, "missing", why)]
     cause, command = f"there is no network {network}", ("docker", "network", "create", network)
     repair = Repair((Command(command, _CREATE_S),), cause, f"docker network rm {network}")
     remedy = f"`{repair.commands[0].shown}`"
     return [seen(Condition.BROKEN, "missing", cause, remedy=remedy, repair=repair)]
-
-
-async def _owner(context: RecoveryContext, network: str) -> str | None:
-    """Return the project that declares the network as its own.
-
-    Made by anybody else it would lack the labels without which Compose 2 refuses it.
-    """
-    async for key, project in usable_projects(context):
-        if network in project.own_networks:
-            return key
-    return None
