@@ -116,7 +116,7 @@ class Executor(MutableRecord):
         """
         if self.memory.is_lasting:
             return None
-        starts = [finding.of_part(name).started_s for name in repair.counted]
+        starts = [finding.worst_of((name,)).started_s for name in repair.counted]
         last_s = max((at for at in starts if at is not None), default=None)
         if last_s is None or None in starts:
             why = "the state folder cannot be written, and a repair that is not remembered could be endless"
