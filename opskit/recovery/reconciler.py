@@ -41,10 +41,6 @@ class _Turn(MutableRecord):
     def is_absent(self) -> bool:
         return all(outcome.result is RepairResult.ABSENT for outcome in self.outcomes)
 
-    @property
-    def has_changed(self) -> bool:
-        return any(outcome.ran for outcome in self.outcomes)
-
 
 class Reconciler:
     """One run over `steps`, whose requirements must be among them.
@@ -99,7 +95,7 @@ class Reconciler:
             turn.early.cancel()
             turn.outcomes.append(_blocked(step, causes))
         else:
-            if any(other.has_changed for other in before):
+            if any(outcome.ran for other in before for outcome in other.outcomes):
                 turn.early.cancel()
                 findings = await _look(step, step.look_s)
             else:
