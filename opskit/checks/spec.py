@@ -108,12 +108,7 @@ Observe = Callable[[Any, CheckContext], Awaitable[Observation | Finding]]
 
 
 class Kind(Record):
-    """A kind of check.
-
-    `params` is a frozen dataclass, `yields` explains each value, `expects` is the expectation of a check
-    without one, as it would stand in a checklist. `imports` are loaded before the clock runs. A kind that
-    `judges_itself` gives findings, whose status and state may be expected.
-    """
+    """A kind of check: see `kind`."""
 
     name: str
     summary: str
@@ -125,6 +120,42 @@ class Kind(Record):
     timeout_s: float = 10.0
     imports: tuple[str, ...] = ()
     judges_itself: bool = False
+
+
+def kind(
+    summary: str,
+    yields: Mapping[str, str],
+    expects: Mapping[str, Any],
+    target: Callable[[Any], str],
+    *,
+    timeout_s: float = 10.0,
+    imports: tuple[str, ...] = (),
+    judges_itself: bool = False,
+) -> Callable[[Observe], Kind]:
+    """Make an async function a kind of its name; the type of its first argument declares its parameters.
+
+    `yields` explains each value: `error` is null where it is not explained. `expects` is the expectation of a
+    check without one, as it would stand in a checklist. `imports` are loaded before the clock runs. A kind
+    that `judges_itself` gives findings, whose status and state may be expected.
+    """
+
+    def declared(observe: Observe) -> Kind:
+        params = next(iter(observe.__annotations__.values()))
+        explained = yields if judges_itself else {**yields, "error": yields.get("error", "null")}
+        return Kind(
+            observe.__name__,
+            summary,
+            params,
+            explained,
+            expects,
+            observe,
+            target,
+            timeout_s,
+            imports,
+            judges_itself,
+        )
+
+    return declared
 
 
 class Check(Record):

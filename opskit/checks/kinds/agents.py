@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 from opskit.checks.kinds.http import Url
-from opskit.checks.spec import CheckContext, Kind, Observation, Unjudged
+from opskit.checks.spec import CheckContext, Observation, Unjudged, kind
 from opskit.checks.state import NodeState, judge_queue
 from opskit.config.fields import Flag, Seconds, Texts, parameters
 from opskit.facts.endpoint import NO_JSON, EndpointFacts, json_request, read_endpoint
@@ -73,7 +73,26 @@ def address(agent: str, url: str | None, context: CheckContext) -> AgentAddress:
     return AgentAddress(f"http://localhost:{APIS[agent].port}")
 
 
-async def _agent(params: AgentParams, context: CheckContext) -> Observation:
+@kind(
+    "each endpoint of an agent with status and seconds; with `ask: true` also those that make it work",
+    {
+        "endpoints": "by name (GET /status): ok, status, seconds, error",
+        "answered": "endpoints that are ok",
+        "failed": "endpoints that are not",
+        "not_asked": "endpoints that would make a model work",
+        "slowest_s": "seconds of the slowest",
+        "levels": "Victoria's levels: agent, enhanced, initiative",
+        "queue": "runs of its server: queued, running, needs_approval, oldest_s, draining; or null",
+        "queue_moves": "false while runs wait and none is under way; true where it tells no queue",
+        "seconds": "of all together",
+        "error": "refused, name, unreachable, or null",
+    },
+    {"failed": {"len": 0}},
+    lambda p: str(p.agent),
+    timeout_s=90.0,
+    imports=("httpx", "opskit.providers.transport"),
+)
+async def agent_api(params: AgentParams, context: CheckContext) -> Observation:
     where = address(params.agent, params.url, context)
     api = APIS[params.agent]
     requests = {
@@ -145,27 +164,4 @@ def _summed(rows: Mapping[str, Mapping[str, Any]], not_asked: Sequence[str]) -> 
     return Observation(values, detail, state="failing" if failed else "ok", code="GEN_001")
 
 
-KINDS = (
-    Kind(
-        "agent_api",
-        "each endpoint of an agent with status and seconds; with `ask: true` also those that make it work",
-        AgentParams,
-        {
-            "endpoints": "by name (GET /status): ok, status, seconds, error",
-            "answered": "endpoints that are ok",
-            "failed": "endpoints that are not",
-            "not_asked": "endpoints that would make a model work",
-            "slowest_s": "seconds of the slowest",
-            "levels": "Victoria's levels: agent, enhanced, initiative",
-            "queue": "runs of its server: queued, running, needs_approval, oldest_s, draining; or null",
-            "queue_moves": "false while runs wait and none is under way; true where it tells no queue",
-            "seconds": "of all together",
-            "error": "refused, name, unreachable, or null",
-        },
-        {"failed": {"len": 0}},
-        _agent,
-        lambda p: str(p.agent),
-        90.0,
-        imports=("httpx", "opskit.providers.transport"),
-    ),
-)
+KINDS = (agent_api,)

@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from opskit.checks.kinds.agents import AgentAddress, address
 from opskit.checks.kinds.http import Url
-from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.checks.spec import CheckContext, Observation, kind
 from opskit.config.fields import Flag, Text, parameters
 from opskit.facts.endpoint import NO_JSON, Reply, fetch, json_request
 from opskit.llm.verdict import judge
@@ -45,7 +45,36 @@ class ChainParams:
         return self.goal or _GOALS[self.chain]
 
 
-async def _chain(params: ChainParams, context: CheckContext) -> Observation:
+@kind(
+    "work goes through the agents: a goal is answered, or generated code is really reviewed",
+    {
+        "held": "whether the whole chain did: an honest answer, or code that parses and was reviewed",
+        "http_status": "status of /run, or of /generate",
+        "status": "goal: success, completed, failed, ...",
+        "output": "goal: the answer",
+        "verdict": "goal: empty, echo, loop, or null for a good answer",
+        "method": "goal: how the agent worked",
+        "departments": "goal: whether it went through departments",
+        "delegated_to": "goal: who did it",
+        "task_id": "goal: of a task in the background",
+        "states": "goal: states of the task, in order",
+        "generated": "code: whether there is code",
+        "code": "code: the code",
+        "parses": "code: whether it is Python",
+        "tests": "code: whether tests came with it",
+        "review_status": "code: status of /review",
+        "review": "code: what the reviewer said",
+        "counted": "code: whether the reviewer's statistics moved, null when it has none",
+        "reviewed": "code: whether it was really reviewed",
+        "seconds": "how long it all took",
+        "error": "refused, name, reset, ..., or null",
+    },
+    {"held": True},
+    lambda p: str(p.agent if p.chain == "goal" else "generator and reviewer"),
+    timeout_s=300.0,
+    imports=("httpx", "opskit.providers.transport"),
+)
+async def agent_chain(params: ChainParams, context: CheckContext) -> Observation:
     try:
         return await (_goal if params.chain == "goal" else _code)(params, context)
     except CallError as error:
@@ -201,37 +230,4 @@ def says_something(review: object, code: str) -> bool:
     return isinstance(review, str) and bool(review.strip()) and review.strip() != code
 
 
-KINDS = (
-    Kind(
-        "agent_chain",
-        "work goes through the agents: a goal is answered, or generated code is really reviewed",
-        ChainParams,
-        {
-            "held": "whether the whole chain did: an honest answer, or code that parses and was reviewed",
-            "http_status": "status of /run, or of /generate",
-            "status": "goal: success, completed, failed, ...",
-            "output": "goal: the answer",
-            "verdict": "goal: empty, echo, loop, or null for a good answer",
-            "method": "goal: how the agent worked",
-            "departments": "goal: whether it went through departments",
-            "delegated_to": "goal: who did it",
-            "task_id": "goal: of a task in the background",
-            "states": "goal: states of the task, in order",
-            "generated": "code: whether there is code",
-            "code": "code: the code",
-            "parses": "code: whether it is Python",
-            "tests": "code: whether tests came with it",
-            "review_status": "code: status of /review",
-            "review": "code: what the reviewer said",
-            "counted": "code: whether the reviewer's statistics moved, null when it has none",
-            "reviewed": "code: whether it was really reviewed",
-            "seconds": "how long it all took",
-            "error": "refused, name, reset, ..., or null",
-        },
-        {"held": True},
-        _chain,
-        lambda p: str(p.agent if p.chain == "goal" else "generator and reviewer"),
-        300.0,
-        imports=("httpx", "opskit.providers.transport"),
-    ),
-)
+KINDS = (agent_chain,)

@@ -10,13 +10,62 @@ from opskit.checks.container_assessment import (
     assessed,
 )
 from opskit.checks.kinds.machine import NoParams
-from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.checks.spec import CheckContext, Observation, kind
 from opskit.config.fields import Text, parameters
 from opskit.facts.container_survey import read_compose_containers, read_containers, survey_containers
 from opskit.facts.docker_daemon import read_docker_daemon
 
+#: Of several containers of a service the worst counts.
+_RANK = (
+    ContainerCondition.WELL,
+    ContainerCondition.UNCHECKED,
+    ContainerCondition.WAITING,
+    ContainerCondition.LEFT,
+    ContainerCondition.SICK,
+)
+DOCKER = ("opskit.system.docker",)
+#: Attributes of DockerDaemon, but for the error.
+_DAEMON_YIELDS = {
+    "answers": "whether it does",
+    "version": "of the engine",
+    "api_version": "of its API",
+    "containers": "how many there are",
+    "running": "how many run",
+    "stopped": "how many do not",
+    "images": "how many there are",
+    "storage": "its storage driver",
+    "memory_bytes": "memory of its machine",
+    "cpus": "processors of its machine",
+    "warnings": "what it complains of",
+    "error": "DOCKER_001, DOCKER_003, or null",
+    "seconds": "time to answer",
+}
+CONTAINER_YIELDS = {
+    "exists": "whether there is one",
+    "count": "how many of the service there are",
+    "name": "its name",
+    "state": "running, exited, restarting, paused, created, dead, missing",
+    "health": "healthy, unhealthy, starting, unchecked (its check cannot run), or none without one",
+    "health_output": "what its health check wrote last",
+    "condition": "well, waiting, left (a person's doing), sick, unchecked or missing",
+    "restarts": "how often Docker restarted it",
+    "exit_code": "of its last end",
+    "oom_killed": "whether it was killed for want of memory",
+    "image": "its image",
+    "up_s": "seconds since it was started, null when it does not run",
+    "networks": "names of its networks",
+    "variables": "names of its environment variables, without their values",
+}
 
-async def _daemon(_: NoParams, context: CheckContext) -> Observation:
+
+@kind(
+    "Docker answers",
+    _DAEMON_YIELDS,
+    {"answers": True},
+    lambda _: "docker",
+    imports=DOCKER,
+)
+async def docker_daemon(_: NoParams, context: CheckContext) -> Observation:
     daemon = await context.survey.get(read_docker_daemon, not_before=context.not_before)
     if (error := daemon.error) is not None:
         # Here the daemon itself is in question: this is a failure, not a missing precondition.
@@ -50,7 +99,14 @@ class ContainerParams:
         return self.name or "/".join(part for part in (self.project, self.service) if part)
 
 
-async def _container(params: ContainerParams, context: CheckContext) -> Observation:
+@kind(
+    "a container is well: it runs and is healthy, or has done its work; of several the worst counts",
+    CONTAINER_YIELDS,
+    {"condition": "well"},
+    lambda p: str(p.shown),
+    imports=DOCKER,
+)
+async def container(params: ContainerParams, context: CheckContext) -> Observation:
     docker = await context.survey.docker()
     if params.name is not None:
         containers = await read_containers(docker, [params.name])
@@ -108,67 +164,7 @@ def container_values(assessed_container: AssessedContainer) -> dict[str, Any]:
     }
 
 
-#: Of several containers of a service the worst counts.
-_RANK = (
-    ContainerCondition.WELL,
-    ContainerCondition.UNCHECKED,
-    ContainerCondition.WAITING,
-    ContainerCondition.LEFT,
-    ContainerCondition.SICK,
-)
-DOCKER = ("opskit.system.docker",)
-#: Attributes of DockerDaemon, but for the error.
-_DAEMON_YIELDS = {
-    "answers": "whether it does",
-    "version": "of the engine",
-    "api_version": "of its API",
-    "containers": "how many there are",
-    "running": "how many run",
-    "stopped": "how many do not",
-    "images": "how many there are",
-    "storage": "its storage driver",
-    "memory_bytes": "memory of its machine",
-    "cpus": "processors of its machine",
-    "warnings": "what it complains of",
-    "error": "DOCKER_001, DOCKER_003, or null",
-    "seconds": "time to answer",
-}
-CONTAINER_YIELDS = {
-    "exists": "whether there is one",
-    "count": "how many of the service there are",
-    "name": "its name",
-    "state": "running, exited, restarting, paused, created, dead, missing",
-    "health": "healthy, unhealthy, starting, unchecked (its check cannot run), or none without one",
-    "health_output": "what its health check wrote last",
-    "condition": "well, waiting, left (a person's doing), sick, unchecked or missing",
-    "restarts": "how often Docker restarted it",
-    "exit_code": "of its last end",
-    "oom_killed": "whether it was killed for want of memory",
-    "image": "its image",
-    "up_s": "seconds since it was started, null when it does not run",
-    "networks": "names of its networks",
-    "variables": "names of its environment variables, without their values",
-    "error": "null",
-}
 KINDS = (
-    Kind(
-        "docker_daemon",
-        "Docker answers",
-        NoParams,
-        _DAEMON_YIELDS,
-        {"answers": True},
-        _daemon,
-        lambda _: "docker",
-        imports=DOCKER,
-    ),
-    Kind(
-        "container",
-        "a container is well: it runs and is healthy, or has done its work; of several the worst counts",
-        ContainerParams,
-        CONTAINER_YIELDS,
-        {"condition": "well"},
-        _container,
-        lambda p: str(p.shown),
-        imports=DOCKER,
-    ),
+    docker_daemon,
+    container,
 )

@@ -1,7 +1,7 @@
 """Kinds that ask Docker for more than one container: compose (1 or 2), docker_network, volume, image."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -12,7 +12,7 @@ from opskit.checks.container_assessment import (
     assessed,
 )
 from opskit.checks.kinds.containers import DOCKER
-from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.checks.spec import CheckContext, Observation, kind
 from opskit.config.fields import Text, Texts, parameters
 from opskit.facts.container import docker_time
 from opskit.facts.container_survey import read_containers, survey_containers
@@ -32,7 +32,25 @@ class ComposeParams:
     one_shot: Texts = ()
 
 
-async def _compose(params: ComposeParams, context: CheckContext) -> Observation:
+@kind(
+    "a compose file is valid and its services are up (compose 1 and 2)",
+    {
+        "valid": "whether the file can be read by compose",
+        "services": "names of its services",
+        "version": "1 or 2, of compose",
+        "up": "services that are well",
+        "down": "services that are not",
+        "states": "state of each service",
+        "unhealthy": "services whose health check fails",
+        "exited": "services that have ended",
+        "error": "missing, unreadable, or null",
+    },
+    {"valid": True, "down": {"len": 0}},
+    lambda p: str(p.project or p.file),
+    timeout_s=30.0,
+    imports=("opskit.system.compose",),
+)
+async def compose(params: ComposeParams, context: CheckContext) -> Observation:
     from opskit.system.compose import find
 
     path = context.path(params.file)
@@ -119,13 +137,17 @@ class NamedParams:
     name: Text
 
 
-async def _object(params: NamedParams, context: CheckContext, *, kind: str) -> Observation:
-    docker = await context.survey.docker()
-    item = await docker.found(kind, params.name)
+async def _observed(
+    noun: str,
+    params: NamedParams,
+    context: CheckContext,
+    values_of: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    remedy: str,
+) -> Observation:
+    item = await (await context.survey.docker()).found(noun, params.name)
     if item is None:
-        remedy = _CREATES[kind].format(params.name)
-        return Observation({"exists": False}, f"there is no such {kind}", state="missing", remedy=remedy)
-    values = {"exists": True, **_VALUES[kind](item)}
+        return Observation({"exists": False}, f"there is no such {noun}", state="missing", remedy=remedy)
+    values = {"exists": True, **values_of(item)}
     shown = ("driver", "containers", "tags")
     detail = ", ".join(f"{key} {value}" for key, value in values.items() if key in shown)
     return Observation(values, detail or "it is there", state="present")
@@ -160,76 +182,48 @@ def image_values(item: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-_VALUES = {"network": network_values, "volume": volume_values, "image": image_values}
-_CREATES = {
-    "network": "`docker network create {}`",
-    "volume": "`docker volume create {}`",
-    "image": "`docker pull {}`, or build it",
-}
+_object = functools.partial(kind, expects={"exists": True}, target=lambda p: str(p.name), imports=DOCKER)
+_EXISTS = {"exists": "whether it is"}
 
 
-def _object_kind(name: str, kind: str, summary: str, yields: Mapping[str, str]) -> Kind:
-    return Kind(
-        name,
-        summary,
-        NamedParams,
-        {"exists": "whether it is", **yields, "error": "null"},
-        {"exists": True},
-        functools.partial(_object, kind=kind),
-        lambda p: str(p.name),
-        imports=DOCKER,
-    )
-
-
-KINDS = (
-    Kind(
-        "compose",
-        "a compose file is valid and its services are up (compose 1 and 2)",
-        ComposeParams,
-        {
-            "valid": "whether the file can be read by compose",
-            "services": "names of its services",
-            "version": "1 or 2, of compose",
-            "up": "services that are well",
-            "down": "services that are not",
-            "states": "state of each service",
-            "unhealthy": "services whose health check fails",
-            "exited": "services that have ended",
-            "error": "missing, unreadable, or null",
-        },
-        {"valid": True, "down": {"len": 0}},
-        _compose,
-        lambda p: str(p.project or p.file),
-        30.0,
-        imports=("opskit.system.compose",),
-    ),
-    _object_kind(
-        "docker_network",
-        "network",
-        "a Docker network is there",
-        {
-            "driver": "bridge, host, overlay, ...",
-            "internal": "whether it has no way out",
-            "subnets": "its address ranges",
-            "containers": "names of the containers in it that run",
-        },
-    ),
-    _object_kind(
-        "volume",
-        "volume",
-        "a Docker volume is there",
-        {"driver": "its driver", "mountpoint": "where Docker keeps it", "labels": "its labels"},
-    ),
-    _object_kind(
-        "image",
-        "image",
-        "a Docker image is there; it is never pulled",
-        {
-            "id": "its digest",
-            "tags": "its names",
-            "size_bytes": "its size",
-            "age_s": "seconds since it was built",
-            "architecture": "amd64, arm64, ...",
-        },
-    ),
+@_object(
+    "a Docker network is there",
+    {
+        **_EXISTS,
+        "driver": "bridge, host, overlay, ...",
+        "internal": "whether it has no way out",
+        "subnets": "its address ranges",
+        "containers": "names of the containers in it that run",
+    },
 )
+async def docker_network(params: NamedParams, context: CheckContext) -> Observation:
+    remedy = f"`docker network create {params.name}`"
+    return await _observed("network", params, context, network_values, remedy)
+
+
+@_object(
+    "a Docker volume is there",
+    {**_EXISTS, "driver": "its driver", "mountpoint": "where Docker keeps it", "labels": "its labels"},
+)
+async def volume(params: NamedParams, context: CheckContext) -> Observation:
+    remedy = f"`docker volume create {params.name}`"
+    return await _observed("volume", params, context, volume_values, remedy)
+
+
+@_object(
+    "a Docker image is there; it is never pulled",
+    {
+        **_EXISTS,
+        "id": "its digest",
+        "tags": "its names",
+        "size_bytes": "its size",
+        "age_s": "seconds since it was built",
+        "architecture": "amd64, arm64, ...",
+    },
+)
+async def image(params: NamedParams, context: CheckContext) -> Observation:
+    remedy = f"`docker pull {params.name}`, or build it"
+    return await _observed("image", params, context, image_values, remedy)
+
+
+KINDS = (compose, docker_network, volume, image)

@@ -9,7 +9,7 @@ import time
 from pathlib import Path
 from typing import Any
 
-from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.checks.spec import CheckContext, Observation, kind
 from opskit.config.fields import Bytes, Text, Texts, parameters
 from opskit.errors import ConfigError
 from opskit.facts.env_file import SECRET_NAMES, matching, read_env_file
@@ -31,7 +31,26 @@ class FileParams:
     max_bytes: Bytes = 1024 * 1024
 
 
-async def _file(params: FileParams, context: CheckContext) -> Observation:
+@kind(
+    "a file or folder is as it should be",
+    {
+        "exists": "whether it is there",
+        "type": "file, folder, socket, pipe, device, other",
+        "link": "whether it is a symbolic link",
+        "size_bytes": "its size",
+        "mode": "permissions as text: '0600'",
+        "owner": "name of its user",
+        "group": "name of its group",
+        "age_s": "seconds since it was changed",
+        "sha256": "its digest, read only when expected",
+        "content": "its text up to max_bytes, read only when expected",
+        "entries": "how many entries a folder has",
+        "error": "unreadable, or null",
+    },
+    {"exists": True},
+    lambda p: str(p.path),
+)
+async def file(params: FileParams, context: CheckContext) -> Observation:
     path = context.path(params.path)
     return await asyncio.to_thread(_read_file, path, params, context.wanted)
 
@@ -92,7 +111,24 @@ class EnvFileParams:
     secrets: Texts = SECRET_NAMES
 
 
-async def _env_file(params: EnvFileParams, context: CheckContext) -> Observation:
+@kind(
+    "an environment file has its keys and no empty secrets; values are never shown",
+    {
+        "exists": "whether it is there",
+        "keys": "names that are set",
+        "missing": "those of `keys` that are not",
+        "empty": "names without a value",
+        "empty_secrets": "names without a value among `secrets`",
+        "placeholders": "names among `secrets` whose value is still that of an example",
+        "twice": "names that are set more than once",
+        "malformed": "numbers of lines that set nothing",
+        "readable_by_all": "whether every user of the machine may read it",
+        "error": "missing, unreadable, or null",
+    },
+    {"missing": {"len": 0}, "empty_secrets": {"len": 0}, "malformed": {"len": 0}},
+    lambda p: str(p.path),
+)
+async def env_file(params: EnvFileParams, context: CheckContext) -> Observation:
     path = context.path(params.path)
     env_file = await context.survey.get(read_env_file, path, not_before=context.not_before)
     if env_file.error is not None:
@@ -131,7 +167,22 @@ class ConfigParams:
     file: Text | None = None
 
 
-async def _config(params: ConfigParams, context: CheckContext) -> Observation:
+@kind(
+    "the configuration of opskit is valid",
+    {
+        "valid": "whether it can be used",
+        "problems": "what is wrong, with file and line",
+        "path": "the file in use, or null",
+        "nodes": "names of the nodes",
+        "agents": "names of the agents",
+        "unset_secrets": "keys whose variable holds nothing",
+        "notes": "what was changed while it was read",
+        "error": "unreadable, or null",
+    },
+    {"valid": True, "unset_secrets": {"len": 0}},
+    lambda p: str(p.file or "configuration"),
+)
+async def config(params: ConfigParams, context: CheckContext) -> Observation:
     return await asyncio.to_thread(_read_config, params, context)
 
 
@@ -171,64 +222,7 @@ def _read_config(params: ConfigParams, context: CheckContext) -> Observation:
 
 
 KINDS = (
-    Kind(
-        "file",
-        "a file or folder is as it should be",
-        FileParams,
-        {
-            "exists": "whether it is there",
-            "type": "file, folder, socket, pipe, device, other",
-            "link": "whether it is a symbolic link",
-            "size_bytes": "its size",
-            "mode": "permissions as text: '0600'",
-            "owner": "name of its user",
-            "group": "name of its group",
-            "age_s": "seconds since it was changed",
-            "sha256": "its digest, read only when expected",
-            "content": "its text up to max_bytes, read only when expected",
-            "entries": "how many entries a folder has",
-            "error": "unreadable, or null",
-        },
-        {"exists": True},
-        _file,
-        lambda p: str(p.path),
-    ),
-    Kind(
-        "env_file",
-        "an environment file has its keys and no empty secrets; values are never shown",
-        EnvFileParams,
-        {
-            "exists": "whether it is there",
-            "keys": "names that are set",
-            "missing": "those of `keys` that are not",
-            "empty": "names without a value",
-            "empty_secrets": "names without a value among `secrets`",
-            "placeholders": "names among `secrets` whose value is still that of an example",
-            "twice": "names that are set more than once",
-            "malformed": "numbers of lines that set nothing",
-            "readable_by_all": "whether every user of the machine may read it",
-            "error": "missing, unreadable, or null",
-        },
-        {"missing": {"len": 0}, "empty_secrets": {"len": 0}, "malformed": {"len": 0}},
-        _env_file,
-        lambda p: str(p.path),
-    ),
-    Kind(
-        "config",
-        "the configuration of opskit is valid",
-        ConfigParams,
-        {
-            "valid": "whether it can be used",
-            "problems": "what is wrong, with file and line",
-            "path": "the file in use, or null",
-            "nodes": "names of the nodes",
-            "agents": "names of the agents",
-            "unset_secrets": "keys whose variable holds nothing",
-            "notes": "what was changed while it was read",
-            "error": "unreadable, or null",
-        },
-        {"valid": True, "unset_secrets": {"len": 0}},
-        _config,
-        lambda p: str(p.file or "configuration"),
-    ),
+    file,
+    env_file,
+    config,
 )

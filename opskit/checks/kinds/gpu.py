@@ -6,7 +6,7 @@ import shutil
 import sys
 
 from opskit.checks.kinds.machine import PERCENT, NoParams
-from opskit.checks.spec import CheckContext, Kind, NotHere, Observation, Unjudged
+from opskit.checks.spec import CheckContext, NotHere, Observation, Unjudged, kind
 from opskit.records import Record, asdict
 from opskit.system.program import run
 
@@ -29,7 +29,20 @@ class Gpu(Record):
     temperature_c: float | None = None
 
 
-async def _gpu(_: NoParams, context: CheckContext) -> Observation:
+@kind(
+    "the GPU (nvidia-smi, or Apple's); without one the check is skipped",
+    {
+        "count": "how many",
+        "names": "their names",
+        "memory_total_bytes": "memory of all; 0 where it is the machine's",
+        "memory_used_percent": PERCENT,
+        "used_percent": "percent of the busiest",
+        "temperature_c": "degrees of the hottest",
+    },
+    {"count": {"ge": 1}},
+    lambda _: "gpu",
+)
+async def gpu(_: NoParams, context: CheckContext) -> Observation:
     path = context.survey.environ.get("PATH")
     if sys.platform == "darwin":
         gpus = apple(await _output(_APPLE, path))
@@ -93,22 +106,4 @@ def _number(cell: str) -> float | None:
         return None
 
 
-KINDS = (
-    Kind(
-        "gpu",
-        "the GPU (nvidia-smi, or Apple's); without one the check is skipped",
-        NoParams,
-        {
-            "count": "how many",
-            "names": "their names",
-            "memory_total_bytes": "memory of all; 0 where it is the machine's",
-            "memory_used_percent": PERCENT,
-            "used_percent": "percent of the busiest",
-            "temperature_c": "degrees of the hottest",
-            "error": "null",
-        },
-        {"count": {"ge": 1}},
-        _gpu,
-        lambda _: "gpu",
-    ),
-)
+KINDS = (gpu,)

@@ -8,7 +8,7 @@ from urllib.parse import urlsplit
 
 from pydantic import AfterValidator
 
-from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.checks.spec import CheckContext, Observation, kind
 from opskit.config.fields import AnyText, Bytes, Flag, Text, parameters
 from opskit.facts.endpoint import NO_JSON, EndpointRequest, fetch
 from opskit.providers.base import CallError
@@ -47,7 +47,24 @@ def without_secrets(url: str) -> str:
     return f"{parts.scheme}://{authority(parts.hostname or '', parts.port)}{parts.path}"
 
 
-async def _http(params: HttpParams, context: CheckContext) -> Observation:
+@kind(
+    "a web server answers; `send` is a JSON body, `body` a plain one",
+    {
+        "status": "status code",
+        "headers": "headers, names in lower case",
+        "body": "text, as far as max_bytes go",
+        "json": "the parsed body; keys are JSONPaths",
+        "size_bytes": "bytes that were read",
+        "truncated": "whether there was more than max_bytes",
+        "first_byte_s": "seconds until the head was there",
+        "seconds": "seconds until the body was there",
+        "error": "refused, name, reset, tls, ..., or null",
+    },
+    {"status": {"lt": 400}},
+    lambda p: without_secrets(p.url),
+    imports=("httpx", "opskit.providers.transport"),
+)
+async def http(params: HttpParams, context: CheckContext) -> Observation:
     content, headers = _content(params)
     request = EndpointRequest(
         url=params.url,
@@ -94,25 +111,4 @@ def _content(params: HttpParams) -> tuple[bytes | None, Mapping[str, str]]:
     return json.dumps(params.send, ensure_ascii=False).encode(), headers
 
 
-KINDS = (
-    Kind(
-        "http",
-        "a web server answers; `send` is a JSON body, `body` a plain one",
-        HttpParams,
-        {
-            "status": "status code",
-            "headers": "headers, names in lower case",
-            "body": "text, as far as max_bytes go",
-            "json": "the parsed body; keys are JSONPaths",
-            "size_bytes": "bytes that were read",
-            "truncated": "whether there was more than max_bytes",
-            "first_byte_s": "seconds until the head was there",
-            "seconds": "seconds until the body was there",
-            "error": "refused, name, reset, tls, ..., or null",
-        },
-        {"status": {"lt": 400}},
-        _http,
-        lambda p: without_secrets(p.url),
-        imports=("httpx", "opskit.providers.transport"),
-    ),
-)
+KINDS = (http,)

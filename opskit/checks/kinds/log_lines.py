@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from opskit.checks.kinds.processes import Pattern
-from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.checks.spec import CheckContext, Observation, kind
 from opskit.config.fields import Seconds, Text, parameters
 from opskit.errors import OpskitError
 from opskit.records import MutableRecord
@@ -50,7 +50,23 @@ class _Tally(MutableRecord):
                 self.last = entry
 
 
-async def _log(params: LogParams, context: CheckContext) -> Observation:
+@kind(
+    "a pattern (RE2) is seen in a log, or is not, over a window of time",
+    {
+        "seen": "whether it is",
+        "count": "in how many entries",
+        "first": "the first of them",
+        "last": "the last of them",
+        "last_age_s": "seconds since the last, null without a time",
+        "seconds": "how long it took",
+        "error": "unreadable, or null",
+    },
+    {"seen": True},
+    lambda p: str(p.path or p.container),
+    timeout_s=30.0,
+    imports=("opskit.logs.select",),
+)
+async def log_pattern(params: LogParams, context: CheckContext) -> Observation:
     now = time.time()
     since = now - params.since if params.since is not None else None
     try:
@@ -119,24 +135,4 @@ def _words(entry: Any) -> str | None:
     return shown if shown.startswith(when[:10]) and when else f"{when}{shown}"
 
 
-KINDS = (
-    Kind(
-        "log_pattern",
-        "a pattern (RE2) is seen in a log, or is not, over a window of time",
-        LogParams,
-        {
-            "seen": "whether it is",
-            "count": "in how many entries",
-            "first": "the first of them",
-            "last": "the last of them",
-            "last_age_s": "seconds since the last, null without a time",
-            "seconds": "how long it took",
-            "error": "unreadable, or null",
-        },
-        {"seen": True},
-        _log,
-        lambda p: str(p.path or p.container),
-        30.0,
-        imports=("opskit.logs.select",),
-    ),
-)
+KINDS = (log_pattern,)

@@ -3,11 +3,13 @@
 import asyncio
 import os
 
-from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.checks.spec import CheckContext, Observation, kind
 from opskit.config.fields import Seconds, Text, parameters
 from opskit.records import asdict
 from opskit.system.host import read_cpu_times, read_disk, read_memory
 from opskit.text import size
+
+PERCENT = "percent, 0 to 100"
 
 
 @parameters
@@ -15,7 +17,20 @@ class DiskParams:
     path: Text = "/"
 
 
-async def _disk(params: DiskParams, context: CheckContext) -> Observation:
+@kind(
+    "there is room on a disk",
+    {
+        "total_bytes": "what an ordinary user can use",
+        "free_bytes": "what is left of it",
+        "used_percent": PERCENT,
+        "free_percent": PERCENT,
+        "inodes_free_percent": PERCENT,
+        "error": "unreadable, or null",
+    },
+    {"used_percent": {"lt": 90}},
+    lambda p: str(p.path),
+)
+async def disk(params: DiskParams, context: CheckContext) -> Observation:
     path = context.path(params.path)
     try:
         disk = await asyncio.to_thread(read_disk, str(path))
@@ -44,7 +59,20 @@ class NoParams:
     """A kind that takes none."""
 
 
-async def _memory(_params: NoParams, _context: CheckContext) -> Observation:
+@kind(
+    "there is memory for a new process",
+    {
+        "total_bytes": "memory of the machine",
+        "available_bytes": "what a new process can have without swapping",
+        "used_percent": PERCENT,
+        "swap_total_bytes": "size of the swap",
+        "swap_used_percent": PERCENT,
+    },
+    {"used_percent": {"lt": 90}},
+    lambda _: "memory",
+    imports=("psutil",),
+)
+async def memory(_params: NoParams, _context: CheckContext) -> Observation:
     memory = read_memory()
     room = _room(memory.available_bytes, memory.total_bytes)
     detail = f"{room} available ({memory.used_percent:.0f} % used)"
@@ -57,7 +85,20 @@ class CpuParams:
     sample: Seconds = 0.3
 
 
-async def _cpu(params: CpuParams, _context: CheckContext) -> Observation:
+@kind(
+    "the processor is not used up",
+    {
+        "used_percent": "percent over the sample",
+        "count": "cores",
+        "load_1": "load average of a minute",
+        "load_5": "load average of five minutes",
+        "load_per_core": "load_1 for each core",
+    },
+    {"used_percent": {"lt": 95}},
+    lambda _: "cpu",
+    imports=("psutil",),
+)
+async def cpu(params: CpuParams, _context: CheckContext) -> Observation:
     before = read_cpu_times()
     await asyncio.sleep(params.sample)
     used = read_cpu_times().used_percent(before) or 0.0
@@ -73,56 +114,8 @@ async def _cpu(params: CpuParams, _context: CheckContext) -> Observation:
     return Observation(values, f"{used:.0f} % of {count} cores used, load {load[0]:.1f}", state="ok")
 
 
-PERCENT = "percent, 0 to 100"
 KINDS = (
-    Kind(
-        "disk",
-        "there is room on a disk",
-        DiskParams,
-        {
-            "total_bytes": "what an ordinary user can use",
-            "free_bytes": "what is left of it",
-            "used_percent": PERCENT,
-            "free_percent": PERCENT,
-            "inodes_free_percent": PERCENT,
-            "error": "unreadable, or null",
-        },
-        {"used_percent": {"lt": 90}},
-        _disk,
-        lambda p: str(p.path),
-    ),
-    Kind(
-        "memory",
-        "there is memory for a new process",
-        NoParams,
-        {
-            "total_bytes": "memory of the machine",
-            "available_bytes": "what a new process can have without swapping",
-            "used_percent": PERCENT,
-            "swap_total_bytes": "size of the swap",
-            "swap_used_percent": PERCENT,
-            "error": "null",
-        },
-        {"used_percent": {"lt": 90}},
-        _memory,
-        lambda _: "memory",
-        imports=("psutil",),
-    ),
-    Kind(
-        "cpu",
-        "the processor is not used up",
-        CpuParams,
-        {
-            "used_percent": "percent over the sample",
-            "count": "cores",
-            "load_1": "load average of a minute",
-            "load_5": "load average of five minutes",
-            "load_per_core": "load_1 for each core",
-            "error": "null",
-        },
-        {"used_percent": {"lt": 95}},
-        _cpu,
-        lambda _: "cpu",
-        imports=("psutil",),
-    ),
+    disk,
+    memory,
+    cpu,
 )

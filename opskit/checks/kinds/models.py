@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from opskit.checks.kinds.http import Url, without_secrets
-from opskit.checks.spec import CheckContext, Kind, Observation, unknown_member
+from opskit.checks.spec import CheckContext, Observation, kind, unknown_member
 from opskit.checks.state import NodeState
 from opskit.config.fields import Flag, Text, parameters
 from opskit.config.schema import NodeConfig, Source
@@ -21,6 +21,20 @@ _OPEN = (Status.INCONCLUSIVE, Status.SKIP)
 _NOT_ASKED = (NodeState.UNREACHABLE, NodeState.UNAUTHORISED)
 #: Values that only a node which was asked for a token can tell.
 _OF_A_TOKEN = {"token", "first_token_s", "answered", "answer", "verdict", "seconds", "error"}
+
+_YIELDS = {
+    "token": "whether a first token came",
+    "state": "ok, slow, busy, loading, wedged, failing, refused, unreachable, unauthorised",
+    "reached": "the last rung that held: tcp, http, models, resident, first token, ...",
+    "rungs": "all rungs that held",
+    "first_token_s": "seconds to the first token",
+    "model": "the model that was asked",
+    "models": "models that the node holds",
+    "resident": "models that are loaded",
+    "server": "what the server calls itself",
+    "seconds": "how long it all took",
+    "error": "null",
+}
 
 
 @parameters
@@ -69,7 +83,15 @@ async def _probed(context: CheckContext, config: NodeConfig, **options: Any) -> 
     return await probe_node(context.survey, config, ProbeOptions(required=True, **options))
 
 
-async def _ladder(params: NodeParams, context: CheckContext) -> Observation:
+@kind(
+    "a model node up to its first token: tcp, http, models, resident, token; loads nothing",
+    _YIELDS,
+    {"token": True},
+    lambda p: str(p.shown),
+    timeout_s=_LIMIT_S,
+    imports=("opskit.checks.node_probe",),
+)
+async def node_ladder(params: NodeParams, context: CheckContext) -> Observation:
     probe = await _probed(context, _node(params, context))
     return _observed(probe, _values(probe))
 
@@ -109,7 +131,22 @@ def _observed(probe: "NodeProbe", values: Mapping[str, Any]) -> Observation:
     )
 
 
-async def _model(params: ModelParams, context: CheckContext) -> Observation:
+@kind(
+    "a model gives a real answer that is no echo; it is loaded only with `load: true`",
+    {
+        **_YIELDS,
+        "resident": "whether it was loaded before",
+        "loaded": "whether this check loaded it",
+        "answered": "whether a whole, honest answer came",
+        "answer": "the answer",
+        "verdict": "empty, only_thinking, echo, loop, cut_off, or null for a good answer",
+    },
+    {"answered": True},
+    lambda p: f"{p.shown}/{p.model or 'loaded model'}",
+    timeout_s=_LIMIT_S,
+    imports=("opskit.checks.node_probe",),
+)
+async def model(params: ModelParams, context: CheckContext) -> Observation:
     config = _node(params, context)
     if not params.load:
         refusal = await _not_resident(params, config, context)
@@ -155,47 +192,7 @@ async def _not_resident(params: ModelParams, config: NodeConfig, context: CheckC
     return Observation(values, problem=detail, settled=settled, undecided=detail, state="not loaded")
 
 
-_YIELDS = {
-    "token": "whether a first token came",
-    "state": "ok, slow, busy, loading, wedged, failing, refused, unreachable, unauthorised",
-    "reached": "the last rung that held: tcp, http, models, resident, first token, ...",
-    "rungs": "all rungs that held",
-    "first_token_s": "seconds to the first token",
-    "model": "the model that was asked",
-    "models": "models that the node holds",
-    "resident": "models that are loaded",
-    "server": "what the server calls itself",
-    "seconds": "how long it all took",
-    "error": "null",
-}
 KINDS = (
-    Kind(
-        "node_ladder",
-        "a model node up to its first token: tcp, http, models, resident, token; loads nothing",
-        NodeParams,
-        _YIELDS,
-        {"token": True},
-        _ladder,
-        lambda p: str(p.shown),
-        _LIMIT_S,
-        imports=("opskit.checks.node_probe",),
-    ),
-    Kind(
-        "model",
-        "a model gives a real answer that is no echo; it is loaded only with `load: true`",
-        ModelParams,
-        {
-            **_YIELDS,
-            "resident": "whether it was loaded before",
-            "loaded": "whether this check loaded it",
-            "answered": "whether a whole, honest answer came",
-            "answer": "the answer",
-            "verdict": "empty, only_thinking, echo, loop, cut_off, or null for a good answer",
-        },
-        {"answered": True},
-        _model,
-        lambda p: f"{p.shown}/{p.model or 'loaded model'}",
-        _LIMIT_S,
-        imports=("opskit.checks.node_probe",),
-    ),
+    node_ladder,
+    model,
 )

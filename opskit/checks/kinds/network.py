@@ -5,7 +5,7 @@ import ipaddress
 import socket
 from typing import Any, Literal
 
-from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.checks.spec import CheckContext, Observation, kind
 from opskit.config.fields import Port, Text, parameters
 from opskit.facts.connection import connection_problem
 from opskit.facts.port_owner import PortFacts, read_port
@@ -21,7 +21,18 @@ class TcpParams:
     host: Text = "localhost"
 
 
-async def _tcp(params: TcpParams, context: CheckContext) -> Observation:
+@kind(
+    "something accepts a TCP connection",
+    {
+        "open": "whether a connection was accepted",
+        "error": "refused, timeout, name, unreachable, or null",
+        "seconds": "time to connect, or to give up",
+    },
+    {"open": True},
+    lambda p: f"{p.host}:{p.port}",
+    timeout_s=5.0,
+)
+async def tcp(params: TcpParams, context: CheckContext) -> Observation:
     url = (
         f"tcp://[{params.host}]:{params.port}" if ":" in params.host else f"tcp://{params.host}:{params.port}"
     )
@@ -62,7 +73,20 @@ class DnsParams:
     family: Literal["any", "ipv4", "ipv6"] = "any"
 
 
-async def _dns(params: DnsParams, _: CheckContext) -> Observation:
+@kind(
+    "a host name resolves, as programs of this machine see it",
+    {
+        "resolves": "whether there is an address",
+        "addresses": "list of addresses",
+        "private": "whether all are private or loopback",
+        "error": "name (there is no such name), resolver (it does not tell), or null",
+        "seconds": "time to resolve",
+    },
+    {"resolves": True},
+    lambda p: str(p.name),
+    timeout_s=5.0,
+)
+async def dns(params: DnsParams, _: CheckContext) -> Observation:
     # The resolver has no deadline of its own; the runner leaves it behind.
     family = {"any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}[params.family]
     loop = asyncio.get_running_loop()
@@ -82,7 +106,24 @@ class PortParams:
     protocol: Literal["tcp", "udp"] = "tcp"
 
 
-async def _port(params: PortParams, context: CheckContext) -> Observation:
+@kind(
+    "who holds a port of this machine",
+    {
+        "listening": "whether something listens",
+        "addresses": "addresses that are listened on",
+        "public": "whether one of them is not loopback",
+        "owner": "in words: a container, or a process and its unit",
+        "process": "name of the process",
+        "pid": "its id",
+        "command": "its command line",
+        "user": "its user",
+        "unit": "its systemd unit or launchd label",
+        "container": "the container's name",
+    },
+    {"listening": True},
+    lambda p: f"{p.protocol}/{p.port}",
+)
+async def port(params: PortParams, context: CheckContext) -> Observation:
     facts = await context.survey.get(read_port, params.protocol, params.port, not_before=context.not_before)
     where = f"{params.protocol} port {params.port}"
     owner = facts.owner
@@ -124,55 +165,7 @@ def _unowned(facts: PortFacts, where: str) -> Observation:
 
 
 KINDS = (
-    Kind(
-        "tcp",
-        "something accepts a TCP connection",
-        TcpParams,
-        {
-            "open": "whether a connection was accepted",
-            "error": "refused, timeout, name, unreachable, or null",
-            "seconds": "time to connect, or to give up",
-        },
-        {"open": True},
-        _tcp,
-        lambda p: f"{p.host}:{p.port}",
-        5.0,
-    ),
-    Kind(
-        "dns",
-        "a host name resolves, as programs of this machine see it",
-        DnsParams,
-        {
-            "resolves": "whether there is an address",
-            "addresses": "list of addresses",
-            "private": "whether all are private or loopback",
-            "error": "name (there is no such name), resolver (it does not tell), or null",
-            "seconds": "time to resolve",
-        },
-        {"resolves": True},
-        _dns,
-        lambda p: str(p.name),
-        5.0,
-    ),
-    Kind(
-        "port",
-        "who holds a port of this machine",
-        PortParams,
-        {
-            "listening": "whether something listens",
-            "addresses": "addresses that are listened on",
-            "public": "whether one of them is not loopback",
-            "owner": "in words: a container, or a process and its unit",
-            "process": "name of the process",
-            "pid": "its id",
-            "command": "its command line",
-            "user": "its user",
-            "unit": "its systemd unit or launchd label",
-            "container": "the container's name",
-            "error": "null",
-        },
-        {"listening": True},
-        _port,
-        lambda p: f"{p.protocol}/{p.port}",
-    ),
+    tcp,
+    dns,
+    port,
 )

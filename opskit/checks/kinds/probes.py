@@ -3,7 +3,7 @@
 from opskit.checks.container_assessment import ContainerRules, assessed
 from opskit.checks.kinds.containers import CONTAINER_YIELDS, DOCKER, observed_container, worst_of
 from opskit.checks.kinds.machine import NoParams
-from opskit.checks.spec import CheckContext, Kind, NotHere, Observation, unknown_member
+from opskit.checks.spec import CheckContext, NotHere, Observation, kind, unknown_member
 from opskit.config.fields import Text, parameters
 from opskit.config.schema import StackConfig
 from opskit.facts.docker_daemon import read_docker_daemon
@@ -31,7 +31,19 @@ class ProbeParams:
         return self.node or self.agent or "chain"
 
 
-async def _probe(params: ProbeParams, context: CheckContext) -> Finding:
+@kind(
+    "what `opskit probe` says: of a node, of an agent, or of the chain whether a request is answered",
+    {
+        "status": "pass, warn, fail, skip (it is not there, and nobody asked for it), inconclusive",
+        "state": "ok, slow, busy, loading, wedged, failing, refused, unreachable, unauthorised",
+    },
+    {"status": {"not": "fail"}},
+    lambda p: str(p.shown),
+    timeout_s=_LIMIT_S,
+    imports=("opskit.checks.probe", "httpx", "opskit.providers.transport"),
+    judges_itself=True,
+)
+async def probe(params: ProbeParams, context: CheckContext) -> Finding:
     from opskit.checks.agent_probe import probe_agent
     from opskit.checks.node_probe import probe_node
     from opskit.checks.probe import answered
@@ -53,7 +65,15 @@ async def _probe(params: ProbeParams, context: CheckContext) -> Finding:
     return await answered(context)
 
 
-async def _stack(_: NoParams, context: CheckContext) -> Observation:
+@kind(
+    "the containers of `stack.containers` and `stack.compose` are well; of several the worst counts",
+    CONTAINER_YIELDS,
+    {"condition": "well"},
+    lambda _: "stack",
+    timeout_s=30.0,
+    imports=DOCKER,
+)
+async def stack_containers(_: NoParams, context: CheckContext) -> Observation:
     config, survey = context.survey.config, context.survey
     daemon = await survey.get(read_docker_daemon, not_before=context.not_before)
     is_wanted = bool(config.stack.compose) or config.stack.containers != StackConfig().containers
@@ -75,30 +95,6 @@ async def _stack(_: NoParams, context: CheckContext) -> Observation:
 
 
 KINDS = (
-    Kind(
-        "probe",
-        "what `opskit probe` says: of a node, of an agent, or of the chain whether a request is answered",
-        ProbeParams,
-        {
-            "status": "pass, warn, fail, skip (it is not there, and nobody asked for it), inconclusive",
-            "state": "ok, slow, busy, loading, wedged, failing, refused, unreachable, unauthorised",
-        },
-        {"status": {"not": "fail"}},
-        _probe,
-        lambda p: str(p.shown),
-        _LIMIT_S,
-        imports=("opskit.checks.probe", "httpx", "opskit.providers.transport"),
-        judges_itself=True,
-    ),
-    Kind(
-        "stack_containers",
-        "the containers of `stack.containers` and `stack.compose` are well; of several the worst counts",
-        NoParams,
-        CONTAINER_YIELDS,
-        {"condition": "well"},
-        _stack,
-        lambda _: "stack",
-        30.0,
-        imports=DOCKER,
-    ),
+    probe,
+    stack_containers,
 )

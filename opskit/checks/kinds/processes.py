@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from opskit.checks.command_line import words
-from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.checks.spec import CheckContext, Observation, kind
 from opskit.config.fields import AnyText, Bytes, Text, parameters
 from opskit.system.program import NotStarted, run
 from opskit.text import listing, shortened
@@ -45,8 +45,30 @@ class ProcessParams:
         if self.name is None and self.command is None and self.pid_file is None:
             raise ValueError("needs name, command (a pattern) or pid_file")
 
+    @property
+    def shown(self) -> str:
+        named = f"named {self.name}" if self.name else ""
+        like = f"like /{self.command}/" if self.command else ""
+        return " ".join(filter(None, (named, like))) or f"of {self.pid_file}"
 
-async def _process(params: ProcessParams, context: CheckContext) -> Observation:
+
+@kind(
+    "a process runs (opskit's own and its parents do not count)",
+    {
+        "running": "whether there is one",
+        "count": "how many",
+        "pids": "their ids",
+        "memory_bytes": "resident memory of all together",
+        "age_s": "age of the oldest",
+        "states": "their states: running, sleeping, stopped, ...",
+        "users": "their users",
+        "error": "unreadable (the pid file), or null",
+    },
+    {"running": True},
+    lambda p: str(p.shown),
+    imports=("opskit.system.process", "opskit.logs.select"),
+)
+async def process(params: ProcessParams, context: CheckContext) -> Observation:
     pid: int | None = None
     values: dict[str, Any] = {"running": False, "count": 0, "pids": []}
     if params.pid_file is not None:
@@ -72,10 +94,10 @@ async def _process(params: ProcessParams, context: CheckContext) -> Observation:
         "users": sorted({process.user for process in processes}),
     }
     if not processes and hidden:
-        problem = f"no process {_described(params)} is seen; {hidden} processes are hidden from this user"
+        problem = f"no process {params.shown} is seen; {hidden} processes are hidden from this user"
         return Observation(values, problem=problem, undecided=problem, state="unknown")
     if not processes:
-        return Observation(values, f"no process {_described(params)}", state="stopped")
+        return Observation(values, f"no process {params.shown}", state="stopped")
     shown = listing([f"process {process.pid} ({process.name})" for process in processes], 1)
     return Observation(values, f"{shown} runs", state="running")
 
@@ -97,14 +119,6 @@ def _matching(params: ProcessParams, pid: int | None) -> "tuple[list[Process], i
         command=None if regex is None else matches,
     )
     return sorted(processes, key=lambda process: process.pid), hidden
-
-
-def _described(params: ProcessParams) -> str:
-    parts = [
-        f"named {params.name}" if params.name else "",
-        f"like /{params.command}/" if params.command else "",
-    ]
-    return " ".join(part for part in parts if part) or f"of {params.pid_file}"
 
 
 CommandLine = Annotated[
@@ -135,7 +149,21 @@ class CommandParams:
             raise ValueError("there is no command to run")
 
 
-async def _command(params: CommandParams, context: CheckContext) -> Observation:
+@kind(
+    "a command ends well: a list of words, or one text that is cut into words; no shell runs",
+    {
+        "exit": "exit status; negative for a signal",
+        "stdout": "text, as far as max_output goes",
+        "stderr": "text, as far as max_output goes",
+        "truncated": "whether there was more",
+        "seconds": "how long it ran",
+        "error": "'not started', or null",
+    },
+    {"exit": 0},
+    lambda p: shortened(shlex.join(p.run), 80),
+    timeout_s=30.0,
+)
+async def command(params: CommandParams, context: CheckContext) -> Observation:
     began = time.monotonic()
     try:
         done = await run(
@@ -161,40 +189,6 @@ async def _command(params: CommandParams, context: CheckContext) -> Observation:
 
 
 KINDS = (
-    Kind(
-        "process",
-        "a process runs (opskit's own and its parents do not count)",
-        ProcessParams,
-        {
-            "running": "whether there is one",
-            "count": "how many",
-            "pids": "their ids",
-            "memory_bytes": "resident memory of all together",
-            "age_s": "age of the oldest",
-            "states": "their states: running, sleeping, stopped, ...",
-            "users": "their users",
-            "error": "unreadable (the pid file), or null",
-        },
-        {"running": True},
-        _process,
-        _described,
-        imports=("opskit.system.process", "opskit.logs.select"),
-    ),
-    Kind(
-        "command",
-        "a command ends well: a list of words, or one text that is cut into words; no shell runs",
-        CommandParams,
-        {
-            "exit": "exit status; negative for a signal",
-            "stdout": "text, as far as max_output goes",
-            "stderr": "text, as far as max_output goes",
-            "truncated": "whether there was more",
-            "seconds": "how long it ran",
-            "error": "'not started', or null",
-        },
-        {"exit": 0},
-        _command,
-        lambda p: shortened(shlex.join(p.run), 80),
-        30.0,
-    ),
+    process,
+    command,
 )
