@@ -1,6 +1,6 @@
 """Expectations as they stand in a checklist, compiled to matchers; every mistake is reported at its place."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any
 
 from opskit.checks import matchers
@@ -58,10 +58,14 @@ def _compiled(name: str, operand: Any, at: Path, report: Report) -> Matcher:
     match name:
         case "equal":
             return matchers.equal(operand)
-        case "gt" | "ge" | "lt" | "le":
+        case _ if name in matchers.ORDERS:
             return matchers.ordered(name, _number(operand), str(operand))
-        case "prefix" | "suffix" | "matches" | "has_key" | "semver":
-            return _OF_TEXT[name](_text(operand))
+        case _ if name in matchers.TEXT_TESTS:
+            return matchers.of_text(name, _text(operand))
+        case "matches":
+            return _matching(_text(operand))
+        case "semver":
+            return matchers.semver(_text(operand))
         case "jsonpath":
             return _at_paths(operand, at, report)
         case "contains":
@@ -131,12 +135,3 @@ def _text(operand: Any) -> str:
     if not isinstance(operand, str) or not operand:
         raise ValueError("must be text: put it in quotes")
     return str(operand)
-
-
-_OF_TEXT: dict[str, Callable[[str], Matcher]] = {
-    "prefix": matchers.prefix,
-    "suffix": matchers.suffix,
-    "matches": _matching,
-    "has_key": matchers.has_key,
-    "semver": matchers.semver,
-}

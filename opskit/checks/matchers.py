@@ -12,17 +12,23 @@ from decimal import Decimal
 from typing import Any
 
 from opskit.checks.jsonpath import MISSING, JsonPath
-from opskit.checks.versions import compile_range, version
+from opskit.checks.versions import Version, compile_range, version
 from opskit.config.document import FromEnvironment, scalar
 from opskit.records import Record
 from opskit.text import shortened
 
 _SHOWN_CHARS = 80
-_ORDERS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
+ORDERS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "gt": ("more than", operator.gt),
     "ge": ("at least", operator.ge),
     "lt": ("less than", operator.lt),
     "le": ("at most", operator.le),
+}
+#: How each begins its sentence, the word for the types that it judges, these types, and the test.
+TEXT_TESTS: dict[str, tuple[str, str, type, Callable[[Any, str], bool]]] = {
+    "prefix": ("a beginning of", "text", str, str.startswith),
+    "suffix": ("an end of", "text", str, str.endswith),
+    "has_key": ("a key", "section of keys", Mapping, operator.contains),
 }
 
 
@@ -118,7 +124,7 @@ def _test(expected: str, types: str, judges: Callable[[Any], bool], holds: Calla
 
 def ordered(order: str, bound: float, written: str) -> Matcher:
     """Match what is more or less than a number; `written` is how it stands in the checklist."""
-    words, compare = _ORDERS[order]
+    words, compare = ORDERS[order]
     return _test(f"{words} {written}", "number", _is_number, lambda value: compare(value, bound))
 
 
@@ -127,51 +133,39 @@ def _is_number(value: Any) -> bool:
     return number and bool(value == value)  # noqa: PLR0124 - NaN
 
 
-def prefix(text: str) -> Matcher:
-    return _test(f"a beginning of {shown(text)}", "text", _is_text, lambda value: value.startswith(text))
-
-
-def suffix(text: str) -> Matcher:
-    return _test(f"an end of {shown(text)}", "text", _is_text, lambda value: value.endswith(text))
+def of_text(test: str, text: str) -> Matcher:
+    """Match by one of TEXT_TESTS."""
+    words, types, judged, holds = TEXT_TESTS[test]
+    expected = f"{words} {shown(text)}"
+    return _test(expected, types, lambda value: isinstance(value, judged), lambda value: holds(value, text))
 
 
 def matching(pattern: str, search: Callable[[bytes], object | None]) -> Matcher:
     """Match a text in which a pattern is somewhere (anchor it with ^ and $)."""
-    expected = f"a match of /{pattern}/"
-    return _test(expected, "text", _is_text, lambda value: search(_bytes(value)) is not None)
 
+    def holds(value: str) -> bool:
+        try:
+            return search(value.encode("utf-8", "surrogateescape")) is not None
+        except UnicodeEncodeError:
+            # Half a surrogate pair, which JSON may hold, has no bytes.
+            return search(value.encode("utf-8", "replace")) is not None
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _bytes(text: str) -> bytes:
-    """Return text for a byte pattern; half a surrogate pair, which JSON may hold, has no bytes."""
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "replace")
-
-
-def has_key(key: str) -> Matcher:
-    expected = f"a key {shown(key)}"
-    return _test(
-        expected, "section of keys", lambda value: isinstance(value, Mapping), lambda value: key in value
-    )
+    return _test(f"a match of /{pattern}/", "text", lambda value: isinstance(value, str), holds)
 
 
 def semver(text: str) -> Matcher:
     """Raises ValueError for what is no range of versions."""
-    wanted = compile_range(text)
+    is_in_range = compile_range(text)
 
-    def holds(value: str) -> bool:
-        parsed = version(value)
-        return parsed is not None and wanted.holds(parsed)
+    def known(value: Any) -> Version | None:
+        return version(value) if isinstance(value, str) else None
 
-    def is_version(value: Any) -> bool:
-        return isinstance(value, str) and version(value) is not None
-
-    return _test(f"a version {text}", "version", is_version, holds)
+    return _test(
+        f"a version {text}",
+        "version",
+        lambda value: known(value) is not None,
+        lambda value: (parsed := known(value)) is not None and is_in_range(parsed),
+    )
 
 
 def contains(inner: Matcher, text: str | None = None) -> Matcher:
