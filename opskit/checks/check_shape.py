@@ -1,4 +1,7 @@
-"""One check as it stands in a checklist, and the check that it becomes."""
+"""One check as it stands in a checklist, the check that it becomes, and what checklists may hold.
+
+The JSON schema (draft 2020-12, for editors) and the list of kinds (for people) come from one declaration.
+"""
 
 from collections.abc import Mapping
 from pathlib import Path as FilePath
@@ -6,16 +9,18 @@ from typing import Annotated, Any, ClassVar, Literal, get_args
 
 from pydantic import Field
 
-from opskit.checks.expectation import compile_expectation
+from opskit.checks.expectation import JSON, MATCHERS, compile_expectation
 from opskit.checks.kinds import KINDS
 from opskit.checks.spec import Check, Expectation, Kind, Severity
 from opskit.config.document import Path, Report, dotted, unknown
-from opskit.config.fields import Count, Seconds, Text, Texts, parameters, validated
+from opskit.config.fields import Count, Seconds, Text, Texts, adapter, parameters, validated
 
 _MAX_RETRIES = 1000
 #: What a check may be repeated for: each node, agent or database that is configured.
 Each = Literal["nodes", "agents", "databases"]
 EACH = get_args(Each)
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_MATCHER = {"$ref": "#/$defs/matcher"}
 
 
 @parameters
@@ -92,3 +97,101 @@ def default_expectation(kind: Kind) -> Expectation:
 
 def _never(at: Path, message: str) -> None:
     raise AssertionError(f"{dotted(at)}: {message}")
+
+
+def schema() -> dict[str, Any]:
+    check = adapter(CheckShape).json_schema()
+    definitions: dict[str, Any] = {"matcher": _matcher(), **check.pop("$defs", {})}
+    check["properties"] = {
+        **check["properties"],
+        "kind": {"enum": list(KINDS)},
+        "with": {"type": "object"},
+        "expect": {"type": "object", "minProperties": 1},
+    }
+    check["allOf"] = [_rule(kind, definitions) for kind in KINDS.values()]
+    definitions["check"] = check
+    return {
+        "$schema": _DIALECT,
+        "title": "opskit checklist",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "title": {"type": "string"},
+            "vars": {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}},
+            "include": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+            "checks": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/check"}},
+        },
+        "anyOf": [{"required": ["checks"]}, {"required": ["include"]}],
+        "$defs": definitions,
+    }
+
+
+def kinds() -> list[dict[str, Any]]:
+    """Each kind with its parameters, what it yields and what holds without `expect`."""
+    return [
+        {
+            "kind": kind.name,
+            "summary": kind.summary,
+            "with": _parameters(adapter(kind.params).json_schema()),
+            "yields": dict(kind.yields),
+            "expects": dict(kind.expects),
+            "timeout_s": kind.timeout_s,
+        }
+        for kind in KINDS.values()
+    ]
+
+
+def _parameters(schema: dict[str, Any]) -> dict[str, str]:
+    """Return the type and the default of each parameter in words."""
+    words = {}
+    for name, parameter in schema.get("properties", {}).items():
+        options = [parameter, *parameter.get("anyOf", ())]
+        types = [str(part["type"]) for part in options if "type" in part and "pattern" not in part]
+        values = [str(value) for option in options for value in option.get("enum", ())]
+        distinct = dict.fromkeys(values or [word for word in types if word != "null"])
+        words[name] = " | ".join(distinct) or "any value"
+        default = parameter.get("default")
+        if name in schema.get("required", ()):
+            words[name] += ", required"
+        elif default not in (None, "", [], {}):
+            words[name] += f", default {default}"
+    return words
+
+
+def _rule(kind: Kind, definitions: dict[str, Any]) -> dict[str, Any]:
+    params = adapter(kind.params).json_schema()
+    definitions.update(params.pop("$defs", {}))
+    properties: dict[str, Any] = dict.fromkeys(kind.yields, _MATCHER)
+    if JSON in properties:
+        properties[JSON] = {"anyOf": [_MATCHER, {"type": "object", "patternProperties": {r"^\$": _MATCHER}}]}
+    then: dict[str, Any] = {
+        "properties": {
+            "with": params,
+            "expect": {"type": "object", "additionalProperties": False, "properties": properties},
+        }
+    }
+    if params.get("required"):
+        then["required"] = ["with"]
+    return {"if": {"properties": {"kind": {"const": kind.name}}, "required": ["kind"]}, "then": then}
+
+
+def _matcher() -> dict[str, Any]:
+    text = {"type": "string", "minLength": 1}
+    many = {"type": "array", "minItems": 1, "items": _MATCHER}
+    number = {"type": ["number", "string"]}
+    operands: dict[str, Any] = {
+        "equal": True,
+        **dict.fromkeys(("gt", "ge", "lt", "le"), number),
+        **dict.fromkeys(("matches", "prefix", "suffix", "has_key", "semver"), text),
+        **dict.fromkeys(("all", "any"), many),
+        **dict.fromkeys(("contains", "len", "not"), _MATCHER),
+        "jsonpath": {"type": "object", "minProperties": 1, "additionalProperties": _MATCHER},
+    }
+    section = {
+        "type": "object",
+        "minProperties": 1,
+        "additionalProperties": False,
+        "properties": {name: operands[name] for name in MATCHERS},
+    }
+    plain = {"type": ["string", "number", "boolean", "null"]}
+    return {"anyOf": [plain, {"type": "array", "minItems": 1}, section]}
