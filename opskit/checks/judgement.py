@@ -1,7 +1,6 @@
 """From what was seen to a finding: pure."""
 
 from collections.abc import Mapping, Sequence
-
 from functools import partial
 from typing import Any
 
