@@ -162,9 +162,3 @@ def container_values(assessed_container: AssessedContainer) -> dict[str, Any]:
         "variables": sorted(container.variables),
         "networks": list(container.networks),
     }
-
-
-KINDS = (
-    docker_daemon,
-    container,
-)

@@ -316,9 +316,3 @@ def _read_pool(url: str, timeout_s: float) -> Observation:
     )
     remedy = "`SELECT * FROM pg_stat_activity` shows who holds them"
     return Observation(values, detail, state="ok", remedy=remedy)
-
-
-KINDS = (
-    database,
-    postgres_pool,
-)

@@ -224,6 +224,3 @@ async def volume(params: NamedParams, context: CheckContext) -> Observation:
 async def image(params: NamedParams, context: CheckContext) -> Observation:
     remedy = f"`docker pull {params.name}`, or build it"
     return await _observed("image", params, context, image_values, remedy)
-
-
-KINDS = (compose, docker_network, volume, image)

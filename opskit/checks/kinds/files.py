@@ -219,10 +219,3 @@ def _read_config(params: ConfigParams, context: CheckContext) -> Observation:
     members = f"{counted(len(config.nodes), 'node')}, {counted(len(config.agents), 'agent')}"
     detail = f"{config.path or 'no file, defaults'}: {members}"
     return Observation(values, detail, state="ok")
-
-
-KINDS = (
-    file,
-    env_file,
-    config,
-)

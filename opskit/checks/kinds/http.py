@@ -109,6 +109,3 @@ def _content(params: HttpParams) -> tuple[bytes | None, Mapping[str, str]]:
     if not any(name.lower() == "content-type" for name in headers):
         headers["Content-Type"] = "application/json"
     return json.dumps(params.send, ensure_ascii=False).encode(), headers
-
-
-KINDS = (http,)

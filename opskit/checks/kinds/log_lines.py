@@ -133,6 +133,3 @@ def _words(entry: Any) -> str | None:
     when = "" if entry.at is None else f"{datetime.fromtimestamp(entry.at, UTC):%Y-%m-%d %H:%M:%S} UTC "
     shown = one_line(text)[:_SHOWN_CHARS]
     return shown if shown.startswith(when[:10]) and when else f"{when}{shown}"
-
-
-KINDS = (log_pattern,)

@@ -190,9 +190,3 @@ async def _not_resident(params: ModelParams, config: NodeConfig, context: CheckC
     detail = f"{params.model} {why}, and this check may not load it (`load: true` lets it)"
     settled = ("resident", "models") if facts.residency_known else ("models",)
     return Observation(values, problem=detail, settled=settled, undecided=detail, state="not loaded")
-
-
-KINDS = (
-    node_ladder,
-    model,
-)

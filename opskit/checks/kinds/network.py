@@ -162,10 +162,3 @@ def _unowned(facts: PortFacts, where: str) -> Observation:
     if facts.listening:
         return Observation(values, f"{where} is held; {hidden}", state="held")
     return Observation(values, f"nothing listens on {where} of localhost; {hidden}", state="free")
-
-
-KINDS = (
-    tcp,
-    dns,
-    port,
-)

@@ -92,9 +92,3 @@ async def stack_containers(_: NoParams, context: CheckContext) -> Observation:
     if not own:
         raise NotHere("no container of the stack is there, and none is configured")
     return observed_container(worst_of(own), len(own))
-
-
-KINDS = (
-    probe,
-    stack_containers,
-)

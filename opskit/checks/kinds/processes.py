@@ -186,9 +186,3 @@ async def command(params: CommandParams, context: CheckContext) -> Observation:
     ended = f"exit {done.exit}" if done.exit >= 0 else f"ended by signal {-done.exit}"
     said = f": {done.complaint}" if done.exit and (done.out or done.err) else ""
     return Observation(values, f"{ended} in {took:.3f} s{said}", state="ok" if done.exit == 0 else "failed")
-
-
-KINDS = (
-    process,
-    command,
-)
