@@ -16,8 +16,14 @@ from opskit.checks.runner_assessment import (
     slots_status,
 )
 from opskit.facts.node import NodeFacts
-from opskit.facts.runner import NodeRunners, RunnerHealth, known_weights, read_orphaned_runners, read_runners
-from opskit.facts.runner_process import RunnerProcess
+from opskit.facts.runner import (
+    NodeRunners,
+    RunnerHealth,
+    RunnerProcess,
+    known_weights,
+    read_orphaned_runners,
+    read_runners,
+)
 from opskit.facts.survey import Survey
 from opskit.llm.fit import gib
 from opskit.providers.base import CallError
