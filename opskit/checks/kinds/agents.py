@@ -4,14 +4,22 @@ import ast
 import asyncio
 import re
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from opskit.checks.kinds.http import Url
 from opskit.checks.spec import CheckContext, Observation, Unjudged, kind
 from opskit.checks.state import NodeState, judge_queue
 from opskit.config.fields import Flag, Seconds, Text, Texts, parameters
-from opskit.facts.endpoint import NO_JSON, EndpointFacts, Reply, fetch, json_request, read_endpoint
+from opskit.facts.endpoint import (
+    NO_JSON,
+    EndpointFacts,
+    EndpointRequest,
+    Reply,
+    fetch,
+    json_request,
+    read_endpoint,
+)
 from opskit.llm.verdict import judge
 from opskit.providers.agent import RUN_ENDS, levels_of, queue_of
 from opskit.providers.base import CallCause, CallError
@@ -21,6 +29,15 @@ from opskit.tags import new_correlation_id
 _TASK = "Write a Python function add(a, b) that returns the sum, with a docstring and type hints."
 _CODE = 'def add(a: int, b: int) -> int:\n    """Return the sum."""\n    return a + b\n'
 _GOAL = "Reply with the single word ready."
+_GOALS = {
+    "goal": "Помоги с анализом данных",
+    "code": "Write a Python function that returns the n-th Fibonacci number, typed and documented.",
+}
+_DEPARTMENTS = ("department_heads", "task_distribution")
+_FENCE = re.compile(r"```(?:python|py)?\s*\n(.*?)```", re.DOTALL)
+_GOOD = ("completed", "success")
+_POLL_FIRST_S = 0.05
+_POLL_LAST_S = 1.0
 
 
 class Api(Record):
@@ -62,6 +79,9 @@ class AgentAddress(Record):
     url: str
     key: str | None = None
 
+    def request(self, path: str, body: Any = None, limit_s: float | None = None) -> EndpointRequest:
+        return json_request(f"{self.url}{path}", key=self.key, body=body, limit_s=limit_s)
+
 
 def address(agent: str, url: str | None, context: CheckContext) -> AgentAddress:
     """The given address, else that of the configuration, else the agent's usual port on this machine.
@@ -100,11 +120,8 @@ def address(agent: str, url: str | None, context: CheckContext) -> AgentAddress:
 )
 async def agent_api(params: AgentParams, context: CheckContext) -> Observation:
     where = address(params.agent, params.url, context)
-    api = APIS[params.agent]
-    requests = {
-        f"GET {path}": json_request(f"{where.url}{path}", key=where.key, limit_s=params.each)
-        for path in params.endpoints or api.looks
-    }
+    paths = params.endpoints or APIS[params.agent].looks
+    requests = {f"GET {path}": where.request(path, limit_s=params.each) for path in paths}
     replies = await asyncio.gather(*(read_endpoint(context.survey, request) for request in requests.values()))
     rows = dict(zip(requests, map(_row, replies), strict=True))
     if all(row["error"] in ("refused", "name", "unreachable") for row in rows.values()):
@@ -114,14 +131,25 @@ async def agent_api(params: AgentParams, context: CheckContext) -> Observation:
         refused = all(row["error"] == "refused" for row in rows.values())
         settled = ("answered", "failed") if refused else ()
         return Observation(values, problem=problem, state=first["error"], code="COMM_001", settled=settled)
-    not_asked = []
-    for path, body in api.asks.items():
-        if params.ask:
-            request = json_request(f"{where.url}{path}", key=where.key, body=body)
-            rows[f"POST {path}"] = _row(await read_endpoint(context.survey, request))
-        else:
-            not_asked.append(f"POST {path}")
-    return _summed(rows, not_asked)
+    asks = {f"POST {path}": where.request(path, body) for path, body in APIS[params.agent].asks.items()}
+    if params.ask:
+        rows |= {name: _row(await read_endpoint(context.survey, request)) for name, request in asks.items()}
+    failed = [name for name, row in rows.items() if not row["ok"]]
+    page = {name: value for row in rows.values() for name, value in row.items()}
+    values = {
+        "endpoints": rows,
+        "answered": [name for name in rows if name not in failed],
+        "failed": failed,
+        "not_asked": [] if params.ask else list(asks),
+        "slowest_s": max(row["seconds"] for row in rows.values()),
+        "levels": page.get("levels"),
+        "queue": page.get("queue"),
+        "queue_moves": page.get("queue_moves", True),
+    }
+    detail = ", ".join(
+        f"{name} {row['status'] or row['error']} in {row['seconds']:.2f} s" for name, row in rows.items()
+    )
+    return Observation(values, detail, state="failing" if failed else "ok", code="GEN_001")
 
 
 def _row(endpoint: EndpointFacts) -> dict[str, Any]:
@@ -130,55 +158,16 @@ def _row(endpoint: EndpointFacts) -> dict[str, Any]:
     if endpoint.error is not None:
         row |= {"error": endpoint.error.cause.value, "detail": endpoint.error.text}
     if endpoint.reply is not None:
-        content = endpoint.reply.json
-        is_json = content is not NO_JSON
-        row |= {"status": endpoint.reply.status, "ok": 200 <= endpoint.reply.status < 300 and is_json}
+        page, status = endpoint.reply.json, endpoint.reply.status
+        is_json = page is not NO_JSON
+        row |= {"status": status, "ok": 200 <= status < 300 and is_json}
         if not is_json:
             row["detail"] = "the body is no JSON"
-        else:
-            row |= {name: told for name, told in _of_page(content).items() if told is not None}
+        if levels := levels_of(page):
+            row["levels"] = levels
+        if (queue := queue_of(page)) is not None:
+            row |= {"queue": asdict(queue), "queue_moves": judge_queue(queue)[0] is not NodeState.WEDGED}
     return {**row, "seconds": round(endpoint.seconds, 4)}
-
-
-def _of_page(content: Any) -> dict[str, Any]:
-    """Return what a status page tells of levels and queue; None for what it does not."""
-    queue = queue_of(content)
-    moves = None if queue is None else judge_queue(queue)[0] is not NodeState.WEDGED
-    return {
-        "levels": levels_of(content),
-        "queue": None if queue is None else asdict(queue),
-        "queue_moves": moves,
-    }
-
-
-def _summed(rows: Mapping[str, Mapping[str, Any]], not_asked: Sequence[str]) -> Observation:
-    failed = [name for name, row in rows.items() if not row["ok"]]
-    told = {name: value for row in rows.values() for name, value in row.items()}
-    values = {
-        "endpoints": rows,
-        "answered": [name for name in rows if name not in failed],
-        "failed": failed,
-        "not_asked": not_asked,
-        "slowest_s": max(row["seconds"] for row in rows.values()),
-        "levels": told.get("levels"),
-        "queue": told.get("queue"),
-        "queue_moves": told.get("queue_moves", True),
-    }
-    detail = ", ".join(
-        f"{name} {row['status'] or row['error']} in {row['seconds']:.2f} s" for name, row in rows.items()
-    )
-    return Observation(values, detail, state="failing" if failed else "ok", code="GEN_001")
-
-
-_GOALS = {
-    "goal": "Помоги с анализом данных",
-    "code": "Write a Python function that returns the n-th Fibonacci number, typed and documented.",
-}
-_DEPARTMENTS = ("department_heads", "task_distribution")
-_FENCE = re.compile(r"```(?:python|py)?\s*\n(.*?)```", re.DOTALL)
-_GOOD = ("completed", "success")
-_POLL_FIRST_S = 0.05
-_POLL_LAST_S = 1.0
 
 
 @parameters
@@ -239,7 +228,7 @@ async def agent_chain(params: ChainParams, context: CheckContext) -> Observation
 
 
 async def _send(context: CheckContext, agent: AgentAddress, path: str, body: Any = None) -> Reply:
-    return await fetch(context.survey, json_request(f"{agent.url}{path}", key=agent.key, body=body))
+    return await fetch(context.survey, agent.request(path, body))
 
 
 def _section(reply: Reply) -> Mapping[str, Any]:
