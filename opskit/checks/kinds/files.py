@@ -150,14 +150,16 @@ async def env_file(params: EnvFileParams, context: CheckContext) -> Observation:
         "malformed": list(env_file.malformed),
         "readable_by_all": env_file.readable_by_all,
     }
-    parts = [counted(len(env_file.keys), "key")]
-    parts += [f"missing: {', '.join(missing)}"] if missing else []
-    parts += [f"without a value: {', '.join(empty)}"] if empty else []
-    parts += [f"with a placeholder: {', '.join(placeholders)}"] if placeholders else []
-    lines = ", ".join(map(str, env_file.malformed))
-    parts += [f"lines that set nothing: {lines}"] if lines else []
+    shown = {
+        "missing": missing,
+        "without a value": empty,
+        "with a placeholder": placeholders,
+        "lines that set nothing": map(str, env_file.malformed),
+    }
+    parts = [f"{name}: {names}" for name, items in shown.items() if (names := ", ".join(items))]
     remedy = f"add to {params.path}: {', '.join([*missing, *empty])}" if missing or empty else None
-    return Observation(values, "; ".join(parts), state="present", remedy=remedy)
+    detail = "; ".join([counted(len(env_file.keys), "key"), *parts])
+    return Observation(values, detail, state="present", remedy=remedy)
 
 
 @parameters
@@ -192,30 +194,23 @@ def _read_config(params: ConfigParams, context: CheckContext) -> Observation:
     path = str(context.path(params.file)) if params.file is not None else context.survey.config_path
     try:
         loaded = load(path, environ=context.survey.environ, cwd=context.survey.cwd)
-    except ConfigError as error:
-        if not isinstance(error, InvalidConfigError):
-            return Observation(
-                {"valid": False, "error": "unreadable"},
-                problem=error.message,
-                state="unreadable",
-                code=error.code,
-                remedy=error.remedy,
-            )
+    except InvalidConfigError as error:
         problems = [str(problem) for problem in error.problems]
-        values: dict[str, Any] = {"valid": False, "problems": problems}
         detail = problems[0] + and_more(len(problems) - 1)
+        values: dict[str, Any] = {"valid": False, "problems": problems}
         return Observation(values, detail, state="invalid", code=error.code, remedy=error.remedy)
+    except ConfigError as error:
+        values, why = {"valid": False, "error": "unreadable"}, error.message
+        return Observation(values, problem=why, state="unreadable", code=error.code, remedy=error.remedy)
     config = loaded.config
-    unset = [key for key, origin in loaded.origins.items() if origin.unset]
     values = {
         "valid": True,
         "problems": [],
         "path": config.path,
         "nodes": [node.name for node in config.nodes],
         "agents": [agent.name for agent in config.agents],
-        "unset_secrets": unset,
+        "unset_secrets": [key for key, origin in loaded.origins.items() if origin.unset],
         "notes": list(loaded.notes),
     }
     members = f"{counted(len(config.nodes), 'node')}, {counted(len(config.agents), 'agent')}"
-    detail = f"{config.path or 'no file, defaults'}: {members}"
-    return Observation(values, detail, state="ok")
+    return Observation(values, f"{config.path or 'no file, defaults'}: {members}", state="ok")

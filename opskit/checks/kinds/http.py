@@ -1,7 +1,6 @@
 """The kind that asks a web server: status, headers, body and JSON, read up to a bound."""
 
 import json
-from collections.abc import Mapping
 from dataclasses import field
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
@@ -65,12 +64,16 @@ def without_secrets(url: str) -> str:
     imports=("httpx", "opskit.providers.transport"),
 )
 async def http(params: HttpParams, context: CheckContext) -> Observation:
-    content, headers = _content(params)
+    headers, body = dict(params.headers), params.body
+    if params.send is not None:
+        body = json.dumps(params.send, ensure_ascii=False)
+        if not any(name.lower() == "content-type" for name in headers):
+            headers["Content-Type"] = "application/json"
     request = EndpointRequest(
         url=params.url,
         method=params.method,
         headers=tuple(headers.items()),
-        body=content,
+        body=None if body is None else body.encode(),
         follow=params.follow,
         insecure=params.insecure,
         max_bytes=params.max_bytes,
@@ -100,12 +103,3 @@ async def http(params: HttpParams, context: CheckContext) -> Observation:
         detail += f"; only the first {params.max_bytes} bytes were read"
     evidence = {"body": reply.text[:_SHOWN_CHARS]} if reply.status >= 400 else {}
     return Observation(values, detail, state="ok", evidence=evidence)
-
-
-def _content(params: HttpParams) -> tuple[bytes | None, Mapping[str, str]]:
-    headers = dict(params.headers)
-    if params.send is None:
-        return (None if params.body is None else params.body.encode()), headers
-    if not any(name.lower() == "content-type" for name in headers):
-        headers["Content-Type"] = "application/json"
-    return json.dumps(params.send, ensure_ascii=False).encode(), headers

@@ -9,7 +9,7 @@ from opskit.checks.spec import CheckContext, Observation, kind
 from opskit.config.fields import Port, Text, parameters
 from opskit.facts.connection import connection_problem
 from opskit.facts.port_owner import PortFacts, read_port
-from opskit.system.network import connects
+from opskit.system.network import authority, connects
 
 #: The kind's own words come a little before the runner's deadline.
 OWN_SHARE = 0.9
@@ -33,9 +33,7 @@ class TcpParams:
     timeout_s=5.0,
 )
 async def tcp(params: TcpParams, context: CheckContext) -> Observation:
-    url = (
-        f"tcp://[{params.host}]:{params.port}" if ":" in params.host else f"tcp://{params.host}:{params.port}"
-    )
+    url = f"tcp://{authority(params.host, params.port)}"
     result = await connects(url, timeout_s=context.timeout_s * OWN_SHARE)
     values = {"open": result.problem is None, "error": result.problem, "seconds": result.seconds}
     if result.problem is None:
@@ -125,8 +123,7 @@ class PortParams:
 )
 async def port(params: PortParams, context: CheckContext) -> Observation:
     facts = await context.survey.get(read_port, params.protocol, params.port, not_before=context.not_before)
-    where = f"{params.protocol} port {params.port}"
-    owner = facts.owner
+    where, owner = f"{params.protocol} port {params.port}", facts.owner
     if owner is None:
         return _unowned(facts, where)
     public, user = any(owner.is_public for owner in facts.owners), owner.process and owner.process.user
@@ -156,9 +153,8 @@ def _unowned(facts: PortFacts, where: str) -> Observation:
         return Observation(values, f"nothing listens on {where}", state="free")
     hidden = "the sockets of other users are not shown to this user"
     if facts.listening is None:
-        return Observation(
-            values, problem=f"{where}: {hidden}", undecided=f"{where}: {hidden}", state="unknown"
-        )
+        problem = f"{where}: {hidden}"
+        return Observation(values, problem=problem, undecided=problem, state="unknown")
     if facts.listening:
         return Observation(values, f"{where} is held; {hidden}", state="held")
     return Observation(values, f"nothing listens on {where} of localhost; {hidden}", state="free")
