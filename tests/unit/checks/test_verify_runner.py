@@ -29,7 +29,7 @@ class Nothing:
 
 
 def kind(observe: Callable[[Any, CheckContext], Awaitable[Observation]]) -> Kind:
-    return Kind("test", "a kind of this test", Nothing, YIELDS, {"good": True}, observe, lambda _: "here")
+    return Kind(observe, "a kind of this test", YIELDS, {"good": True}, lambda _: "here", "test")
 
 
 def check(name: str, observe: Callable[[Any, CheckContext], Awaitable[Observation]], **more: Any) -> Check:
