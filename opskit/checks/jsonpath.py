@@ -18,16 +18,8 @@ _STEP = re.compile(
 )
 
 
-class Missing:
-    """There is no such value."""
-
-    def __repr__(self) -> str:
-        return "nothing"
-
-
-MISSING: Final = Missing()
-
-
+#: There is no such value.
+MISSING: Final = object()
 #: A selector of a member: its name, its index, or None for all. True selects on every level below.
 PathStep = tuple[str | int | None, bool]
 
@@ -47,7 +39,7 @@ class JsonPath(Record):
         place = next(iter(_followed([document], self.steps)), MISSING)
         if not self.branching:
             return place
-        has_members = not isinstance(place, Missing | str | int | float)
+        has_members = place is not MISSING and not isinstance(place, str | int | float)
         return _followed([place], self.branching) if has_members else MISSING
 
 

@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 import time
 from collections.abc import Callable
-from typing import NoReturn
 
 from opskit.checks.probe_record import NodeProbe
 from opskit.checks.state import (
@@ -82,8 +81,16 @@ async def ask_for_token(
             f"{chosen.name} wrote an answer, and the server could not parse that one answer; both are well"
         )
         got = OneToken(seconds=took, ended=True)
+    if got.first_s is None and not got.ended and got.loading:
+        detail = f"{chosen.name}: no token in {got.seconds:.1f} s; {got.loading}"
+        probe.end(NodeState.LOADING, detail, stage="first token", seconds=got.seconds)
     if got.first_s is None and not got.ended:
-        await _judge_silence(probe, chosen, got)
+        process = await probe.look_at_process()
+        state, detail = judge_silence(
+            progress_seen=got.progress, others_served=got.others_served, process=process, seconds=got.seconds
+        )
+        probe.add("first token", Status.FAIL, got.seconds, f"{chosen.name}: {detail}")
+        probe.end(state, f"{chosen.name}: {detail}, although its health page answers")
     if not got.ended:
         detail = f"{chosen.name} gave a token in {got.first_s or 0:.2f} s, and no end of its answer since"
         probe.end(NodeState.WEDGED, detail, stage="first token", seconds=got.seconds)
@@ -149,18 +156,6 @@ async def _slots(provider: Provider) -> tuple[Slot, ...] | None:
         return await provider.slots()
     except CallError:
         return None
-
-
-async def _judge_silence(probe: NodeProbe, chosen: Resident, got: OneToken) -> NoReturn:
-    if got.loading:
-        detail = f"{chosen.name}: no token in {got.seconds:.1f} s; {got.loading}"
-        probe.end(NodeState.LOADING, detail, stage="first token", seconds=got.seconds)
-    process = await probe.look_at_process()
-    state, detail = judge_silence(
-        progress_seen=got.progress, others_served=got.others_served, process=process, seconds=got.seconds
-    )
-    probe.add("first token", Status.FAIL, got.seconds, f"{chosen.name}: {detail}")
-    probe.end(state, f"{chosen.name}: {detail}, although its health page answers")
 
 
 async def ask_for_answer(
