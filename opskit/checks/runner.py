@@ -7,8 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from opskit.checks import judgement
-from opskit.checks.attempt import attempt
-from opskit.checks.order import in_order
+from opskit.checks.attempt import attempt, in_order
 from opskit.checks.spec import Check, CheckContext, Observation
 from opskit.facts.survey import Survey
 from opskit.records import MutableRecord, field, replace

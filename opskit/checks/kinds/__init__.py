@@ -6,21 +6,18 @@ from opskit.checks.kinds import (
     databases,
     docker,
     files,
-    http,
-    log_lines,
     machine,
     models,
     network,
-    probes,
     processes,
 )
 from opskit.checks.spec import Kind
 
 KINDS: dict[str, Kind] = {kind.name: kind for kind in (
-    http.http, network.tcp, network.dns, network.port, processes.process, processes.command,
+    network.http, network.tcp, network.dns, network.port, processes.process, processes.command,
     files.file, files.env_file, files.config, machine.disk, machine.memory, machine.cpu, machine.gpu,
     containers.docker_daemon, containers.container,
-    docker.compose, docker.docker_network, docker.volume, docker.image, log_lines.log_pattern,
-    models.node_ladder, models.model, probes.probe, probes.stack_containers,
+    docker.compose, docker.docker_network, docker.volume, docker.image, files.log_pattern,
+    models.node_ladder, models.model, models.probe, containers.stack_containers,
     agents.agent_api, agents.agent_chain, databases.database, databases.postgres_pool,
 )}  # fmt: skip

@@ -7,7 +7,7 @@ import time
 from collections.abc import Mapping
 from typing import Any, Literal
 
-from opskit.checks.kinds.http import Url
+from opskit.checks.kinds.network import Url
 from opskit.checks.spec import CheckContext, Observation, Unjudged, kind
 from opskit.checks.state import NodeState, judge_queue
 from opskit.config.fields import Flag, Seconds, Text, Texts, parameters

@@ -1,4 +1,4 @@
-"""Kinds that ask Docker: docker_daemon, container."""
+"""Kinds that ask Docker: docker_daemon, container, stack_containers."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,10 +10,13 @@ from opskit.checks.container_assessment import (
     assessed,
 )
 from opskit.checks.kinds.machine import NoParams
-from opskit.checks.spec import CheckContext, Observation, kind
+from opskit.checks.spec import CheckContext, NotHere, Observation, kind
 from opskit.config.fields import Text, parameters
+from opskit.config.schema import StackConfig
 from opskit.facts.container_survey import read_compose_containers, read_containers, survey_containers
 from opskit.facts.docker_daemon import read_docker_daemon
+from opskit.facts.stack_containers import missing_containers, read_stack_containers
+from opskit.text import listing
 
 #: Of several containers of a service the worst counts.
 _RANK = (
@@ -162,3 +165,32 @@ def container_values(assessed_container: AssessedContainer) -> dict[str, Any]:
         "variables": sorted(container.variables),
         "networks": list(container.networks),
     }
+
+
+@kind(
+    "the containers of `stack.containers` and `stack.compose` are well; of several the worst counts",
+    CONTAINER_YIELDS,
+    {"condition": "well"},
+    lambda _: "stack",
+    timeout_s=30.0,
+    imports=DOCKER,
+)
+async def stack_containers(_: NoParams, context: CheckContext) -> Observation:
+    config, survey = context.survey.config, context.survey
+    daemon = await survey.get(read_docker_daemon, not_before=context.not_before)
+    is_wanted = bool(config.stack.compose) or config.stack.containers != StackConfig().containers
+    if not daemon.answers and not is_wanted:
+        raise NotHere(f"{daemon.problem}; nothing that is configured needs it")
+    stack = await survey.get(read_stack_containers, not_before=context.not_before)
+    judged = assessed(stack.survey, ContainerRules.of(config.recovery))
+    own = [container for container in judged if container.container.id in stack.named]
+    missing = missing_containers(stack.listed, config.stack)
+    missing += [f"project {name}" for name in config.stack.compose if name not in stack.projects.values()]
+    if missing:
+        values = {"exists": False, "state": "missing", "condition": "missing", "count": len(own)}
+        remedy = "`opskit doctor` tells what is missing, `opskit recover` starts the stack"
+        detail = f"not there: {listing(missing)}"
+        return Observation(values, detail, state="missing", code="DOCKER_002", remedy=remedy)
+    if not own:
+        raise NotHere("no container of the stack is there, and none is configured")
+    return observed_container(worst_of(own), len(own))

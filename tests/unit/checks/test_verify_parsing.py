@@ -13,9 +13,8 @@ from opskit.checks.kinds.agents import grown, parses, says_something, source
 from opskit.checks.kinds.containers import container_values
 from opskit.checks.kinds.databases import without_password
 from opskit.checks.kinds.docker import states
-from opskit.checks.kinds.http import without_secrets
 from opskit.checks.kinds.machine import apple, nvidia
-from opskit.checks.kinds.network import unresolved
+from opskit.checks.kinds.network import unresolved, without_secrets
 from opskit.facts.container import Container, container
 from opskit.system.env_file import parse_env_file
 from opskit.system.sockets import groups, launchd_label
