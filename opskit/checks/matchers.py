@@ -3,16 +3,17 @@
 A matcher that cannot judge a value (an order and a text, anything and a value that is not there) mismatches,
 and so does its negation.
 
-Compiled by `opskit.checks.expectation` from what stands in a checklist.
+Compiled by `opskit.checks.expectation` from what stands in a checklist. What programs print for a version
+(`v1`, `24.04`, `1.2.3.4`) the `semver` library refuses, and it knows no ranges such as `^1.2`.
 """
 
 import operator
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from opskit.checks.jsonpath import MISSING, JsonPath
-from opskit.checks.versions import Version, compile_range, version
 from opskit.config.document import FromEnvironment, scalar
 from opskit.records import Record
 from opskit.text import shortened
@@ -29,6 +30,19 @@ TEXT_TESTS: dict[str, tuple[str, str, type, Callable[[Any, str], bool]]] = {
     "prefix": ("a beginning of", "text", str, str.startswith),
     "suffix": ("an end of", "text", str, str.endswith),
     "has_key": ("a key", "section of keys", Mapping, operator.contains),
+}
+_VERSION = re.compile(r"v?(\d+)(?:\.(\d+))?(?:\.(\d+))?(?:[.\d]*)(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?")
+_TERM = re.compile(r"(>=|<=|>|<|=|\^|~)?\s*([vV]?\d[^\s,|]*)")
+Version = tuple[int, int, int, tuple[tuple[int, int, str], ...]]
+#: A release comes after all of its pre-releases.
+_RELEASE = ((2, 0, ""),)
+_NO_RANGE = "must be a range of versions such as '>=1.2 <2', '^1.2' or '~1.2.3'"
+_COMPARE: dict[str, Callable[[Version, Version], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+    "=": operator.eq,
 }
 
 
@@ -244,3 +258,43 @@ def negated(inner: Matcher) -> Matcher:
         return reason if isinstance(reason, CannotJudge) else None
 
     return Matcher(expected, mismatch)
+
+
+def version(text: str) -> Version | None:
+    """None when `text` is no version. Missing parts are 0."""
+    match = _VERSION.fullmatch(text.strip())
+    if match is None:
+        return None
+    # Numbers come before words.
+    parts = (match[4] or "").split(".")
+    pre = tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts)
+    return int(match[1]), int(match[2] or 0), int(match[3] or 0), pre if match[4] else _RELEASE
+
+
+def compile_range(text: str) -> Callable[[Version], bool]:
+    """Return whether a version is in a range. Raises ValueError for what is no range."""
+    alternatives = [_terms(part) for part in text.split("||")]
+    return lambda known: any(all(_COMPARE[op](known, bound) for op, bound in terms) for terms in alternatives)
+
+
+def _terms(text: str) -> list[tuple[str, Version]]:
+    """Return the conditions of an alternative, which must all hold."""
+    terms: list[tuple[str, Version]] = []
+    for match in _TERM.finditer(text):
+        bound = version(match[2])
+        if bound is None:
+            raise ValueError(_NO_RANGE)
+        major, minor, patch, _ = bound
+        if match[1] not in ("^", "~"):
+            terms.append((match[1] or "=", bound))
+            continue
+        # Caret: up to the next change of the first part that is not 0; tilde: of the second.
+        above = (major + 1, 0, 0)
+        if match[1] == "~" and "." in match[2]:
+            above = (major, minor + 1, 0)
+        elif match[1] == "^" and not major:
+            above = (0, minor + 1, 0) if minor or patch == 0 else (0, 0, patch + 1)
+        terms += [(">=", bound), ("<", (*above, ()))]
+    if not terms or _TERM.sub("", text).strip(" ,"):
+        raise ValueError(_NO_RANGE)
+    return terms

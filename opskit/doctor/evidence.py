@@ -17,8 +17,7 @@ from opskit.doctor.target import ExaminationTarget, Member
 from opskit.facts import docker_daemon, machine
 from opskit.facts.agent import read_agent_paths
 from opskit.facts.compose_project import ComposeFacts, read_compose_project
-from opskit.facts.env_file import EnvFileFacts, read_env_file
-from opskit.facts.environment import Environment, known
+from opskit.facts.environment import EnvFileFacts, Environment, known, read_env_file
 from opskit.facts.kernel_log import KernelKill, read_kernel_kills
 from opskit.facts.machine import ClockReading, HeldLock, read_clock, read_held_locks
 from opskit.facts.model_memory import PromptReading, read_cache_sizes, read_prompt

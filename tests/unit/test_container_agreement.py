@@ -19,7 +19,7 @@ from opskit.checks.container_assessment import (
 from opskit.checks.expectation import compile_expectation
 from opskit.checks.judgement import judged as judged_check
 from opskit.checks.kinds import KINDS
-from opskit.checks.kinds.containers import observed_container
+from opskit.checks.kinds.docker import observed_container
 from opskit.checks.spec import Check
 from opskit.config.load import LoadedConfig
 from opskit.config.schema import Config, RecoveryConfig

@@ -15,7 +15,7 @@ from opskit.checks.kinds.processes import Pattern
 from opskit.checks.spec import CheckContext, Observation, kind
 from opskit.config.fields import Bytes, Seconds, Text, Texts, parameters
 from opskit.errors import ConfigError, OpskitError
-from opskit.facts.env_file import SECRET_NAMES, matching, read_env_file
+from opskit.facts.environment import SECRET_NAMES, matching, read_env_file
 from opskit.records import MutableRecord
 from opskit.text import and_more, counted, one_line
 

@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from opskit.checks.expectation import compile_expectation, compile_matcher
 from opskit.checks.jsonpath import MISSING, compile_path
-from opskit.checks.matchers import CannotJudge, Matcher, written_alike
-from opskit.checks.versions import compile_range, version
+from opskit.checks.matchers import CannotJudge, Matcher, compile_range, version, written_alike
 from opskit.config.document import FromEnvironment
 from opskit.text import duration_s, size_bytes
 
