@@ -3,7 +3,7 @@
 A matcher that cannot judge a value (an order and a text, anything and a value that is not there) mismatches,
 and so does its negation.
 
-Compiled by `opskit.checks.expectation` from what stands in a checklist. What programs print for a version
+Compiled by `opskit.checks.check_shape` from what stands in a checklist. What programs print for a version
 (`v1`, `24.04`, `1.2.3.4`) the `semver` library refuses, and it knows no ranges such as `^1.2`.
 """
 

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from opskit.checks.expectation import compile_expectation, compile_matcher
+from opskit.checks.check_shape import compile_expectation, compile_matcher
 from opskit.checks.jsonpath import MISSING, compile_path
 from opskit.checks.matchers import CannotJudge, Matcher, compile_range, version, written_alike
 from opskit.config.document import FromEnvironment

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from opskit.checks import runner
-from opskit.checks.expectation import compile_expectation
+from opskit.checks.check_shape import compile_expectation
 from opskit.checks.spec import Check, CheckContext, Kind, NotHere, Observation, Severity, Unjudged
 from opskit.config.fields import CONFIG
 from opskit.errors import OpskitError
