@@ -36,17 +36,17 @@ _COMPLETES = "service_completed_successfully"
 
 
 class ContainerCondition(StrEnum):
-    """How a container is, in the same word for every command, the worst last.
+    """How a container is, in the same word for every command.
 
     `waiting` changes by itself. `left` is a person's doing, or theirs to decide. `unchecked` runs, and nobody
     can tell how it is.
     """
 
     WELL = "well"
-    UNCHECKED = "unchecked"
     WAITING = "waiting"
     LEFT = "left"
     SICK = "sick"
+    UNCHECKED = "unchecked"
 
 
 class ContainerState(StrEnum):

@@ -24,7 +24,7 @@ from opskit.text import counted, listing
 _STATES = frozenset({"up", "down", "states", "unhealthy", "exited"})
 _GOOD = (ContainerCondition.WELL, ContainerCondition.UNCHECKED)
 #: Of several containers of a service the worst counts.
-_RANK = list(ContainerCondition)
+_RANK = ("well", "unchecked", "waiting", "left", "sick")
 DOCKER = ("opskit.system.docker",)
 #: Attributes of DockerDaemon, but for the error.
 _DAEMON_YIELDS = {
