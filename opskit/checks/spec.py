@@ -136,8 +136,8 @@ class Kind(Record):
 
     @property
     def yields(self) -> Mapping[str, str]:
-        known = self.values
-        return known if self.judges_itself or "error" in known else {**known, "error": "null"}
+        is_complete = self.judges_itself or not self.values or "error" in self.values
+        return self.values if is_complete else {**self.values, "error": "null"}
 
 
 def kind(
