@@ -288,43 +288,29 @@ def verify(paths: Sequence[Path]) -> Report:
 
 
 def _verified(path: Path) -> Finding:
-    began = time.monotonic()
-    finding = Finding(
-        "archive",
-        printable_path(path.name).removesuffix(".tar.gz").removeprefix("backup_"),
-        Status.PASS,
-        "ok",
-    )
+    began, code, remedy = time.monotonic(), None, None
+    status, state = Status.PASS, "ok"
     try:
         with Archive(path) as archive:
             manifest, has_checksums = archive.check(), archive.manifest is not None
     except (DamagedArchiveError, OSError) as exc:
-        is_foreign = isinstance(exc, NotAnArchiveError)
+        status, state, code, detail = Status.FAIL, "damaged", "BACKUP_002", _problem(exc)
         remedy = "`opskit backup create` makes a new one; restore none that is damaged"
-        return replace(
-            finding,
-            status=Status.FAIL,
-            state="no archive" if is_foreign else "damaged",
-            detail=_problem(exc),
-            code="BACKUP_002",
-            remedy="move it elsewhere; `opskit backup list` shows the others" if is_foreign else remedy,
-            seconds=time.monotonic() - began,
-            evidence={"problems": [_problem(exc)]},
-        )
-    files = counted(manifest.files, "file")
-    detail = f"{files}, every checksum holds"
-    if not has_checksums:
-        detail = f"{files} can be read; it has no manifest"
-        finding = replace(finding, status=Status.WARN, state="no checksums")
-    elif manifest.skipped:
-        detail = f"{detail}; left out when it was made: {len(manifest.skipped)}"
-        finding = replace(finding, status=Status.WARN, state="incomplete")
-    evidence = {
-        "files": manifest.files,
-        "content_bytes": manifest.content_bytes,
-        "root": printable_path(manifest.root) or None,
-    }
-    return replace(finding, detail=detail, seconds=time.monotonic() - began, evidence=evidence)
+        if isinstance(exc, NotAnArchiveError):
+            state, remedy = "no archive", "move it elsewhere; `opskit backup list` shows the others"
+        evidence: dict[str, Any] = {"problems": [detail]}
+    else:
+        files, root = counted(manifest.files, "file"), printable_path(manifest.root) or None
+        evidence = {"files": manifest.files, "content_bytes": manifest.content_bytes, "root": root}
+        detail = f"{files}, every checksum holds"
+        if not has_checksums:
+            status, state, detail = Status.WARN, "no checksums", f"{files} can be read; it has no manifest"
+        elif manifest.skipped:
+            status, state = Status.WARN, "incomplete"
+            detail = f"{detail}; left out when it was made: {len(manifest.skipped)}"
+    name = printable_path(path.name).removesuffix(".tar.gz").removeprefix("backup_")
+    seconds = time.monotonic() - began
+    return Finding("archive", name, status, state, detail, code, remedy, seconds, evidence)
 
 
 def _problem(exc: DamagedArchiveError | OSError) -> str:

@@ -136,15 +136,10 @@ def flush(path: Path) -> None:
         os.close(handle)
 
 
-def temporary_of(path: Path) -> Path:
-    """Return the name that a file has while it is written."""
-    return path.with_name(f".{path.name.removeprefix('.')}{TEMPORARY}")
-
-
 @contextlib.contextmanager
 def written_whole(path: Path) -> Iterator[BinaryIO]:
     """Give a private file that has its name only when it is complete and on the disk. Raises OSError."""
-    temporary = temporary_of(path)
+    temporary = path.with_name(f".{path.name.removeprefix('.')}{TEMPORARY}")
     try:
         with os.fdopen(os.open(temporary, _CREATE, 0o600), "wb") as file:
             yield file

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from opskit.config.schema import Config
     from opskit.recovery.levels import Levels
     from opskit.recovery.outcome import RecoveryRun
-    from opskit.recovery.procedure import Procedure, ProcedureResult
+    from opskit.recovery.procedure import Procedure
 
 #: What became of targets, by the words of the recovery.
 _ABOUT = {
@@ -140,7 +140,7 @@ def model(
     loaded = shared.load()
     chat_url = None if url is None else normalise(url).url
 
-    async def work() -> "ProcedureResult":
+    async def work() -> "Procedure":
         async with _procedure("recover model", name, loaded, shared, dry=dry_run) as procedure:
             target = await find(procedure, name)
             if not dry_run:
@@ -181,7 +181,7 @@ def full(
     loaded = shared.load()
     key = choose_project(list(loaded.stack.compose), project)
 
-    async def work() -> "ProcedureResult":
+    async def work() -> "Procedure":
         async with _procedure("recover full", key, loaded, shared, dry=dry_run) as procedure:
             plan = await plan_rebuild(procedure, key)
             if not dry_run:
@@ -210,7 +210,7 @@ async def _procedure(
         yield opened
 
 
-def _show_procedure(result: "ProcedureResult") -> None:
+def _show_procedure(result: "Procedure") -> None:
     """Print the verdicts, what remains to do, and in a dry run the commands."""
     if result.dry:
         for command in result.planned:

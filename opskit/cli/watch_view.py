@@ -173,7 +173,7 @@ def _models(loaded: Sequence[LoadedModel], width: int, age: str) -> list[Line]:
 
 def _machine(machine: MachineView, width: int) -> ViewSection:
     gauges = machine.gauges
-    over = {warning.crossing.target for warning in machine.warnings}
+    over = {warning.target for warning in machine.warnings}
     cpu = "cpu ?" if gauges.cpu_percent is None else f"cpu {gauges.cpu_percent:.0f} % of {gauges.cores}"
     texts = {
         "memory": f"memory {gauges.memory_percent:.0f} % of {gib(gauges.memory_total_bytes)}",
@@ -183,8 +183,7 @@ def _machine(machine: MachineView, width: int) -> ViewSection:
     }
     rows = flowed([(text, "bold red" if target in over else "") for target, text in texts.items()], width)
     for warning in machine.warnings:
-        crossing = warning.crossing
-        text = f"{_GAP}! {crossing.target} is at {crossing.value:.0f} %, over {crossing.limit:g} %"
+        text = f"{_GAP}! {warning.target} is at {warning.value:.0f} %, over {warning.limit:g} %"
         users = ", ".join(f"{user.name} {user.pid} {gib(user.rss_bytes)}" for user in warning.users)
         rows.append([(text + (f": {users}" if users else ""), "bold yellow")])
         rows.append([(f"{_GAP}  Next: {warning.remedy}", "yellow")])

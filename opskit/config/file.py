@@ -44,16 +44,16 @@ def is_secret(path: Path) -> bool:
 
 
 def file_settings(
-    document: Document, environ: Mapping[str, str], folder_of_file: FilePath
-) -> tuple[Settings, list[Problem]]:
-    """Return what `document` sets, and its problems, without which alone the settings are usable.
+    document: Document, environ: Mapping[str, str], folder_of_file: FilePath, problems: list[Problem]
+) -> Settings:
+    """Return what `document` sets; what is wrong with it is added to `problems`.
 
     A relative `state_dir` belongs to `folder_of_file`.
     """
     reader = _FileReader(document, environ, folder_of_file)
     reader.read()
-    reader.problems.sort(key=lambda problem: (problem.line or 0, problem.column or 0))
-    return reader.settings, reader.problems
+    problems += sorted(reader.problems, key=lambda problem: (problem.line or 0, problem.column or 0))
+    return reader.settings
 
 
 class _FileReader(MutableRecord):

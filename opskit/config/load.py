@@ -10,17 +10,16 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from msgspec import NODEFAULT
-from msgspec.structs import FieldInfo, fields
-
 from opskit.config.document import PATH_CHARS, InvalidConfigError, Problem, printable, read_file
 from opskit.config.origins import (
+    DEFAULT,
     HOST_OF_DOCKER,
     Origin,
     Setting,
     Settings,
     default_settings,
     environment_settings,
+    leaves,
     localhost_settings,
     sections,
     server_settings,
@@ -28,7 +27,7 @@ from opskit.config.origins import (
 from opskit.config.proxy import proxy_of
 from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.errors import ConfigError, StateError
-from opskit.records import Record, replace
+from opskit.records import Record, names, replace
 
 __all__ = ["InvalidConfigError", "LoadedConfig", "Problem", "ensure_state_dir", "load", "running_in_docker"]
 
@@ -68,7 +67,7 @@ def load(
     layers = default_settings(environ, in_docker=in_docker)
     problems: list[Problem] = []
     if source is not None:
-        # pydantic and PyYAML are worth their import time only when there is something to read.
+        # PyYAML is worth its import time only when there is something to read.
         from opskit.config.file import file_settings
         from opskit.config.yaml import parse
 
@@ -77,15 +76,10 @@ def load(
         except InvalidConfigError as exc:
             problems += exc.problems
         else:
-            settings, problems = file_settings(document, environ, source.path.parent)
-            layers |= settings
+            layers |= file_settings(document, environ, source.path.parent, problems)
     if layers["nodes.ollama.url"].origin.kind == "default":
-        settings, more = server_settings(environ)
-        layers |= settings
-        problems += more
-    settings, more = environment_settings(environ, cwd)
-    layers |= settings
-    problems += more
+        layers |= server_settings(environ, problems)
+    layers |= environment_settings(environ, cwd, problems)
     if looks_up and in_docker:
         at_localhost = localhost_settings(layers)
         layers |= {} if not at_localhost or _resolves(HOST_OF_DOCKER) else at_localhost
@@ -93,7 +87,8 @@ def load(
         raise InvalidConfigError(problems)
     config = _build(layers, str(source.path) if source else None, environ)
     notes = tuple(f"{key}: {setting.note}" for key, setting in layers.items() if setting.note)
-    return LoadedConfig(config, {key: setting.origin for key, setting in layers.items()}, notes)
+    origins = dict.fromkeys(dict(leaves(config)), DEFAULT)
+    return LoadedConfig(config, origins | {key: setting.origin for key, setting in layers.items()}, notes)
 
 
 def _resolves(name: str) -> bool:
@@ -160,30 +155,22 @@ def _build(layers: Settings, path: str | None, environ: Mapping[str, str]) -> Co
 
 def _members(layers: Settings, group: str, schema: type) -> Iterator[Any]:
     for name in dict.fromkeys(key.split(".")[1] for key in layers if key.startswith(f"{group}.")):
-        if layers.setdefault(f"{group}.{name}.enabled", Setting(True)).value:
+        if layers.get(f"{group}.{name}.enabled", Setting(True)).value:
             explicit = layers[f"{group}.{name}.url"].origin.kind != "default"
             yield _record(layers, (group, name), schema, name=name, explicit=explicit)
 
 
 def _record(layers: Settings, prefix: tuple[str, ...], schema: type, /, **values: Any) -> Any:
-    """Return an instance of `schema` from the values at `prefix` and the given ones."""
-    sections_of_schema = sections(schema)
-    for field in fields(schema):
-        if field.name in (*values, "proxy"):
-            continue
-        if field.name in sections_of_schema:
-            values[field.name] = _record(layers, (*prefix, field.name), sections_of_schema[field.name])
-            continue
-        key = ".".join((*prefix, field.name))
-        entries = {
-            name.removeprefix(f"{key}."): layers[name].value for name in layers if name.startswith(f"{key}.")
-        }
-        values[field.name] = entries or layers.setdefault(key, _default(field)).value
+    """Return an instance of `schema` from the given values, those at `prefix`, and its own defaults."""
+    nested = sections(schema)
+    for name in names(schema):
+        key = ".".join((*prefix, name))
+        entries = {at.removeprefix(f"{key}."): layers[at].value for at in layers if at.startswith(f"{key}.")}
+        if name in nested:
+            values[name] = _record(layers, (*prefix, name), nested[name])
+        elif name not in values and (entries or key in layers):
+            values[name] = entries or layers[key].value
     return schema(**values)
-
-
-def _default(field: FieldInfo) -> Setting:
-    return Setting(field.default_factory() if field.default_factory is not NODEFAULT else field.default)
 
 
 def running_in_docker(root: Path = Path("/")) -> bool:

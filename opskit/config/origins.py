@@ -9,7 +9,7 @@ from typing import Any, Literal, get_type_hints
 
 from opskit.config.document import Problem
 from opskit.config.schema import AgentConfig, Config, NodeConfig, Secret, Source
-from opskit.config.url import normalise, normalise_server
+from opskit.config.url import Address, normalise, normalise_server
 from opskit.errors import ConfigError
 from opskit.records import Record, is_record, names
 
@@ -104,28 +104,21 @@ def default_state_dir(environ: Mapping[str, str]) -> str:
     return platformdirs.user_state_dir("opskit")
 
 
-def environment_settings(environ: Mapping[str, str], cwd: Path) -> tuple[Settings, list[Problem]]:
+def environment_settings(environ: Mapping[str, str], cwd: Path, problems: list[Problem]) -> Settings:
     """Return the layer above the file. Apart from URLs, an empty variable sets nothing."""
     settings: Settings = {}
-    problems: list[Problem] = []
     for target, variables in URLS.items():
         variable = next((name for name in variables if name in environ), None)
         if variable is None:
             continue
-        origin = Origin("env", variable)
-        if not environ[variable].strip():
-            others = (*variables, SERVER_VARIABLE) if target == "nodes.ollama" else variables
-            ignored = [name for name in others if name != variable and environ.get(name)]
-            note = f"off, because {variable} is empty; {ignored[0]} is not read" if ignored else None
-            settings[f"{target}.enabled"] = Setting(False, origin, note)
+        if environ[variable].strip():
+            if address := _address(target, variable, environ[variable], normalise, problems):
+                settings |= {f"{target}.enabled": Setting(True, Origin("env", variable)), **address}
             continue
-        try:
-            address = normalise(environ[variable])
-        except ConfigError as exc:
-            problems.append(Problem(variable, None, f"{target}.url", exc.message, exc.code, exc.remedy))
-        else:
-            settings[f"{target}.enabled"] = Setting(True, origin)
-            settings[f"{target}.url"] = Setting(address.url, origin, address.note)
+        others = (*variables, SERVER_VARIABLE) if target == "nodes.ollama" else variables
+        ignored = [name for name in others if name != variable and environ.get(name)]
+        note = f"off, because {variable} is empty; {ignored[0]} is not read" if ignored else None
+        settings[f"{target}.enabled"] = Setting(False, Origin("env", variable), note)
     readers: dict[str, tuple[str, Callable[[str], Any]]] = {
         "OLLAMA_API_KEY": ("nodes.ollama.api_key", secret),
         "MLX_API_KEY": ("nodes.mlx.api_key", secret),
@@ -144,19 +137,26 @@ def environment_settings(environ: Mapping[str, str], cwd: Path) -> tuple[Setting
             settings[key] = Setting(read(text), Origin("env", variable))
         except ValueError as exc:
             problems.append(Problem(variable, None, key, str(exc), remedy=f"correct or unset {variable}"))
-    return settings, problems
+    return settings
 
 
-def server_settings(environ: Mapping[str, str]) -> tuple[Settings, list[Problem]]:
+def server_settings(environ: Mapping[str, str], problems: list[Problem]) -> Settings:
     """Return the address that Ollama's own variable gives, where no variable of ours gives another."""
-    key, text = "nodes.ollama.url", environ.get(SERVER_VARIABLE, "")
+    text = environ.get(SERVER_VARIABLE, "")
     if not text.strip() or any(variable in environ for variable in URLS["nodes.ollama"]):
-        return {}, []
+        return {}
+    return _address("nodes.ollama", SERVER_VARIABLE, text, normalise_server, problems)
+
+
+def _address(
+    target: str, variable: str, text: str, read: Callable[[str], Address], problems: list[Problem]
+) -> Settings:
     try:
-        address = normalise_server(text)
+        address = read(text)
     except ConfigError as exc:
-        return {}, [Problem(SERVER_VARIABLE, None, key, exc.message, exc.code, exc.remedy)]
-    return {key: Setting(address.url, Origin("env", SERVER_VARIABLE))}, []
+        problems.append(Problem(variable, None, f"{target}.url", exc.message, exc.code, exc.remedy))
+        return {}
+    return {f"{target}.url": Setting(address.url, Origin("env", variable), address.note)}
 
 
 def secret(text: str) -> Secret:
@@ -220,10 +220,7 @@ def shown(config: Config, origins: Mapping[str, Origin]) -> Iterator[Shown]:
 
     A node or an agent that is switched off appears as `nodes.NAME.enabled` false and nothing else.
     """
-    members: dict[str, NodeConfig | AgentConfig] = {f"nodes.{node.name}": node for node in config.nodes}
-    members |= {f"agents.{agent.name}": agent for agent in config.agents}
-    leaves = [leaf for prefix, member in members.items() for leaf in _leaves(prefix, member)]
-    for key, value in (*leaves, *_leaves("", config)):
+    for key, value in leaves(config):
         origin = origins.get(key, DEFAULT)
         if isinstance(value, Secret):
             yield Shown(key, "***", origin)
@@ -231,9 +228,21 @@ def shown(config: Config, origins: Mapping[str, Origin]) -> Iterator[Shown]:
             yield Shown(key, f"(unset: {origin.unset})", origin)
         else:
             yield Shown(key, list(value) if isinstance(value, tuple) else value, origin)
+    members = {f"{group}.{member.name}.enabled" for group, member in _members(config)}
     for key, origin in origins.items():
-        if key.endswith(".enabled") and key.removesuffix(".enabled") not in members:
+        if key.endswith(".enabled") and key not in members:
             yield Shown(key, False, origin)
+
+
+def leaves(config: Config) -> Iterator[tuple[str, Any]]:
+    """Yield every value of the configuration by its key, those of nodes and agents first."""
+    for group, member in _members(config):
+        yield from _leaves(f"{group}.{member.name}", member)
+    yield from _leaves("", config)
+
+
+def _members(config: Config) -> list[tuple[str, NodeConfig | AgentConfig]]:
+    return [*(("nodes", node) for node in config.nodes), *(("agents", agent) for agent in config.agents)]
 
 
 #: What is no key of a file, and the nodes and agents, which are shown by name.

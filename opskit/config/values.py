@@ -36,25 +36,11 @@ NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 NAME_RULE = "a name is made of a-z, 0-9, _ and -"
 
 _SSH_HOST = re.compile(r"(?:[A-Za-z0-9_][\w.-]*@)?[A-Za-z0-9](?:[\w.-]*\w)?", re.ASCII)
-#: Counts for which zero would switch the whole thing off by accident.
-_AT_LEAST_ONE = frozenset(
-    {
-        "failures",
-        "max_tokens",
-        "max_tokens_by_category",
-        "num_ctx",
-        "goal_bytes",
-        "max_bytes",
-        "max_file_bytes",
-        "max_repairs",
-        "escalate_repairs",
-        "keep",
-        "output_bytes",
-        "entries",
-    }
+#: Numbers for which zero is a choice; of the others it would switch the whole thing off by accident.
+_MAY_BE_ZERO = (
+    *("temperature", "seed", "memory_reserve_bytes", "backups"),
+    *("preview_chars", "max_fallbacks", "holdback_chars"),
 )
-#: Numbers for which zero is a choice.
-_MAY_BE_ZERO = frozenset({"temperature"})
 #: Keys of nodes and agents that are found out, not written.
 _NOT_WRITTEN = ("name", "explicit", "proxy")
 
@@ -92,7 +78,7 @@ def _reader(key: str, hint: Any) -> Reader:
     if hint is bool:
         return _checked(_flag)
     if hint is int:
-        return _checked(lambda value: _count(value, least=1 if key in _AT_LEAST_ONE else 0))
+        return _checked(lambda value: _count(value, least=0 if key in _MAY_BE_ZERO else 1))
     if hint is float:
         return _checked(_float_reader(key))
     if hint is str:

@@ -11,7 +11,6 @@ import yaml
 from opskit.errors import CATALOGUE, Exit
 from opskit.records import Record, asdict
 
-_TEXTS = Path(__file__).with_name("texts.yaml")
 _SPACES = re.compile(r"[\s_-]+")
 #: Statuses that nginx, Ollama and others use without a registration.
 PHRASES = {status.value: status.phrase for status in HTTPStatus if status >= 400} | {
@@ -63,10 +62,17 @@ def _of_codes() -> list[Explanation]:
     ]
 
 
-def _of_texts() -> list[Explanation]:
+def load_yaml(name: str) -> dict[str, Any]:
+    """Read a file of this package."""
     # The loader in C takes 8 ms, the one in Python 65.
     loader = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-    texts = yaml.load(_TEXTS.read_text("utf-8"), loader)  # noqa: S506 - both loaders are safe
+    content = Path(__file__).with_name(name).read_text("utf-8")
+    values: dict[str, Any] = yaml.load(content, loader)  # noqa: S506 - both loaders are safe
+    return values
+
+
+def _of_texts() -> list[Explanation]:
+    texts = load_yaml("texts.yaml")
     return [
         _explanation(ExplanationKind(kind), key, text) for kind in texts for key, text in texts[kind].items()
     ]

@@ -10,12 +10,13 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from msgspec import ValidationError, convert
+
 from opskit.config.schema import COMPOSE_FILES, Config, with_override
 from opskit.facts.survey import Survey
 from opskit.records import Record, replace
 from opskit.system.compose import (
     Compose,
-    ComposeService,
     Project,
     find,
     further_files,
@@ -120,18 +121,9 @@ def remembered_project(fact: Any, digest: str) -> tuple[Project, tuple[str, ...]
     try:
         if fact["digest"] != digest:
             return None
-        services = {
-            name: ComposeService(**_tupled(kept_service))
-            for name, kept_service in fact["project"]["services"].items()
-        }
-        return Project(**{**_tupled(fact["project"]), "services": services}), tuple(fact["unset"])
-    except (TypeError, KeyError, AttributeError):
+        return convert(fact["project"], Project), tuple(fact["unset"])
+    except (TypeError, KeyError, ValidationError):
         return None
-
-
-def _tupled(content: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the fields of a record whose tuples JSON made lists."""
-    return {name: tuple(value) if isinstance(value, list) else value for name, value in content.items()}
 
 
 def _without_compose(facts: ComposeFacts, sources: Sources, survey: Survey) -> ComposeFacts:

@@ -7,8 +7,7 @@ from typing import Literal
 
 from opskit.facts.survey import Survey
 from opskit.records import Record
-from opskit.system.network import TcpResult, connects, endpoint
-from opskit.system.route import NetworkRoute, default_route
+from opskit.system.network import NetworkRoute, TcpResult, connects, default_route, endpoint
 
 #: Two operators, on the two ports that firewalls let through.
 ADDRESSES = ("1.1.1.1:443", "8.8.8.8:53")

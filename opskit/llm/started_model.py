@@ -1,5 +1,6 @@
 """The model that a server of this machine was started with, where its list of models does not tell."""
 
+import asyncio
 from collections.abc import Sequence
 from pathlib import PurePath
 
@@ -14,9 +15,10 @@ async def with_started_model(node: NodeConfig, models: tuple[ModelInfo, ...]) ->
     unnamed = any(model.name == DEFAULT_MODEL and not model.aliases for model in models)
     if not unnamed or not is_loopback(node.url):
         return models
-    from opskit.system.sockets import command_line_of
+    from opskit.system.sockets import listening_process
 
-    return name_default(models, model_in_command(await command_line_of(endpoint(node.url)[1]) or ()))
+    process = await asyncio.to_thread(listening_process, endpoint(node.url)[1])
+    return models if process is None else name_default(models, model_in_command(process.command))
 
 
 def model_in_command(command: Sequence[str]) -> str | None:

@@ -8,13 +8,12 @@ its last open call has failed and nothing followed. Pure: lines in, calls out.
 
 import re
 from collections.abc import Mapping
-from typing import Any, Literal, NamedTuple
+from typing import Any, Literal
 
 from opskit.logs.record import Facts
 from opskit.records import Record, replace
 
-Ending = Literal["ok", "fault", "rejected"]
-Outcome = Literal[Ending, "unfinished"]
+Outcome = Literal["ok", "fault", "rejected", "unfinished"]
 State = Literal["running", "answered", "failed", "interrupted"]
 
 _STATES: dict[str, State] = {"answered": "answered", "failed": "failed", "interrupted": "interrupted"}
@@ -33,80 +32,16 @@ _CRASHED = re.compile(
 #: Longer than any duration, and more than any count, that a log means.
 _LARGEST = 1e8
 _TEXT_CHARS = 120
-
-
-class CallEvent(NamedTuple):
-    """What one line says of a call: that it began, or how it ended. None is what the line does not say.
-
-    `crash`: the model's process died (SPEC A2). `url` is that of the node, `detail` the server's words,
-    `num_ctx` what a client insisted on.
-    """
-
-    kind: Literal[Ending, "begun"]
-    node: str | None
-    model: str | None
-    seconds: float | None = None
-    fault: str | None = None
-    crash: bool = False
-    fallback: bool = False
-    first_token_s: float | None = None
-    tokens: int | None = None
-    num_ctx: int | None = None
-    prompt_tokens: int | None = None
-    url: str | None = None
-    detail: str = ""
-
-
-def call_event(said: Facts) -> CallEvent | None:
-    """What a tagged line says of a call; None for a line that only describes it, and for any other tag.
-
-    Ours name everything as key=value. Others write prose (`[LLM_CALL] Model: qwq:32b`), several lines for one
-    call: a call counts by its model, an answer by its success, and `[LLM_PARSE]` traces how it was read.
-    """
-    fields = said.fields
-    if said.tag == "LLM_CALL":
-        return CallEvent(
-            "begun",
-            *_place(said),
-            fallback=fields.get("fallback") is True or _FALLS_BACK.search(said.message) is not None,
-            # opskit asks a loaded model with the context that it has, and chooses one for a load of its own.
-            num_ctx=None if "resident" in fields else _count(fields, "num_ctx"),
-            url=text_of(fields, "url") or None,
-        )
-    seconds = number_of(fields.get("seconds"))
-    if said.tag == "LLM_RESPONSE":
-        prose = not fields.keys() - {"correlation_id"}
-        if prose and not _SUCCEEDS.search(said.message):
-            return None
-        if prose and (took := _TOOK.search(said.message)) is not None:
-            seconds = float(took[1]) / (1000 if took[2] == "ms" else 1)
-        return CallEvent(
-            "ok",
-            *_place(said),
-            seconds,
-            first_token_s=number_of(fields.get("first_token_s")),
-            tokens=_count(fields, "tokens", least=0),
-            prompt_tokens=_count(fields, "prompt_eval_count", "prompt_tokens"),
-        )
-    if said.tag == "LLM_PARSE":
-        verdict = text_of(fields, "verdict")
-        return CallEvent("rejected", *_place(said), seconds, verdict) if verdict else None
-    if said.tag in ("LLM_ERROR", "LLM_CRASH"):
-        fault, crash = text_of(fields, "fault"), said.tag == "LLM_CRASH"
-        if not fault:
-            # Ours is a crash when its tag says so: the router has judged. Of others the text is judged.
-            status = _STATUS.search(said.message)
-            code = text_of(fields, "status") or (status[1] if status is not None else "")
-            crash = crash or code == "500" or _CRASHED.search(said.message) is not None
-            fault = "crash" if crash else f"http_{code}" if code else "error"
-        return CallEvent("fault", *_place(said), seconds, fault, crash, detail=text_of(fields, "detail"))
-    return None
+#: What the line that began a call says of it, and the line that ends it need not say.
+_SAID_FIRST = ("number", "node", "model", "began", "fallback", "num_ctx", "url")
 
 
 class ModelCall(Record):
     """One call of a model. Names are None when the log does not say them; `fault` is also a verdict.
 
-    `seconds` are what the log says, else the time between its two lines. `url` is the address of the node.
+    `seconds` are what the log says, else the time between its two lines. `crash`: the model's process died
+    (SPEC A2). `url` is the address of the node, `detail` the server's words, `num_ctx` what a client insisted
+    on.
     """
 
     number: int
@@ -124,10 +59,64 @@ class ModelCall(Record):
     prompt_tokens: int | None = None
     url: str | None = None
     detail: str = ""
+    crash: bool = False
 
     @property
     def failed(self) -> bool:
         return self.outcome in ("fault", "rejected")
+
+
+def call_event(said: Facts) -> ModelCall | None:
+    """What a tagged line says of a call, that it began (unfinished) or how it ended, without a number.
+
+    None for a line that only describes it, and for any other tag.
+
+    Ours name everything as key=value. Others write prose (`[LLM_CALL] Model: qwq:32b`), several lines for one
+    call: a call counts by its model, an answer by its success, and `[LLM_PARSE]` traces how it was read.
+    """
+    fields = said.fields
+    if said.tag == "LLM_CALL":
+        return ModelCall(
+            0,
+            *_place(said),
+            None,
+            fallback=fields.get("fallback") is True or _FALLS_BACK.search(said.message) is not None,
+            # opskit asks a loaded model with the context that it has, and chooses one for a load of its own.
+            num_ctx=None if "resident" in fields else _count(fields, "num_ctx"),
+            url=text_of(fields, "url") or None,
+        )
+    seconds = number_of(fields.get("seconds"))
+    if said.tag == "LLM_RESPONSE":
+        prose = not fields.keys() - {"correlation_id"}
+        if prose and not _SUCCEEDS.search(said.message):
+            return None
+        if prose and (took := _TOOK.search(said.message)) is not None:
+            seconds = float(took[1]) / (1000 if took[2] == "ms" else 1)
+        return ModelCall(
+            0,
+            *_place(said),
+            None,
+            "ok",
+            seconds=seconds,
+            first_token_s=number_of(fields.get("first_token_s")),
+            tokens=_count(fields, "tokens", least=0),
+            prompt_tokens=_count(fields, "prompt_eval_count", "prompt_tokens"),
+        )
+    if said.tag == "LLM_PARSE":
+        verdict = text_of(fields, "verdict")
+        call = ModelCall(0, *_place(said), None, "rejected", seconds=seconds, fault=verdict)
+        return call if verdict else None
+    if said.tag in ("LLM_ERROR", "LLM_CRASH"):
+        fault, crash = text_of(fields, "fault"), said.tag == "LLM_CRASH"
+        if not fault:
+            # Ours is a crash when its tag says so: the router has judged. Of others the text is judged.
+            status = _STATUS.search(said.message)
+            code = text_of(fields, "status") or (status[1] if status is not None else "")
+            crash = crash or code == "500" or _CRASHED.search(said.message) is not None
+            fault = "crash" if crash else f"http_{code}" if code else "error"
+        call = ModelCall(0, *_place(said), None, "fault", seconds=seconds, fault=fault, crash=crash)
+        return replace(call, detail=text_of(fields, "detail"))
+    return None
 
 
 class RequestCalls:
@@ -167,45 +156,27 @@ class RequestCalls:
             self._end(said)
         if event is None:
             return None
-        call = self._begun(event, at) if event.kind == "begun" else self._ended(event, event.kind, at)
+        call = self._begun(event, at) if event.outcome == "unfinished" else self._ended(event, at)
         self.last = call or self.last
         return call
 
-    def _begun(self, event: CallEvent, at: float | None) -> ModelCall | None:
+    def _begun(self, event: ModelCall, at: float | None) -> ModelCall | None:
         if event.node is None and event.model is None:
             return None  # another line about the same call, as other writers have them
         self.count += 1
         self.state, self.failed_at = "running", None
-        call = ModelCall(
-            self.count,
-            event.node,
-            event.model,
-            at,
-            fallback=event.fallback,
-            num_ctx=event.num_ctx,
-            url=event.url,
-        )
-        self._open[call.number] = call
+        call = self._open[self.count] = replace(event, number=self.count, began=at)
         return call
 
-    def _ended(self, event: CallEvent, outcome: Ending, at: float | None) -> ModelCall | None:
+    def _ended(self, event: ModelCall, at: float | None) -> ModelCall | None:
         call = self._ended_by(event)
         if call is None:
             return None
         seconds = event.seconds
         if seconds is None and at is not None and call.began is not None:
             seconds = round(max(0.0, at - call.began), 3)
-        ended = replace(
-            call,
-            outcome=outcome,
-            ended=at,
-            seconds=seconds,
-            fault=event.fault,
-            first_token_s=event.first_token_s,
-            tokens=event.tokens,
-            prompt_tokens=event.prompt_tokens,
-            detail=event.detail,
-        )
+        said_first = {name: getattr(call, name) for name in _SAID_FIRST}
+        ended = replace(event, **said_first, ended=at, seconds=seconds)
         self._open.pop(call.number, None)
         if ended.failed:
             self.failed_at = at
@@ -214,7 +185,7 @@ class RequestCalls:
             self.state = "running" if self._open else "answered"
         return ended
 
-    def _ended_by(self, event: CallEvent) -> ModelCall | None:
+    def _ended_by(self, event: ModelCall) -> ModelCall | None:
         """The latest open call that a line does not contradict, else one whose beginning was not seen."""
         for call in reversed(self._open.values()):
             if event.node in (None, call.node) and event.model in (None, call.model):

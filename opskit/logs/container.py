@@ -9,8 +9,7 @@ from contextlib import aclosing
 from fnmatch import fnmatchcase
 
 from opskit.errors import OpskitError
-from opskit.logs.follow_buffer import entries
-from opskit.logs.following import NO_CONTAINER, NO_DAEMON, Backoff, Follower, docker_events
+from opskit.logs.following import NO_CONTAINER, NO_DAEMON, Backoff, Follower, docker_events, entries
 from opskit.logs.frames import LineJoiner
 from opskit.logs.position import ContainerReading, Position, frames_of, newest_message
 from opskit.logs.source import Batch, LogSource, Unreadable, Window
@@ -152,11 +151,9 @@ class ContainerSource:
             container = await self._current()
             reading = await self._reading(container, window)
             follower = Follower(self._docker, self._shown, container, reading, stays=stays)
-            try:
-                async for batch in follower.batches():
+            async with aclosing(follower.batches()) as batches:
+                async for batch in batches:
                     yield batch
-            finally:
-                await follower.aclose()
 
     async def _reading(self, container: LoggedContainer, window: Window) -> ContainerReading:
         since_ns = _ns(window.since)
@@ -185,6 +182,9 @@ class ContainerGroup:
         self._docker = docker
         self._selector = selector
         self._containers = list(containers)
+        self._queue: asyncio.Queue[Batch] = asyncio.Queue(_BATCHES)
+        self._members: dict[str, asyncio.Task[None]] = {}
+        self._fault: BaseException | None = None
 
     @property
     def name(self) -> str:
@@ -202,46 +202,25 @@ class ContainerGroup:
                     yield [Unreadable.of(container.name, error)]
 
     async def follow(self, window: Window) -> AsyncGenerator[Batch, None]:
-        """The lines that are there, then the lines that come; of newcomers every line."""
+        """The lines that are there, then the lines that come; of newcomers every line. To be called once.
+
+        One task for each container and one that watches for newcomers give to one short queue.
+        """
         async with self._docker:
-            follower = _GroupFollower(self._docker, self._selector)
+            watcher = self._begin(self._watch())
             try:
-                async for batch in follower.batches(self._containers, window):
+                for container in self._containers:
+                    self._admit(container, window)
+                while True:
+                    batch = await self._queue.get()
+                    if self._fault is not None:
+                        raise self._fault
                     yield batch
             finally:
-                await follower.aclose()
-
-
-class _GroupFollower:
-    """One task for each container and one that watches for newcomers; all give to one short queue."""
-
-    def __init__(self, docker: Docker, selector: ContainerSelector) -> None:
-        self._docker = docker
-        self._selector = selector
-        self._queue: asyncio.Queue[Batch] = asyncio.Queue(_BATCHES)
-        self._members: dict[str, asyncio.Task[None]] = {}
-        self._watcher: asyncio.Task[None] | None = None
-        self._fault: BaseException | None = None
-
-    async def batches(
-        self, containers: Iterable[ListedContainer], window: Window
-    ) -> AsyncGenerator[Batch, None]:
-        """What `containers` say from `window` on, and newcomers from their beginning, without end."""
-        for container in containers:
-            self._admit(container, window)
-        self._watcher = self._begin(self._watch())
-        while True:
-            batch = await self._queue.get()
-            if self._fault is not None:
-                raise self._fault
-            yield batch
-
-    async def aclose(self) -> None:
-        """End every task, and with it every connection."""
-        tasks = [task for task in (self._watcher, *self._members.values()) if task is not None]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+                tasks = [watcher, *self._members.values()]
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
 
     def _begin(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)

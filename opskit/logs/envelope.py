@@ -4,20 +4,16 @@ A source has one envelope or none. It is recognised by its first lines and taken
 judged, so that levels, tags and tracebacks belong to the program that wrote the text.
 """
 
-import json
 import re
-from collections.abc import Callable, Iterable, Sequence
-from typing import Any
+from collections.abc import Callable, Iterable
 
-from opskit.logs.record import SEVERITIES, Level, LogEntry, is_level
-from opskit.logs.times import timestamp, zoned_timestamp
+from opskit.logs.record import SEVERITIES, Level, is_level, json_object
+from opskit.logs.times import timestamp
 from opskit.records import Record
 
 #: So many lines are looked at to recognise an envelope.
 SAMPLE_LINES = 50
 SAMPLE_BYTES = 64 * 1024
-#: Parts of one long line are joined up to this size.
-_MAX_TEXT = 16 * 1024 * 1024
 _TIME = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+(?:Z|[+-]\d\d:\d\d)"
 # `web-1  | text`: Compose pads the name with blanks; `--timestamps` puts Docker's time behind the bar.
 _COMPOSE = re.compile(
@@ -78,52 +74,11 @@ def envelope_of_sample(text: bytes) -> Envelope | None:
     return envelope_of(lines[:-1] if len(lines) > 1 and len(text) >= SAMPLE_BYTES else lines)
 
 
-class EnvelopeReader:
-    """Makes entries of the lines of one source, without their envelope once that is recognised."""
-
-    def __init__(self, source: str) -> None:
-        self._source = source
-        self._envelope: Envelope | None = None
-        self._undecided = SAMPLE_LINES
-        self._parts: dict[str | None, tuple[WrappedLine, list[bytes], list[bytes]]] = {}
-
-    def entries(self, lines: Sequence[bytes]) -> list[LogEntry]:
-        """The entries of these lines; the parts of a long line wait for its end."""
-        if self._undecided > 0 and lines:
-            self._envelope = envelope_of(lines[: SAMPLE_LINES * 2])
-            self._undecided = 0 if self._envelope else self._undecided - len(lines)
-        if self._envelope is None:
-            return [LogEntry(self._source, line, timestamp(line)) for line in lines]
-        return [entry for line in lines if (entry := self._entry(self._envelope, line)) is not None]
-
-    def finish(self) -> list[LogEntry]:
-        """The long lines whose end did not come."""
-        parts, self._parts = self._parts, {}
-        return [self._joined(*part) for part in parts.values()]
-
-    def _entry(self, envelope: Envelope, line: bytes) -> LogEntry | None:
-        wrapped = envelope(line)
-        if wrapped is None:
-            return LogEntry(self._source, line, timestamp(line))
-        first, texts, written = self._parts.pop(wrapped.service, (wrapped, [], []))
-        texts.append(wrapped.text)
-        written.append(line)
-        if wrapped.part and sum(map(len, texts)) < _MAX_TEXT:
-            self._parts[wrapped.service] = first, texts, written
-            return None
-        return self._joined(first, texts, written)
-
-    def _joined(self, first: WrappedLine, texts: Sequence[bytes], written: Sequence[bytes]) -> LogEntry:
-        text = b"".join(texts)
-        at = timestamp(text) if first.at is None else zoned_timestamp(text) or first.at
-        return LogEntry(self._source, text, at, b"\n".join(written), first.service, first.level)
-
-
 def _docker(line: bytes) -> WrappedLine | None:
     """Docker's json-file: `{"log":"...","stream":"stderr","time":"..."}`; a text without LF goes on."""
     if not line.startswith(b'{"log"'):
         return None
-    body = _object(line)
+    body = json_object(line) or {}
     text, time = body.get("log"), body.get("time")
     if not isinstance(text, str) or not isinstance(time, str):
         return None
@@ -137,7 +92,7 @@ def _journal(line: bytes) -> WrappedLine | None:
     """The journal's export as JSON: `journalctl -o json`."""
     if not line.startswith(b"{") or b'"__REALTIME_TIMESTAMP"' not in line:
         return None
-    body = _object(line)
+    body = json_object(line) or {}
     text, at = body.get("MESSAGE"), str(body.get("__REALTIME_TIMESTAMP"))
     if isinstance(text, list) and all(isinstance(byte, int) and 0 <= byte < 256 for byte in text):
         text = bytes(text).decode("utf-8", "replace")
@@ -190,14 +145,6 @@ def _syslog(line: bytes) -> WrappedLine | None:
 
 _UNMISTAKABLE: tuple[Envelope, ...] = (_docker, _journal, _cri)
 _ENVELOPES: tuple[Envelope, ...] = (*_UNMISTAKABLE, _compose, _docker_time, _syslog)
-
-
-def _object(line: bytes) -> dict[str, Any]:
-    try:
-        body = json.loads(line.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return {}
-    return body if isinstance(body, dict) else {}
 
 
 def _bytes(text: str) -> bytes:

@@ -184,31 +184,21 @@ def next_event(descriptor: int, at: int, size: int) -> int:
     """The offset of the first event that begins at or after `at`, at most `size`, the end of the file."""
     if at <= 0:
         return 0
-    position, step = at - 1, 4096
-    text = b""
-    start = position
-    while position < size:
-        piece = os.pread(descriptor, step, position)
-        if not piece:
-            return size
-        text += piece
-        position += len(piece)
-        line = text.find(b"\n")
-        while line >= 0:
-            begin = line + 1
+    start, step = at - 1, 4096
+    while True:
+        text = os.pread(descriptor, step, start)
+        is_all = len(text) < step or start + step >= size
+        begin = text.find(b"\n") + 1
+        while 0 < begin < len(text):
             end = text.find(b"\n", begin)
-            whole = end >= 0 or len(text) - begin >= _ENOUGH or position >= size
-            if not whole:
+            if end < 0 and len(text) - begin < _ENOUGH and not is_all:
                 break
-            if begin < len(text) and not may_continue(text[begin : end if end >= 0 else begin + _ENOUGH]):
+            if not may_continue(text[begin : end if end >= 0 else begin + _ENOUGH]):
                 return start + begin
-            if end < 0:
-                break
-            line = end
-        if len(text) > MAX_LINE:
-            return min(size, start + len(text))
+            begin = end + 1
+        if is_all or step > MAX_LINE:
+            return size if is_all else start + step
         step *= 2
-    return size
 
 
 def _line_end(block: bytes, start: int) -> int:

@@ -74,8 +74,9 @@ class Framed:
 
     def __init__(self) -> None:
         self._pending = b""
-        self._long: tuple[int, int, int] | None = None
         self._at_ns = 0
+        #: The frame that was begun: its stream, the bytes that are still to come, whether they are its first.
+        self._frame: tuple[int, int, bool] | None = None
 
     def feed(self, piece: bytes) -> list[StreamMessage]:
         """The messages that are complete now. Raises FrameError."""
@@ -83,32 +84,24 @@ class Framed:
         place, size = 0, len(data)
         messages: list[StreamMessage] = []
         while True:
-            if self._long is None:
+            if self._frame is None:
                 if size - place < _FRAME.size:
                     break
                 stream, length = _FRAME.unpack_from(data, place)
                 if stream > 3:
                     raise FrameError(f"a frame of stream {stream}")
-                if length > _PART_BYTES:
-                    self._long = (stream, length, 0)
-                    place += _FRAME.size
-                    continue
-                end = place + _FRAME.size + length
-                if end > size:
-                    break
-                self._at_ns, text = split_time(data[place + _FRAME.size : end], self._at_ns)
-            else:
-                stream, missing, number = self._long
-                end = place + min(missing, _PART_BYTES)
-                if end > size:
-                    break
-                text = data[place:end]
-                if number == 0:
-                    self._at_ns, text = split_time(text, self._at_ns)
-                self._long = (stream, missing - (end - place), number + 1) if missing > end - place else None
-            ends = self._long is None and text.endswith(b"\n")
+                self._frame, place = (stream, length, True), place + _FRAME.size
+            stream, missing, is_first = self._frame
+            part_bytes = min(missing, _PART_BYTES)
+            if place + part_bytes > size:
+                break
+            text = data[place : place + part_bytes]
+            if is_first:
+                self._at_ns, text = split_time(text, self._at_ns)
+            self._frame = (stream, missing - part_bytes, False) if missing > part_bytes else None
+            ends = self._frame is None and text.endswith(b"\n")
             messages.append(StreamMessage(self._at_ns, stream, text[:-1] if ends else text, ends))
-            place = end
+            place += part_bytes
         self._pending = data[place:]
         return messages
 
@@ -176,24 +169,26 @@ class LineJoiner:
     def __init__(self, *, tty: bool = False, limit_bytes: int = LINE_BYTES) -> None:
         self._tty = tty
         self._limit_bytes = limit_bytes
-        self._open: dict[int, _Long] = {}
+        #: The begin of each open line with its time; None once it was given out cut.
+        self._open: dict[int, tuple[int, bytearray | None]] = {}
 
     def feed(self, messages: Iterable[StreamMessage]) -> list[StreamLine]:
         """The lines that are complete now."""
         lines: list[StreamLine] = []
         for at_ns, stream, text, ends in messages:
-            long = self._open.get(stream)
-            if long is not None and long.at_ns != at_ns:
+            if stream in self._open and self._open[stream][0] != at_ns:
                 # The process died within a line, and another one began to write.
                 lines += self._closed(stream)
-                long = None
-            if long is None:
-                if ends and len(text) <= self._limit_bytes:
-                    lines.append(StreamLine(at_ns, stream, self._text(text)))
-                    continue
-                long = self._open[stream] = _Long(at_ns)
-            if long.add(text, self._limit_bytes):
-                lines.append(StreamLine(at_ns, stream, long.cut(self._limit_bytes)))
+            if ends and stream not in self._open and len(text) <= self._limit_bytes:
+                lines.append(StreamLine(at_ns, stream, self._text(text)))
+                continue
+            _, line = self._open.setdefault(stream, (at_ns, bytearray()))
+            if line is not None:
+                line += text
+                if len(line) > self._limit_bytes:
+                    cut = bytes(line[: self._limit_bytes]) + CUT % self._limit_bytes
+                    lines.append(StreamLine(at_ns, stream, cut))
+                    self._open[stream] = (at_ns, None)
             if ends:
                 lines += self._closed(stream)
         return lines
@@ -203,33 +198,9 @@ class LineJoiner:
         return [line for stream in list(self._open) for line in self._closed(stream)]
 
     def _closed(self, stream: int) -> list[StreamLine]:
-        long = self._open.pop(stream)
-        return [] if long.is_cut else [StreamLine(long.at_ns, stream, self._text(b"".join(long.parts)))]
+        at_ns, line = self._open.pop(stream)
+        return [] if line is None else [StreamLine(at_ns, stream, self._text(bytes(line)))]
 
     def _text(self, text: bytes) -> bytes:
         """A terminal ends lines with CR LF."""
         return text[:-1] if self._tty and text.endswith(b"\r") else text
-
-
-class _Long:
-    __slots__ = ("at_ns", "is_cut", "parts", "size")
-
-    def __init__(self, at_ns: int) -> None:
-        self.at_ns = at_ns
-        self.parts: list[bytes] = []
-        self.size = 0
-        self.is_cut = False
-
-    def add(self, text: bytes, limit_bytes: int) -> bool:
-        """Keep a part; True when the line has just become too long."""
-        if self.is_cut:
-            return False
-        self.parts.append(text)
-        self.size += len(text)
-        return self.size > limit_bytes
-
-    def cut(self, limit_bytes: int) -> bytes:
-        """What is given out of a line that is too long."""
-        text = b"".join(self.parts)[:limit_bytes]
-        self.is_cut, self.parts = True, []
-        return text + CUT % limit_bytes

@@ -17,6 +17,10 @@ class GlobSource:
 
     def __init__(self, pattern: str) -> None:
         self._pattern = pattern
+        #: Of the files that match so far.
+        self._readers: dict[Path, FileReader] = {}
+        #: Files that are known, by whatever name: one that was rotated away is no new one.
+        self._known: set[tuple[int, int]] = set()
 
     @property
     def name(self) -> str:
@@ -36,41 +40,25 @@ class GlobSource:
 
         Raises OpskitError LOG_001 when no file matches at the start.
         """
-        follower = _GlobFollower(self._pattern, window)
+        tail = 10 if window.tail is None and window.since is None else window.tail
         try:
-            yield follower.begin()
+            yield [item for source in files(self._pattern) for item in self._admit(source, tail, window)]
             clock = asyncio.get_running_loop().time
             searched = clock()
             while True:
-                batch = follower.more()
+                batch = self._more()
                 if clock() - searched >= SEARCH_S:
-                    batch += follower.newcomers()
+                    batch += self._newcomers(window)
                     searched = clock()
                 if batch:
                     yield batch
                 else:
                     await asyncio.sleep(POLL_S)
         finally:
-            follower.close()
+            for reader in self._readers.values():
+                reader.close()
 
-
-class _GlobFollower:
-    """The readers of the files that match so far."""
-
-    def __init__(self, pattern: str, window: Window) -> None:
-        self._pattern = pattern
-        self._window = window
-        self._readers: dict[Path, FileReader] = {}
-        #: Files that are known, by whatever name: one that was rotated away is no new one.
-        self._known: set[tuple[int, int]] = set()
-
-    def begin(self) -> Batch:
-        tail = self._window.tail
-        if tail is None and self._window.since is None:
-            tail = 10
-        return [item for source in files(self._pattern) for item in self._admit(source, tail)]
-
-    def more(self) -> Batch:
+    def _more(self) -> Batch:
         """What has come; a file that cannot be read any more is let go of."""
         batch: Batch = []
         for path, reader in list(self._readers.items()):
@@ -84,7 +72,7 @@ class _GlobFollower:
                 self._known.add(reader.identity)
         return batch
 
-    def newcomers(self) -> Batch:
+    def _newcomers(self, window: Window) -> Batch:
         """The beginnings of the files that match now and did not before."""
         try:
             sources = files(self._pattern)
@@ -95,17 +83,13 @@ class _GlobFollower:
             if source.path in self._readers or source.identity in self._known or not _is_plain(source):
                 continue
             batch.append(Note(source.name, None, "a new file matches; reading it from its beginning"))
-            batch += self._admit(source, None)
+            batch += self._admit(source, None, window)
         return batch
 
-    def close(self) -> None:
-        for reader in self._readers.values():
-            reader.close()
-
-    def _admit(self, source: FileSource, tail: int | None) -> Batch:
+    def _admit(self, source: FileSource, tail: int | None, window: Window) -> Batch:
         if source.identity is not None and source.identity in self._known:
             return []
-        reader = FileReader(source.path, source.name, self._window.behind_bytes)
+        reader = FileReader(source.path, source.name, window.behind_bytes)
         try:
             batch = reader.begin(tail)
         except OpskitError as error:

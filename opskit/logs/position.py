@@ -14,7 +14,7 @@ If the machine's clock is set back between the messages read and a reconnect, th
 again; none is lost.
 """
 
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Iterable, Iterator
 from typing import Self
 
@@ -43,8 +43,8 @@ class _Place(MutableRecord):
     had: int = 1
     again: int = 0
     caught_up: bool = True
-    _recent: deque[int] = field(default_factory=deque)
-    _known: set[int] = field(default_factory=set)
+    #: Times that were read, in their order.
+    _recent: OrderedDict[int, None] = field(default_factory=OrderedDict)
 
     def reopened(self) -> None:
         self.again = self.had
@@ -72,16 +72,13 @@ class _Place(MutableRecord):
         return True
 
     def _remember(self, at_ns: int) -> None:
-        if at_ns in self._known:
-            return
-        self._recent.append(at_ns)
-        self._known.add(at_ns)
+        self._recent[at_ns] = None
         if len(self._recent) > _RECENT:
-            self._known.discard(self._recent.popleft())
+            self._recent.popitem(last=False)
 
     def _comes_again(self, message: StreamMessage) -> bool:
         if message.at_ns < self.last.at_ns:
-            return message.at_ns in self._known
+            return message.at_ns in self._recent
         # Two lines of one nanosecond do not exist. Parts of a line share a time, and so do lines where a log
         # driver counts only microseconds.
         return self.last.ends and message.text == self.last.text and message.at_ns % 1000 != 0

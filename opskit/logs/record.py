@@ -172,7 +172,7 @@ def facts(raw: bytes) -> Facts:
 
 def _json(line: bytes) -> Facts | None:
     """What a JSON line says; None for one that is no JSON object."""
-    body = _json_object(line)
+    body = json_object(line)
     if body is None:
         return None
     level, message = _json_level(body), _first_of(body, _MESSAGE_KEYS)
@@ -198,7 +198,7 @@ def complaint(line: bytes) -> tuple[Level, bytes, float | None] | None:
     The line has neither a tag, a compose prefix nor colours. The message of a text line is what its level
     introduces.
     """
-    if (body := _json_object(line)) is not None:
+    if (body := json_object(line)) is not None:
         level = _json_level(body)
         if level is None or level not in COMPLAINTS:
             return None
@@ -317,7 +317,8 @@ def _identifier(line: bytes) -> str | None:
     return None if name is None else name[1].decode("utf-8", "replace")
 
 
-def _json_object(line: bytes) -> dict[str, Any] | None:
+def json_object(line: bytes) -> dict[str, Any] | None:
+    """The JSON object that a line is; None for any other."""
     line = line.lstrip()
     if not line.startswith(b"{"):
         return None

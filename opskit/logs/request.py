@@ -6,8 +6,7 @@ from operator import itemgetter
 
 from opskit.errors import UsageError
 from opskit.logs.calls import ModelCall, RequestCalls, State
-from opskit.logs.events import EventLines, joined
-from opskit.logs.record import UUID, Facts, Level, LogEntry, facts, without_prefix
+from opskit.logs.record import UUID, Facts, Level, LogEntry, facts
 from opskit.logs.times import zoned_timestamp
 from opskit.records import Record
 from opskit.text import printable
@@ -66,9 +65,8 @@ class Story(Record):
 def story(entries: Iterable[LogEntry], identifier: str, *, gap_s: float = GAP_S) -> Story:
     """The story of the request whose id is, or begins with, `identifier`; case does not matter.
 
-    `entries` are lines or whole events: of one source in their order, sources in any. Lines that
-    continue a line of the request (a traceback) belong to it though they name no id. Raises UsageError when
-    no line names such an id, and when several ids begin so.
+    `entries` are whole events: of one source in their order, sources in any. Raises UsageError when no line
+    names such an id, and when several ids begin so.
     """
     if len(identifier.strip()) < MIN_PREFIX:
         raise UsageError(
@@ -115,7 +113,7 @@ def story(entries: Iterable[LogEntry], identifier: str, *, gap_s: float = GAP_S)
 
 
 class _Search:
-    """Gathers the events of each id that begins as wanted: lines with the id, and lines that continue them.
+    """Gathers the events of each id that begins as wanted.
 
     Lines that hold what is wanted as a word of its own, as logs that shorten ids do, belong to any of them.
     """
@@ -126,30 +124,18 @@ class _Search:
         self._text = re.compile(text, re.IGNORECASE)
         self._word = re.compile(rb"(?<![\w-])" + text + rb"(?![\w-])", re.IGNORECASE)
         #: Each event in order, with the ids it names; None for a mention.
-        self._events: list[tuple[set[str] | None, list[LogEntry]]] = []
+        self._events: list[tuple[set[str] | None, LogEntry]] = []
         self._names: set[str] = set()
-        #: The last event of each source and compose service, while it may go on.
-        self._open: dict[tuple[str, str | None], tuple[EventLines, list[LogEntry]]] = {}
 
     def look_at(self, entry: LogEntry) -> None:
-        prefix, line = without_prefix(entry.raw)
-        service = entry.service or prefix
-        place = (entry.source, service)
         if not self._text.search(entry.raw):
-            if place in self._open and self._open[place][0].take(line):
-                self._open[place][1].append(entry)
-            else:
-                self._open.pop(place, None)
             return
-        self._open.pop(place, None)
         names = self._names_in(entry.raw)
         # Of more ids than can be shown only the names matter, and the names of the exact one.
         known = names if len(self._names) <= _MAX_CANDIDATES else names & {*self._names, self._wanted}
         self._names |= known
         if known or (not names and self._word.search(entry.raw)):
-            event = [entry]
-            self._events.append((known or None, event))
-            self._open[place] = (EventLines(line), event)
+            self._events.append((known or None, entry))
 
     def chosen(self) -> tuple[str, list[LogEntry]]:
         """The one id that fits and its events. Raises UsageError when there is none, or more than one."""
@@ -167,7 +153,7 @@ class _Search:
                 f"no line carries an id that begins with {self._wanted}",
                 remedy="`opskit logs --tag REQUEST` shows the requests with their ids",
             )
-        return name, [joined(event) for event in events]
+        return name, events
 
     def _names_in(self, raw: bytes) -> set[str]:
         """The ids in a line that begin as wanted: what a field says, and every UUID."""

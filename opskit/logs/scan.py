@@ -85,17 +85,19 @@ def entries(source: str, blocks: Iterable[bytes], selection: EntryFilter) -> Ite
     """
     last: float | None = None
     for block in blocks:
+        done, is_searched = 0, False
         for start, end in hits(block, selection):
             raw = block[start:end].removesuffix(b"\n")
             at = timestamp(raw)
-            if at is None:
-                at = _time_before(block, start) or last or timestamp(block, end, len(block))
-            else:
-                last = at
-            entry = LogEntry(source, raw, at)
+            last = at if at is not None else _time_before(block, start, done) or last
+            if last is None and not is_searched:
+                # Once for a block: a log may hold no time at all.
+                last, is_searched = timestamp(block, end, len(block)), True
+            entry = LogEntry(source, raw, last)
+            done = end
             if selection.accepts(entry):
                 yield entry
-        last = _time_before(block, len(block)) or last
+        last = _time_before(block, len(block), done) or last
 
 
 Find = Callable[[bytes | bytearray, int, EntryFilter], bytes]
@@ -136,9 +138,10 @@ def _whole(block: bytes, start: int, end: int, done: int) -> tuple[int, int]:
     return max(first, done), last
 
 
-def _time_before(block: bytes, at: int) -> float | None:
+def _time_before(block: bytes, at: int, since: int) -> float | None:
+    """The time of the last line that has one between two places, sought not too far back."""
     for _ in range(200):
-        if at <= 0:
+        if at <= since:
             return None
         begin = block.rfind(b"\n", 0, at - 1) + 1
         time = timestamp(block, begin, min(at, begin + HEAD))

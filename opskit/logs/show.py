@@ -55,7 +55,7 @@ async def followed(
 
     async def pump(number: int, source: LogSource) -> None:
         try:
-            async with contextlib.aclosing(source.follow(window)) as batches:
+            async with contextlib.aclosing(settled(source.follow(window), Grouper())) as batches:
                 async for batch in batches:
                     await queue.put((number, batch))
         except OpskitError as error:
@@ -76,7 +76,6 @@ async def followed(
                     merger.push(number, batch, clock())
                 else:
                     await pumps[number]
-                    merger.end(number)
                     alive -= 1
             for item in merger.ready(clock(), over=not alive):
                 yield item
@@ -86,59 +85,66 @@ async def followed(
         await asyncio.gather(*pumps, return_exceptions=True)
 
 
-class _Merger:
-    """Completes the events of followed sources, and orders by time the events that come together.
+async def settled(
+    batches: AsyncGenerator[Batch, None], grouper: Grouper, *, settle_s: float | None = SETTLE_S
+) -> AsyncGenerator[Batch, None]:
+    """The same with whole events; the last one ends with a note, or when nothing came for `settle_s`."""
+    coming: asyncio.Task[Batch | None] | None = None
+    try:
+        while True:
+            coming = coming or asyncio.ensure_future(anext(batches, None))
+            await asyncio.wait([coming], timeout=settle_s if grouper.open else None)
+            if not coming.done():
+                yield [*grouper.flush()]
+            elif coming.exception() is None and (batch := coming.result()) is not None:
+                coming = None
+                yield [event for item in batch for event in _complete(grouper, item)]
+            else:
+                yield [*grouper.flush()]
+                coming.result()
+                return
+    finally:
+        if coming is not None:
+            coming.cancel()
+            await asyncio.gather(coming, return_exceptions=True)
+        await batches.aclose()
 
-    What waits is complete, or in its place, when nothing came for SETTLE_S. Never against the order inside a
-    source: there the latest time so far counts.
+
+class _Merger:
+    """Orders by time the events of followed sources that come within SETTLE_S.
+
+    Never against the order inside a source: there the latest time so far counts.
     """
 
     def __init__(self, sources: int, selection: EntryFilter) -> None:
         self._selection = selection
-        self._groupers = [Grouper() for _ in range(sources)]
-        self._touched = [0.0] * sources
         self._latest = [float("-inf")] * sources
         self._items: list[tuple[float, LogEntry | Note]] = []
         self._since = 0.0
 
     @property
     def due(self) -> float | None:
-        """When what waits first is settled; None when nothing waits."""
-        waiting = zip(self._groupers, self._touched, strict=True)
-        times = [touched for grouper, touched in waiting if grouper.open]
-        times += [self._since] if self._items else []
-        return min(times) + SETTLE_S if times else None
+        """When what waits is settled; None when nothing waits."""
+        return self._since + SETTLE_S if self._items else None
 
     def push(self, source: int, batch: Batch, now: float) -> None:
-        self._touched[source] = now
         for item in batch:
-            for event in _complete(self._groupers[source], item):
-                self._put(source, event, now)
-
-    def end(self, source: int) -> None:
-        """Nothing more comes of this source."""
-        self._touched[source] = float("-inf")
+            latest = self._latest[source] = max(
+                self._latest[source], -math.inf if item.at is None else item.at
+            )
+            entry = item
+            if isinstance(item, LogEntry) and item.at is None and math.isfinite(latest):
+                entry = replace(item, at=latest)
+            if isinstance(entry, Note) or self._selection.accepts(entry):
+                self._since = self._since if self._items else now
+                self._items.append((latest, entry))
 
     def ready(self, now: float, *, over: bool) -> list[LogEntry | Note]:
         """What is settled, all of it when everything is over."""
-        for source, grouper in enumerate(self._groupers):
-            if over or now - self._touched[source] >= SETTLE_S:
-                for event in grouper.flush():
-                    self._put(source, event, now)
         if not over and now - self._since < SETTLE_S:
             return []
         ready, self._items = sorted(self._items, key=itemgetter(0)), []
         return [item for _, item in ready]
-
-    def _put(self, source: int, item: LogEntry | Note, now: float) -> None:
-        if isinstance(item, LogEntry) and item.at is None and math.isfinite(self._latest[source]):
-            item = replace(item, at=self._latest[source])
-        if item.at is not None:
-            self._latest[source] = max(self._latest[source], item.at)
-        if isinstance(item, LogEntry) and not self._selection.accepts(item):
-            return
-        self._since = self._since if self._items else now
-        self._items.append((self._latest[source], item))
 
 
 def _complete(grouper: Grouper, item: LogEntry | Note) -> Iterator[LogEntry | Note]:
@@ -177,19 +183,15 @@ async def _everything(source: LogSource, window: Window) -> AsyncGenerator[LogEn
         for entry in source.wanted(EntryFilter(), window.tail):
             yield entry
         return
-    grouper, last = Grouper(), None
-    async with contextlib.aclosing(source.read(window)) as batches:
+    last: float | None = None
+    async with contextlib.aclosing(settled(source.read(window), Grouper(), settle_s=None)) as batches:
         async for batch in batches:
-            for item in batch:
-                for event in _complete(grouper, item):
-                    if isinstance(event, LogEntry) and event.at is None:
-                        yield replace(event, at=last)
-                        continue
+            for event in batch:
+                if isinstance(event, Note):
                     yield event
-                    last = event.at if isinstance(event, LogEntry) else last
-    for end in grouper.flush():
-        last = end.at if end.at is not None else last
-        yield replace(end, at=last)
+                    continue
+                last = event.at if event.at is not None else last
+                yield replace(event, at=last) if event.at is None else event
 
 
 class _Surround:

@@ -3,14 +3,15 @@
 import contextlib
 import shutil
 import sys
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
 from typing import Protocol, Self
 
 from opskit.errors import OpskitError
-from opskit.logs.envelope import EnvelopeReader
+from opskit.logs.envelope import SAMPLE_LINES, Envelope, WrappedLine, envelope_of
 from opskit.logs.events import MAX_LINE
 from opskit.logs.record import LogEntry
+from opskit.logs.times import timestamp, zoned_timestamp
 from opskit.records import Record
 
 _READ = 256 * 1024
@@ -57,14 +58,17 @@ Batch = list[LogEntry | Note]
 
 
 class LineSplitter:
-    """Cuts the bytes of a source into entries of single lines.
+    """Cuts the bytes of a source into entries of single lines, without their envelope once it is recognised.
 
-    A line above MAX_LINE comes in pieces: memory stays bounded. Envelopes are taken off.
+    A line above MAX_LINE comes in pieces: memory stays bounded. The parts of a long line wait for its end.
     """
 
     def __init__(self, source: str) -> None:
-        self._reader = EnvelopeReader(source)
+        self._source = source
         self._pending = b""
+        self._envelope: Envelope | None = None
+        self._undecided = SAMPLE_LINES
+        self._parts: dict[str | None, tuple[WrappedLine, list[bytes], list[bytes]]] = {}
 
     def feed(self, piece: bytes) -> Batch:
         """The lines that are complete now."""
@@ -72,12 +76,39 @@ class LineSplitter:
         if len(self._pending) > MAX_LINE:
             lines.append(self._pending)
             self._pending = b""
-        return [*self._reader.entries(lines)]
+        return self._entries(lines)
 
     def finish(self) -> Batch:
-        """The last line, when it has no end."""
+        """What has no end: the last line, and long lines whose last part did not come."""
         line, self._pending = self._pending, b""
-        return [*(self._reader.entries([line]) if line else []), *self._reader.finish()]
+        entries = self._entries([line]) if line else []
+        parts, self._parts = self._parts, {}
+        return [*entries, *(self._joined(*part) for part in parts.values())]
+
+    def _entries(self, lines: Sequence[bytes]) -> Batch:
+        if self._undecided > 0 and lines:
+            self._envelope = envelope_of(lines[: SAMPLE_LINES * 2])
+            self._undecided = 0 if self._envelope else self._undecided - len(lines)
+        if self._envelope is None:
+            return [LogEntry(self._source, line, timestamp(line)) for line in lines]
+        return [entry for line in lines if (entry := self._entry(self._envelope, line)) is not None]
+
+    def _entry(self, envelope: Envelope, line: bytes) -> LogEntry | None:
+        wrapped = envelope(line)
+        if wrapped is None:
+            return LogEntry(self._source, line, timestamp(line))
+        first, texts, written = self._parts.pop(wrapped.service, (wrapped, [], []))
+        texts.append(wrapped.text)
+        written.append(line)
+        if wrapped.part and sum(map(len, texts)) < MAX_LINE:
+            self._parts[wrapped.service] = first, texts, written
+            return None
+        return self._joined(first, texts, written)
+
+    def _joined(self, first: WrappedLine, texts: Sequence[bytes], written: Sequence[bytes]) -> LogEntry:
+        text = b"".join(texts)
+        at = timestamp(text) if first.at is None else zoned_timestamp(text) or first.at
+        return LogEntry(self._source, text, at, b"\n".join(written), first.service, first.level)
 
 
 class LogSource(Protocol):

@@ -16,7 +16,7 @@ from collections import Counter
 from functools import cache, lru_cache
 from typing import Any
 
-from opskit.logs.calls import CallEvent, call_event, number_of, text_of
+from opskit.logs.calls import ModelCall, call_event, number_of, text_of
 from opskit.logs.events import continues, opens_traceback
 from opskit.logs.record import COMPLAINTS, STANDARD_TAG, Facts, complaint, facts, uncoloured, without_prefix
 from opskit.logs.stats_counts import ANSWERED, ASKED, FAILED, UNKNOWN, CallStats, Counts
@@ -262,18 +262,18 @@ class _TaggedCounter:
         seconds = None if tag == "REQUEST_END" else number_of(said.fields.get("seconds"))
         if seconds is not None:
             self._note_slow(seconds, at, text)
-        if event is not None and event.kind == "fault":
+        if event is not None and event.outcome == "fault":
             ours = "fault" in said.fields
             detail = f"{event.fault}: {text_of(said.fields, 'detail')}" if ours else _prose(said)
             self._complain("error", tag, detail, at)
         elif said.level is not None and said.level in COMPLAINTS:
             self._complain(said.level, tag, text_of(said.fields, "verdict", "why") or _prose(said), at)
 
-    def _call(self, event: CallEvent, at: float | None) -> int:
+    def _call(self, event: ModelCall, at: float | None) -> int:
         place = self._counts.places.at(_name(event.node), _name(event.model))
-        if event.kind == "ok":
+        if event.outcome == "ok":
             return self._answered(place, event.seconds, event.tokens)
-        if event.kind != "begun":
+        if event.outcome != "unfinished":
             return self._failed(place, event.seconds, (event.fault or "error")[:_MAX_NAME], crash=event.crash)
         if event.node is None and event.model is None:
             place.fallback_calls += event.fallback  # another line about the same call

@@ -12,6 +12,7 @@ from opskit.errors import ApprovalNeeded
 from opskit.providers.base import CallCause, CallError, bad_payload
 from opskit.providers.http import HttpClient
 from opskit.providers.node import detect
+from opskit.providers.values import count, mapping, mappings, text
 from opskit.records import Record, field
 from opskit.tags import correlation_id
 from opskit.trace.span import current_span
@@ -25,7 +26,6 @@ _FAILED = ("failed", "error", "interrupted", "cancelled")
 RUN_ENDS = ("completed", "success", "needs_approval", *_FAILED)
 #: A server that is restarted is waited for.
 _RESTART_S = 60.0
-_PAGE_CHARS = 100_000
 _POLL_FIRST_S = 0.05
 _POLL_LAST_S = 1.0
 
@@ -43,8 +43,7 @@ class AgentReply(Record):
 
     @property
     def metadata(self) -> Mapping[str, Any]:
-        metadata = self.knowledge.get("metadata")
-        return metadata if isinstance(metadata, Mapping) else {}
+        return mapping(self.knowledge.get("metadata"))
 
     @property
     def model(self) -> str | None:
@@ -84,7 +83,7 @@ class AgentClient:
     async def paths(self, *, timeout_s: float | None = None) -> frozenset[str] | None:
         """Return the paths of its API as its own description has them; None where that is something else."""
         body = await self._http.get_json("/openapi.json", timeout_s=timeout_s)
-        paths = body.get("paths") if isinstance(body, Mapping) else None
+        paths = mapping(body).get("paths")
         return frozenset(map(str, paths)) if isinstance(paths, Mapping) else None
 
     async def run(
@@ -146,9 +145,7 @@ class AgentClient:
 
     async def approvals(self) -> list[Mapping[str, Any]]:
         """Return what runs of the agent wait for a person to allow. Raises CallError."""
-        body = await self._http.get_json("/approvals")
-        approvals = body.get("approvals") if isinstance(body, Mapping) else None
-        return [each for each in approvals or [] if isinstance(each, Mapping)]
+        return mappings(mapping(await self._http.get_json("/approvals")).get("approvals"))
 
     async def decide(self, approval_id: str, *, allow: bool, by: str) -> None:
         """Allow the command that a run waits for, or deny it. Raises CallError."""
@@ -226,10 +223,8 @@ class AgentQueue(Record):
 
 def queue_of(body: Any) -> AgentQueue | None:
     """Return what a status page tells of its queue; None when it does not tell."""
-    queue = body.get("queue") if isinstance(body, Mapping) else None
-    if not isinstance(queue, Mapping):
-        return None
-    queued, running, waits = (_count(queue.get(name)) for name in ("queued", "running", "needs_approval"))
+    queue = mapping(mapping(body).get("queue"))
+    queued, running, waits = (count(queue.get(name)) for name in ("queued", "running", "needs_approval"))
     if queued is None or running is None:
         return None
     oldest_s = queue.get("oldest_queued_s")
@@ -237,20 +232,15 @@ def queue_of(body: Any) -> AgentQueue | None:
     return AgentQueue(queued, running, waits, oldest_s, body.get("status") == "draining")
 
 
-def _count(value: Any) -> int | None:
-    return value if isinstance(value, int) and not isinstance(value, bool) and value >= 0 else None
-
-
 def levels_of(body: Any) -> dict[str, bool] | None:
     """Return which levels a status page says are on; None when it does not tell."""
-    levels = body.get("victoria_levels") if isinstance(body, Mapping) else None
+    levels = mapping(body).get("victoria_levels")
     return {level: bool(levels.get(level)) for level in LEVELS} if isinstance(levels, Mapping) else None
 
 
 def _reply(body: Any) -> AgentReply:
     if not isinstance(body, Mapping):
         raise bad_payload("the agent's answer is not an object")
-    knowledge = body.get("knowledge")
     status = str(body.get("status") or "success")
     output = body.get("output")
     if status == "needs_approval":
@@ -260,9 +250,4 @@ def _reply(body: Any) -> AgentReply:
         raise CallError(CallCause.IN_BAND, f"the run failed: {reason}", phase="stream", status=200)
     if output is not None and not isinstance(output, str):
         raise bad_payload("the agent's output is not text")
-    identifier = body.get("correlation_id")
-    return AgentReply(
-        output or "",
-        knowledge if isinstance(knowledge, Mapping) else {},
-        identifier if isinstance(identifier, str) else None,
-    )
+    return AgentReply(output or "", mapping(body.get("knowledge")), text(body.get("correlation_id")))

@@ -321,10 +321,6 @@ class Provider(Protocol):
         """The answer as it comes; the last event is End. A stream without End raises CallError(ENDED)."""
         ...
 
-    async def aclose(self) -> None:
-        """Give back the connections."""
-        ...
-
     async def slots(self) -> tuple[Slot, ...] | None:
         """What it works on just now; None when the server cannot tell."""
         return None

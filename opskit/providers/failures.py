@@ -20,7 +20,7 @@ from opskit.providers.base import CallCause, CallError, TlsProblem
 Phase = Literal["connect", "request", "stream"]
 
 
-class Reply(Protocol):
+class ServerReply(Protocol):
     """A reply of a server, whichever library brings it: httpx's, or ours over plain connections."""
 
     @property
@@ -229,7 +229,7 @@ def proxy_error(proxy: str, error: CallError) -> CallError:
     return CallError(CallCause.PROXY, text, phase="connect")
 
 
-def redirect(response: Reply) -> str | None:
+def redirect(response: ServerReply) -> str | None:
     """Return where a reply sends its reader, without user, query and fragment; None for any other reply."""
     target = response.headers.get("Location")
     if target is None or not 300 <= response.status_code < 400:

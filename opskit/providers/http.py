@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 from opskit import __version__
 from opskit.providers.base import CallCause, CallError, bad_payload, without_reason
 from opskit.providers.failures import (
-    Reply,
+    ServerReply,
     clock_ahead,
     error_text,
     redirect,
@@ -79,7 +79,7 @@ class HttpClient:
         """The parsed body of a POST. `timeout_s` None leaves the deadline to the caller."""
         return await self._json("POST", path, body, timeout_s, headers=headers)
 
-    async def get(self, path: str, *, timeout_s: float | None = None) -> Reply:
+    async def get(self, path: str, *, timeout_s: float | None = None) -> ServerReply:
         """A GET with its body read, whatever its status."""
         async with _deadline(timeout_s or self.metadata_s), self._open("GET", path, None) as response:
             with translated("stream"):
@@ -87,7 +87,7 @@ class HttpClient:
             return response
 
     @contextlib.asynccontextmanager
-    async def post_stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[Reply]:
+    async def post_stream(self, path: str, body: Mapping[str, Any]) -> AsyncIterator[ServerReply]:
         """An open reply with status 200. Any other status raises CallError(STATUS)."""
         async with self._open("POST", path, body) as response:
             if response.status_code != 200:
@@ -119,7 +119,7 @@ class HttpClient:
         path: str,
         body: Mapping[str, Any] | None,
         headers: Mapping[str, str] = MappingProxyType({}),
-    ) -> AsyncIterator[Reply]:
+    ) -> AsyncIterator[ServerReply]:
         content, sent = _encoded(body), dict(headers)
         if body is not None:
             sent = {"Content-Type": "application/json", **sent}
@@ -137,7 +137,7 @@ class HttpClient:
         await self._client.aclose()
 
 
-async def lines(response: Reply, *, limit_bytes: int = 8 * 1024 * 1024) -> AsyncGenerator[bytes, None]:
+async def lines(response: ServerReply, *, limit_bytes: int = 8 * 1024 * 1024) -> AsyncGenerator[bytes, None]:
     """The reply cut at LF only (U+2028 and friends may stand raw inside JSON), without the line end.
 
     Raises CallError(PAYLOAD) for a line above `limit_bytes`, the bound of Ollama's own client.
@@ -186,7 +186,7 @@ async def _deadline(timeout_s: float | None) -> AsyncIterator[None]:
         raise CallError(CallCause.TIMEOUT, f"no reply within {timeout_s:g} s") from exc
 
 
-async def _read(response: Reply, limit: int) -> bytes:
+async def _read(response: ServerReply, limit: int) -> bytes:
     body = bytearray()
     with translated("stream"):
         async for chunk in response.aiter_bytes():
@@ -196,7 +196,7 @@ async def _read(response: Reply, limit: int) -> bytes:
     return bytes(body)
 
 
-async def _status_error(response: Reply) -> CallError:
+async def _status_error(response: ServerReply) -> CallError:
     try:
         async with asyncio.timeout(2.0):
             raw = await _read(response, _ERROR_BODY_BYTES)
@@ -205,7 +205,7 @@ async def _status_error(response: Reply) -> CallError:
     return status_error(response, raw)
 
 
-def status_error(response: Reply, raw: bytes) -> CallError:
+def status_error(response: ServerReply, raw: bytes) -> CallError:
     """Return the failed call behind a reply whose status is no success."""
     text, error_type = error_text(raw)
     location = redirect(response)

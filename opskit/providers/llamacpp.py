@@ -4,39 +4,27 @@ It has loaded one model when it answers anything but 503 "Loading model". With a
 is locked. A name that it does not list would be answered by its one model all the same, so none is sent.
 """
 
-from collections.abc import AsyncGenerator, Mapping
+from collections.abc import Mapping
 from typing import Any
 
-from opskit.providers.base import (
-    CallCause,
-    CallError,
-    ChatRequest,
-    Event,
-    ModelInfo,
-    Provider,
-    Resident,
-    Slot,
-)
+from opskit.providers.base import CallCause, CallError, ModelInfo, Resident, Slot
 from opskit.providers.http import HttpClient
 from opskit.providers.kinds import LLAMACPP
-from opskit.providers.openai import OpenAIStyle, entries
-from opskit.providers.values import count, text
+from opskit.providers.openai import OpenAIStyle
+from opskit.providers.values import count, mapping, mappings, text
 
 #: What it calls itself in the header `Server`, and in its list of models.
 SERVER = "llama.cpp"
 OWNER = "llamacpp"
 
 
-class LlamaCpp(Provider):
+class LlamaCpp(OpenAIStyle):
     """One `llama-server`."""
 
-    kind = LLAMACPP
-
     def __init__(self, http: HttpClient, default_model: str | None = None) -> None:
-        self._http = http
+        super().__init__(http, LLAMACPP, default_model)
         # Each open connection holds one of its few threads for 5 s, and others wait meanwhile.
         http.keep_alive = False
-        self._chat = OpenAIStyle(http, LLAMACPP, default_model)
 
     async def version(self) -> str:
         """Its name; /health is 503 while it loads its model."""
@@ -64,15 +52,6 @@ class LlamaCpp(Provider):
             raise
         return slots_of(body)
 
-    def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
-        return self._chat.stream(request)
-
-    async def aclose(self) -> None:
-        await self._http.aclose()
-
-    async def _entries(self) -> list[Mapping[str, Any]]:
-        return entries(await self._http.get_json("/v1/models"))
-
     async def _props(self) -> Mapping[str, Any]:
         """Its properties; nothing where the page is switched off or older than what is asked of it."""
         try:
@@ -81,12 +60,12 @@ class LlamaCpp(Provider):
             if error.cause in (CallCause.STATUS, CallCause.PAYLOAD) and error.status not in (401, 403, 503):
                 return {}
             raise
-        return body if isinstance(body, Mapping) else {}
+        return mapping(body)
 
 
 def _model(entry: Mapping[str, Any], props: Mapping[str, Any]) -> ModelInfo:
-    meta = _mapping(entry, "meta")
-    tools = _mapping(props, "chat_template_caps").get("supports_tools") is True
+    meta = mapping(entry.get("meta"))
+    tools = mapping(props.get("chat_template_caps")).get("supports_tools") is True
     return ModelInfo(
         str(entry["id"]),
         size_bytes=count(meta.get("size")),
@@ -102,42 +81,33 @@ def _model(entry: Mapping[str, Any], props: Mapping[str, Any]) -> ModelInfo:
 
 
 def _resident(entry: Mapping[str, Any], props: Mapping[str, Any]) -> Resident:
-    meta = _mapping(entry, "meta")
-    context = meta.get("n_ctx") or _mapping(props, "default_generation_settings").get("n_ctx")
+    meta = mapping(entry.get("meta"))
+    context = meta.get("n_ctx") or mapping(props.get("default_generation_settings")).get("n_ctx")
     return Resident(str(entry["id"]), size_bytes=count(meta.get("size")), context_length=count(context))
 
 
 def _is_loaded(entry: Mapping[str, Any], props: Mapping[str, Any]) -> bool:
     """Whether a listed model is in memory: one that serves several models tells the state of each."""
-    state = _mapping(entry, "status").get("value")
+    state = mapping(entry.get("status")).get("value")
     return state in (None, "loaded") and props.get("is_sleeping") is not True
 
 
 def slots_of(body: Any) -> tuple[Slot, ...] | None:
     """Return the slots out of the page `/slots`; None for any other body. Pure."""
-    if not isinstance(body, list):
-        return None
-    return tuple(_slot(entry) for entry in body if isinstance(entry, Mapping))
+    return tuple(map(_slot, mappings(body))) if isinstance(body, list) else None
 
 
 def _slot(entry: Mapping[str, Any]) -> Slot:
     following = entry.get("next_token")
-    if isinstance(following, list):
-        following = following[0] if following else None
-    decoded = following.get("n_decoded") if isinstance(following, Mapping) else None
+    following = (mappings(following) or ({},))[0] if isinstance(following, list) else mapping(following)
     return Slot(
         busy=entry.get("is_processing") is True,
         task=count(entry.get("id_task")),
         prompt_tokens=count(entry.get("n_prompt_tokens_processed")) or 0,
-        tokens=count(decoded) or 0,
+        tokens=count(following.get("n_decoded")) or 0,
     )
 
 
 def _texts(document: Mapping[str, Any], key: str) -> list[str]:
     values = document.get(key)
     return [value for value in values if isinstance(value, str)] if isinstance(values, list) else []
-
-
-def _mapping(document: Mapping[str, Any], key: str) -> Mapping[str, Any]:
-    value = document.get(key)
-    return value if isinstance(value, Mapping) else {}

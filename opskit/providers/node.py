@@ -6,7 +6,6 @@ or something Ollama-shaped.
 
 import asyncio
 import time
-from collections.abc import Mapping
 
 from opskit.config.schema import Budgets, NodeConfig
 from opskit.providers.base import CallCause, CallError, ModelInfo, Provider, Resident, bad_payload
@@ -16,6 +15,7 @@ from opskit.providers.kinds import LMSTUDIO, MLX_LM, OPENAI, UNNAMED_MLX
 from opskit.providers.llamacpp import OWNER, SERVER, LlamaCpp
 from opskit.providers.ollama import Ollama
 from opskit.providers.openai import OpenAIStyle
+from opskit.providers.values import mapping, mappings
 from opskit.records import Record
 
 
@@ -69,10 +69,10 @@ class NodeContents(Record):
     """
 
     models: tuple[ModelInfo, ...]
+    models_s: float
     resident: tuple[Resident, ...] | None
-    silence: CallError | None = None
-    models_s: float = 0.0
-    resident_s: float = 0.0
+    silence: CallError | None
+    resident_s: float
 
 
 async def read_contents(
@@ -87,31 +87,25 @@ async def read_contents(
     `residency_grace_s` (None: as long as its own deadline). Raises CallError when there is no list.
     """
     began = time.monotonic()
-    ended: dict[str, float] = {}
 
-    async def resident() -> tuple[Resident, ...] | None:
+    async def resident() -> tuple[tuple[Resident, ...] | None, CallError | None, float]:
         try:
-            return await provider.resident()
-        finally:
-            ended["resident"] = time.monotonic() - began
+            return await provider.resident(), None, time.monotonic() - began
+        except CallError as error:
+            return None, error, time.monotonic() - began
 
     residency = asyncio.create_task(resident())
     try:
         models = tuple(await provider.models()) if models is None else models
         models_s = time.monotonic() - began
         await asyncio.wait({residency}, timeout=residency_grace_s)
-        loaded, silence = None, None
-        if not residency.done():
-            silence = CallError(CallCause.TIMEOUT, f"no answer within {residency_grace_s:g} s")
-        else:
-            error = residency.exception()
-            if error is not None and not isinstance(error, CallError):
-                raise error
-            loaded, silence = (residency.result(), None) if error is None else (None, error)
+        if residency.done():
+            return NodeContents(models, models_s, *residency.result())
     finally:
         residency.cancel()
         await asyncio.gather(residency, return_exceptions=True)
-    return NodeContents(models, loaded, silence, models_s, ended.get("resident", time.monotonic() - began))
+    silence = CallError(CallCause.TIMEOUT, f"no answer within {residency_grace_s:g} s")
+    return NodeContents(models, models_s, None, silence, time.monotonic() - began)
 
 
 async def detect(http: HttpClient, config: NodeConfig) -> Provider:
@@ -130,8 +124,8 @@ async def detect(http: HttpClient, config: NodeConfig) -> Provider:
                 raise
             trouble = error
         else:
-            if isinstance(body, Mapping) and isinstance(body.get("version"), str):
-                return Ollama(http, body["version"])
+            if isinstance(version := mapping(body).get("version"), str):
+                return Ollama(http, version)
         if trouble is not None and await _lists_tags(http):
             return Ollama(http)
     try:
@@ -159,8 +153,8 @@ async def _openai(http: HttpClient, config: NodeConfig) -> Provider:
         raise error
     # mlx_lm.server without a cache folder fails after its 200 is written (wire facts B1).
     listing = parsed(response.content, _unknown(http)) if response.content else None
-    data = listing.get("data") if isinstance(listing, Mapping) else None
-    owners = {entry.get("owned_by") for entry in data or () if isinstance(entry, Mapping)}
+    data = mapping(listing).get("data")
+    owners = {entry.get("owned_by") for entry in mappings(data)}
     if OWNER in owners:
         return LlamaCpp(http, config.default_model)
     # mlx_lm.server is a bare http.server, as many a small proxy is: its health page tells (B1).
@@ -190,7 +184,7 @@ async def _is_mlx_lm(http: HttpClient) -> bool:
         body = parsed(response.content, "")
     except CallError:
         return False
-    return isinstance(body, Mapping) and body.get("status") in ("ok", "unavailable")
+    return mapping(body).get("status") in ("ok", "unavailable")
 
 
 async def _lists_tags(http: HttpClient) -> bool:
@@ -199,7 +193,7 @@ async def _lists_tags(http: HttpClient) -> bool:
         body = await http.get_json("/api/tags")
     except CallError:
         return False
-    return isinstance(body, Mapping) and isinstance(body.get("models"), list)
+    return isinstance(mapping(body).get("models"), list)
 
 
 async def _is_lmstudio(http: HttpClient) -> bool:
@@ -207,5 +201,5 @@ async def _is_lmstudio(http: HttpClient) -> bool:
         body = await http.get_json("/api/v0/models")
     except CallError:
         return False
-    entries = body.get("data") if isinstance(body, Mapping) else None
-    return isinstance(entries, list) and all(isinstance(e, Mapping) and "state" in e for e in entries)
+    entries = mapping(body).get("data")
+    return isinstance(entries, list) and all("state" in mapping(entry) for entry in entries)

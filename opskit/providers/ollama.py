@@ -33,7 +33,7 @@ from opskit.providers.failures import error_text
 from opskit.providers.http import HttpClient, lines, parsed, parsed_object
 from opskit.providers.kinds import OLLAMA
 from opskit.providers.reading import StreamReader
-from opskit.providers.values import count, seconds_of_nanoseconds, text
+from opskit.providers.values import count, mapping, mappings, seconds_of_nanoseconds, text
 
 _UNLOAD_S = 30.0
 _DOCUMENT_BYTES = 8 * 1024 * 1024
@@ -60,7 +60,7 @@ class Ollama(Provider):
             if error.cause is not CallCause.STATUS or error.status in (401, 403):
                 raise
             body = await self._http.get_json("/api/tags")
-        version = body.get("version") if isinstance(body, Mapping) else None
+        version = mapping(body).get("version")
         return f"Ollama {version}" if version else "Ollama"
 
     async def models(self) -> tuple[ModelInfo, ...]:
@@ -100,8 +100,8 @@ class Ollama(Provider):
 
     async def show(self, model: str) -> Mapping[str, Any]:
         """Metadata of one model without loading it (A2)."""
-        body = await self._http.post_json("/api/show", {"model": model}, timeout_s=self._http.metadata_s)
-        return body if isinstance(body, Mapping) else {}
+        shown = await self._http.post_json("/api/show", {"model": model}, timeout_s=self._http.metadata_s)
+        return mapping(shown)
 
     async def load(self, model: str, *, num_ctx: int | None = None) -> None:
         """Preload by /api/chat with no messages (A3). A disconnect would abort the load on the server."""
@@ -110,7 +110,7 @@ class Ollama(Provider):
             body["options"] = {"num_ctx": num_ctx}
         async with self._told_from_missing_blob(model):
             reply = await self._http.post_json("/api/chat", body, timeout_s=None)
-        if isinstance(reply, Mapping) and reply.get("error"):
+        if mapping(reply).get("error"):
             raise _in_band(reply)
 
     async def unload(self, model: str) -> None:
@@ -151,9 +151,6 @@ class Ollama(Provider):
                 raise
         raise CallError(CallCause.ENDED, "the stream ended without `done: true`", phase="stream", status=200)
 
-    async def aclose(self) -> None:
-        await self._http.aclose()
-
     @contextlib.asynccontextmanager
     async def _told_from_missing_blob(self, model: str) -> AsyncGenerator[None, None]:
         """Mark the 404 for a model that is listed: its weights are gone, its name is not (wire facts A8)."""
@@ -190,22 +187,21 @@ def _events(chunk: Mapping[str, Any]) -> Iterator[Event]:
     """What one line says, in order; raises CallError for an error or for no line of a chat."""
     if chunk.get("error"):
         raise _in_band(chunk)
-    message = chunk.get("message")
-    if isinstance(message, Mapping):
-        thinking, content = message.get("thinking"), message.get("content")
-        if isinstance(thinking, str) and thinking:
-            yield Reasoning(thinking)
-        if isinstance(content, str) and content:
-            yield Token(content)
-        for call in message.get("tool_calls") or ():
-            named = call.get("function") if isinstance(call, Mapping) else None
-            if isinstance(named, Mapping) and isinstance(named.get("name"), str):
-                yield ToolCall(named["name"], json.dumps(named.get("arguments") or {}, ensure_ascii=False))
-    elif "done" not in chunk:
+    message = mapping(chunk.get("message"))
+    if thinking := text(message.get("thinking")):
+        yield Reasoning(thinking)
+    if content := text(message.get("content")):
+        yield Token(content)
+    for call in mappings(message.get("tool_calls")):
+        function = mapping(call.get("function"))
+        if isinstance(name := function.get("name"), str):
+            yield ToolCall(name, json.dumps(function.get("arguments") or {}, ensure_ascii=False))
+    is_message = isinstance(chunk.get("message"), Mapping)
+    if not is_message and "done" not in chunk:
         raise bad_payload("a chunk is neither a message nor an end")
     if _is_done(chunk):
         yield End(str(chunk.get("done_reason") or "stop"), _usage(chunk), text(chunk.get("model")))
-    elif not isinstance(message, Mapping):
+    elif not is_message:
         yield Progress()
 
 
@@ -266,12 +262,10 @@ def _is_json(line: bytes) -> bool:
 
 
 def _entries(body: Any, path: str) -> list[Mapping[str, Any]]:
-    models = body.get("models") if isinstance(body, Mapping) else None
-    if models is None and isinstance(body, Mapping) and "models" in body:
-        return []
-    if not isinstance(models, list):
+    models = mapping(body).get("models", "missing")
+    if models is not None and not isinstance(models, list):
         raise bad_payload(f"{path} answered without a list of models")
-    return [entry for entry in models if isinstance(entry, Mapping) and _name(entry)]
+    return [entry for entry in mappings(models) if _name(entry)]
 
 
 def _name(entry: Mapping[str, Any]) -> str:
@@ -283,8 +277,7 @@ def _digest(entry: Mapping[str, Any]) -> str:
 
 
 def _model(entry: Mapping[str, Any], release: str) -> ModelInfo:
-    details = entry.get("details")
-    details = details if isinstance(details, Mapping) else {}
+    details = mapping(entry.get("details"))
     capabilities = entry.get("capabilities")
     return ModelInfo(
         name=_name(entry),
@@ -335,9 +328,7 @@ def cache_bytes_per_token(shown: Mapping[str, Any]) -> int | None:
     Two (key, value) x layers x heads that are cached x their width x two bytes. A model whose layers differ
     from one another (a list instead of a number) is left alone.
     """
-    info = shown.get("model_info")
-    if not isinstance(info, Mapping):
-        return None
+    info = mapping(shown.get("model_info"))
     arch = info.get("general.architecture")
 
     def number(key: str) -> int | None:

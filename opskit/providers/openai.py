@@ -37,7 +37,7 @@ from opskit.providers.http import HttpClient, lines, parsed_object
 from opskit.providers.kinds import LMSTUDIO, MLX_LM, OPENAI, ServerKind
 from opskit.providers.reading import StreamReader
 from opskit.providers.sse import Comment, Data, Item, events
-from opskit.providers.values import count, seconds_of_milliseconds, text
+from opskit.providers.values import count, mapping, mappings, seconds_of_milliseconds, text
 from opskit.records import replace
 
 _KEEPALIVE = re.compile(r"keepalive (\d{1,18})/(\d{1,18})", re.ASCII)
@@ -52,7 +52,7 @@ class OpenAIStyle(Provider):
         self._http = http
         self.kind = kind
         self._default = default_model
-        self._listed: frozenset[str] | None = None
+        self._listed: frozenset[str] = frozenset()
 
     async def version(self) -> str:
         """/health where it exists; 503 there means that the generation thread is dead (B1)."""
@@ -71,7 +71,6 @@ class OpenAIStyle(Provider):
         Hugging Face: a path is the default model (B1).
         """
         listed = await self._list()
-        self._listed = frozenset(name for model in listed for name in model.names)
         if not self.kind.naming_swaps:
             return listed
         paths = [model.name for model in listed if model.name.startswith("/")]
@@ -108,17 +107,19 @@ class OpenAIStyle(Provider):
                     await items.read_on(tokens=tokens, limit=request.max_tokens)
                 raise
 
-    async def aclose(self) -> None:
-        await self._http.aclose()
-
     async def _list(self) -> tuple[ModelInfo, ...]:
         if self.kind is LMSTUDIO:
-            body = await self._http.get_json("/api/v0/models")
-            return tuple(_lmstudio(entry) for entry in entries(body) if entry.get("type") in _LMSTUDIO_KINDS)
+            rows = entries(await self._http.get_json("/api/v0/models"))
+            models = tuple(_lmstudio(entry) for entry in rows if entry.get("type") in _LMSTUDIO_KINDS)
+        else:
+            models = distinct(map(_listed, await self._entries()))
+        self._listed = frozenset(name for model in models for name in model.names)
+        return models
+
+    async def _entries(self) -> list[Mapping[str, Any]]:
         # Without a cache folder mlx_lm fails after the 200 is written (B1): nothing listed, but it may serve.
         empty: Mapping[str, Any] | None = {"data": []} if self.kind.naming_swaps else None
-        body = await self._http.get_json("/v1/models", empty=empty)
-        return distinct(map(_listed, entries(body)))
+        return entries(await self._http.get_json("/v1/models", empty=empty))
 
     async def _body(self, request: ChatRequest) -> dict[str, Any]:
         body: dict[str, Any] = {
@@ -149,9 +150,9 @@ class OpenAIStyle(Provider):
         """The name to send, None to leave it out. Raises CallError(NOT_LISTED) before anything is sent."""
         if model == DEFAULT_MODEL:
             return self._default
-        if self._listed is None or model not in self._listed:
-            await self.models()
-        if self._listed is None or model not in self._listed:
+        if model not in self._listed:
+            await self._list()
+        if model not in self._listed:
             why = (
                 "it might be downloaded and swapped in" if self.kind.naming_swaps else "another might answer"
             )
@@ -164,48 +165,80 @@ class OpenAIStyle(Provider):
 
 async def _chat(items: AsyncIterator[Item]) -> AsyncGenerator[Event, None]:
     """The events of one reply; raises CallError when it ends without an end."""
-    reason: str | None = None
-    served: str | None = None
-    usage = Usage()
-    calls: dict[int, list[str]] = {}
-    plain: list[str] = []
+    reply, plain = _ChatReply(), list[str]()
     async for item in items:
         if isinstance(item, Comment):
             yield _progress(item.text)
-            continue
-        if not isinstance(item, Data):
+        elif not isinstance(item, Data):
             plain.append(item.text)
-            continue
-        if _is_done(item):
-            for call in _called(calls):
-                yield call
-            yield End(reason or "stop", usage, served)
+        elif _is_done(item):
+            for event in reply.ended(reply.reason or "stop"):
+                yield event
             return
-        if not item.text.strip():
+        elif not item.text.strip():
             yield Progress()
-            continue
-        chunk = parsed_object(item.text)
-        _raise_in_band(chunk)
-        usage, served = _usage(chunk, usage), _served(chunk) or served
-        for event in _delta(chunk, "delta"):
+        else:
+            for event in reply.read(parsed_object(item.text), "delta"):
+                yield event
+    if plain and reply.reason is None:
+        for event in reply.read(parsed_object("\n".join(plain)), "message"):
             yield event
-        if _gather_calls(chunk, "delta", calls):
-            yield Progress()
-        reason = _finish(chunk) or reason
-    if plain and reason is None:
-        chunk = parsed_object("\n".join(plain))
-        _raise_in_band(chunk)
-        for event in _delta(chunk, "message"):
-            yield event
-        _gather_calls(chunk, "message", calls)
-        reason, usage, served = _finish(chunk), _usage(chunk, usage), _served(chunk)
-    if reason is None:
+    if reply.reason is None:
         raise CallError(
             CallCause.ENDED, "the stream ended without a finish reason or [DONE]", phase="stream", status=200
         )
-    for call in _called(calls):
-        yield call
-    yield End(reason, usage, served)
+    for event in reply.ended(reply.reason):
+        yield event
+
+
+class _ChatReply:
+    """What the chunks of one reply, or its only document, have said so far."""
+
+    def __init__(self) -> None:
+        self.reason: str | None = None
+        self._served: str | None = None
+        self._usage = Usage()
+        #: Name and arguments of each call of a function, by its index.
+        self._calls: dict[int, list[str]] = {}
+
+    def read(self, chunk: Mapping[str, Any], key: Literal["delta", "message"]) -> list[Event]:
+        """Return what a chunk adds. Raises CallError for an error in it, and for a call without an end."""
+        _raise_in_band(chunk)
+        self._usage, self._served = _usage(chunk, self._usage), _served(chunk) or self._served
+        events: list[Event] = []
+        for choice in mappings(chunk.get("choices")):
+            said = mapping(choice.get(key))
+            if thinking := text(said.get("reasoning")) or text(said.get("reasoning_content")):
+                events.append(Reasoning(thinking))
+            if content := text(said.get("content")):
+                events.append(Token(content, _probability(choice)))
+            if self._gather_calls(mappings(said.get("tool_calls"))):
+                events.append(Progress())
+            self.reason = text(choice.get("finish_reason")) or self.reason
+        return events
+
+    def ended(self, reason: str) -> list[Event]:
+        calls = [ToolCall(name, arguments or "{}") for name, arguments in self._calls.values() if name]
+        return [*calls, End(reason, self._usage, self._served)]
+
+    def _gather_calls(self, pieces: list[Mapping[str, Any]]) -> bool:
+        """Add what is said of calls of functions: a name, then pieces of its arguments, by an index.
+
+        Tell whether anything was said. Raises CallError(PAYLOAD) for a call without an end.
+        """
+        gathered = False
+        for number, piece in enumerate(pieces):
+            function, index = piece.get("function"), piece.get("index")
+            if not isinstance(function, Mapping):
+                continue
+            call = self._calls.setdefault(index if isinstance(index, int) else number, ["", ""])
+            arguments = function.get("arguments")
+            call[0] = text(function.get("name")) or call[0]
+            call[1] += arguments if isinstance(arguments, str) else json.dumps(arguments or {})
+            gathered = True
+            if len(call[1]) > _CALL_CHARS:
+                raise bad_payload(f"a call of {call[0]!r} with more than {_CALL_CHARS} characters")
+        return gathered
 
 
 def _is_done(item: Item) -> bool:
@@ -220,10 +253,10 @@ def _ill(body: bytes) -> str:
 
 def entries(body: Any) -> list[Mapping[str, Any]]:
     """Return the models of a list in the OpenAI shape. Raises CallError(PAYLOAD) for any other."""
-    data = body.get("data") if isinstance(body, Mapping) else None
+    data = mapping(body).get("data")
     if not isinstance(data, list):
         raise bad_payload("the list of models is not in the OpenAI shape")
-    return [entry for entry in data if isinstance(entry, Mapping) and isinstance(entry.get("id"), str)]
+    return [entry for entry in mappings(data) if isinstance(entry.get("id"), str)]
 
 
 def _listed(entry: Mapping[str, Any]) -> tuple[Any, ModelInfo]:
@@ -243,8 +276,8 @@ def _listed(entry: Mapping[str, Any]) -> tuple[Any, ModelInfo]:
 def _lmstudio(entry: Mapping[str, Any]) -> ModelInfo:
     return ModelInfo(
         str(entry["id"]),
-        family=entry.get("arch") if isinstance(entry.get("arch"), str) else None,
-        quantization=entry.get("quantization") if isinstance(entry.get("quantization"), str) else None,
+        family=text(entry.get("arch")),
+        quantization=text(entry.get("quantization")),
         context_length=count(entry.get("max_context_length")),
         resident=entry.get("state") == "loaded",
     )
@@ -254,91 +287,30 @@ def _raise_in_band(chunk: Mapping[str, Any]) -> None:
     """An error under a 200, in the shapes of OpenAI, OpenRouter and vLLM (C)."""
     error = chunk.get("error")
     if error or chunk.get("object") == "error":
-        text, kind = error_text(chunk)
+        sentence, kind = error_text(chunk)
         code = error.get("code") if isinstance(error, Mapping) else chunk.get("code")
         raise CallError(
             CallCause.IN_BAND,
-            text,
+            sentence,
             phase="stream",
             status=code if isinstance(code, int) and 400 <= code < 600 else 200,
             error_type=kind,
         )
-    choices = chunk.get("choices")
-    if not isinstance(choices, list):
+    if not isinstance(chunk.get("choices"), list):
         raise bad_payload("the reply has no choices")
-    for choice in choices:
-        if isinstance(choice, Mapping) and choice.get("finish_reason") == "error":
+    for choice in mappings(chunk["choices"]):
+        if choice.get("finish_reason") == "error":
             if choice.get("error"):
                 _raise_in_band(choice)
             sentence = "the server ended the answer with an error"
             raise CallError(CallCause.IN_BAND, sentence, phase="stream", status=200)
 
 
-def _deltas(
-    chunk: Mapping[str, Any], key: Literal["delta", "message", "logprobs"]
-) -> list[Mapping[str, Any]]:
-    choices = [choice for choice in chunk.get("choices") or () if isinstance(choice, Mapping)]
-    return [delta for choice in choices if isinstance(delta := choice.get(key), Mapping)]
-
-
-def _delta(chunk: Mapping[str, Any], key: Literal["delta", "message"]) -> list[Event]:
-    events: list[Event] = []
-    for delta in _deltas(chunk, key):
-        thinking = delta.get("reasoning") or delta.get("reasoning_content")
-        if isinstance(thinking, str) and thinking:
-            events.append(Reasoning(thinking))
-        content = delta.get("content")
-        if isinstance(content, str) and content:
-            events.append(Token(content, _probability(chunk)))
-    return events
-
-
-def _probability(chunk: Mapping[str, Any]) -> float | None:
-    """Return the least probability of the tokens of a chunk, where it was asked for and is told."""
-    values = [
-        entry["logprob"]
-        for logprobs in _deltas(chunk, "logprobs")
-        for entry in logprobs.get("content") or ()
-        if isinstance(entry, Mapping) and isinstance(entry.get("logprob"), int | float)
-    ]
+def _probability(choice: Mapping[str, Any]) -> float | None:
+    """Return the least probability of the tokens of a choice, where it was asked for and is told."""
+    entries = mappings(mapping(choice.get("logprobs")).get("content"))
+    values = [value for entry in entries if isinstance(value := entry.get("logprob"), int | float)]
     return math.exp(min(0, *values)) if values else None
-
-
-def _gather_calls(
-    chunk: Mapping[str, Any], key: Literal["delta", "message"], calls: dict[int, list[str]]
-) -> bool:
-    """Add what a chunk says of calls of functions: a name, then pieces of its arguments, by an index.
-
-    Tell whether it said anything. Raises CallError(PAYLOAD) for a call without an end.
-    """
-    gathered = False
-    for delta in _deltas(chunk, key):
-        pieces = delta.get("tool_calls")
-        for number, piece in enumerate(pieces if isinstance(pieces, list) else ()):
-            named = piece.get("function") if isinstance(piece, Mapping) else None
-            if not isinstance(named, Mapping):
-                continue
-            index = piece.get("index")
-            call = calls.setdefault(index if isinstance(index, int) else number, ["", ""])
-            name, arguments = named.get("name"), named.get("arguments")
-            call[0] = name if isinstance(name, str) and name else call[0]
-            call[1] += arguments if isinstance(arguments, str) else json.dumps(arguments or {})
-            gathered = True
-            if len(call[1]) > _CALL_CHARS:
-                raise bad_payload(f"a call of {call[0]!r} with more than {_CALL_CHARS} characters")
-    return gathered
-
-
-def _called(calls: Mapping[int, list[str]]) -> list[ToolCall]:
-    return [ToolCall(name, arguments or "{}") for name, arguments in calls.values() if name]
-
-
-def _finish(chunk: Mapping[str, Any]) -> str | None:
-    for choice in chunk.get("choices") or ():
-        reason = choice.get("finish_reason") if isinstance(choice, Mapping) else None
-        if isinstance(reason, str) and reason:
-            return reason
-    return None
 
 
 def _served(chunk: Mapping[str, Any]) -> str | None:

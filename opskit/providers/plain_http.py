@@ -160,15 +160,18 @@ class PlainClient:
         self._headers = {"Host": parts.netloc, "Accept": "*/*", "Accept-Encoding": "identity", **headers}
         self._connect_s = connect_s
         self._kept: list[_Connection] = []
+        self._is_closed = False
 
     async def send(
         self, method: str, path: str, content: bytes | None, headers: Mapping[str, str]
     ) -> PlainReply:
-        """Return a reply once its head is there. Raises CallError.
+        """Return a reply once its head is there. Raises CallError, and RuntimeError for a closed client.
 
         A kept connection that turns out to be dead says nothing of the server now: then the request is sent
         once more, on a new one.
         """
+        if self._is_closed:
+            raise RuntimeError("the client has been closed")
         with translated("request"):
             sent = {**self._headers, **headers}
             if content is not None:
@@ -193,7 +196,7 @@ class PlainClient:
 
     def release(self, connection: _Connection) -> None:
         """Take back a connection whose reply has been read."""
-        if connection.keep():
+        if not self._is_closed and connection.keep():
             self._kept.append(connection)
         else:
             connection.close()
@@ -216,6 +219,7 @@ class PlainClient:
         return await asyncio.open_connection(sock=connected)
 
     async def aclose(self) -> None:
+        self._is_closed = True
         for connection in self._kept:
             connection.close()
         self._kept.clear()

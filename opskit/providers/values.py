@@ -1,6 +1,7 @@
 """Values out of foreign JSON: what is not of the kind that is expected counts as missing."""
 
 import math
+from collections.abc import Mapping
 from typing import Any
 
 #: No size, count or duration of a real server is larger; larger ones only break arithmetic.
@@ -28,6 +29,16 @@ def seconds_of_milliseconds(value: Any) -> float | None:
 def text(value: Any) -> str | None:
     """Return a text that is not empty."""
     return value if isinstance(value, str) and value else None
+
+
+def mapping(value: Any) -> Mapping[str, Any]:
+    """Return an object; an empty one for anything else."""
+    return value if isinstance(value, Mapping) else {}
+
+
+def mappings(value: Any) -> list[Mapping[str, Any]]:
+    """Return the objects of a list; none for anything else."""
+    return [item for item in value if isinstance(item, Mapping)] if isinstance(value, list) else []
 
 
 def _number(value: Any) -> float | int | None:

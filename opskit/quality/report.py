@@ -61,9 +61,9 @@ async def judged(reading: ReadSources, *, binary: str | None, strict: bool = Fal
         Finding("read", name, Status.INCONCLUSIVE, "unread", reason) for name, reason in reading.unread
     ]
     if binary is not None:
-        for module, result in await _judged(binary, modules(pieces)):
-            if isinstance(result, NotJudgedError):
-                problems.append(Finding("rules", module.name, Status.INCONCLUSIVE, "not judged", str(result)))
+        for result in await _judged(binary, modules(pieces)):
+            if isinstance(result, Finding):
+                problems.append(result)
             else:
                 issues.extend(result)
     issues.sort(key=lambda i: (_ORDER.index(i.category), i.source, i.line, i.column, i.rule))
@@ -77,22 +77,18 @@ async def judged(reading: ReadSources, *, binary: str | None, strict: bool = Fal
     return Quality(Report("quality", (*findings, *problems)), reading.sources, tuple(issues))
 
 
-async def _judged(
-    binary: str, code: Sequence[Module]
-) -> list[tuple[Module, tuple[Issue, ...] | NotJudgedError]]:
-    """Return each module with its issues, or with the reason why there are none."""
+async def _judged(binary: str, code: Sequence[Module]) -> list[tuple[Issue, ...] | Finding]:
+    """Return the issues of each module, or why there are none."""
     slots = asyncio.Semaphore(min(4, os.cpu_count() or 1))
 
-    async def judged_one(module: Module) -> tuple[Module, tuple[Issue, ...] | NotJudgedError]:
+    async def judged_one(module: Module) -> tuple[Issue, ...] | Finding:
         async with slots:
             try:
-                return module, await judge(binary, module)
+                return await judge(binary, module)
             except NotJudgedError as exc:
-                return module, exc
+                return Finding("rules", module.name, Status.INCONCLUSIVE, "not judged", str(exc))
 
-    async with asyncio.TaskGroup() as group:
-        tasks = [group.create_task(judged_one(module)) for module in code]
-    return [task.result() for task in tasks]
+    return await asyncio.gather(*map(judged_one, code))
 
 
 def _found(category: Category, target: str, rules: Counter[str], *, strict: bool) -> Finding:

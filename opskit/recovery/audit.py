@@ -81,13 +81,7 @@ def _backwards(folder: Path) -> Iterator[bytes]:
     for number in itertools.count():
         path = folder / (f"{FILE_NAME}.{number}" if number else FILE_NAME)
         try:
-            content = path.read_bytes()
+            yield from reversed(path.read_bytes().split(b"\n"))
         except OSError:
             if number:
                 return
-            continue
-        end = len(content)
-        while end >= 0:
-            begin = content.rfind(b"\n", 0, end) + 1
-            yield content[begin:end]
-            end = begin - 1

@@ -16,8 +16,11 @@ ends early, and at worst it begins again. When it is set forward (or the machine
 passed: one repair may come too early, no more, because a row of repairs is counted and not timed.
 """
 
+import sys
 from enum import StrEnum
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from opskit.config.schema import RecoveryConfig
 from opskit.records import Record, replace
@@ -41,6 +44,8 @@ class Level(StrEnum):
     TEST = "test"
 
 
+#: A finite number of seconds since the epoch.
+Moment = Annotated[float, Meta(ge=-sys.float_info.max, le=sys.float_info.max)]
 _MARKS = ("healthy_since", "opened_at", "tried_at", "reminded_at", "escalated_at", "ended_at")
 #: More repairs than any rule asks about are counted, but not remembered one by one.
 _REMEMBERED = 1000
@@ -54,14 +59,14 @@ class RepairRecord(Record):
     ended, None while they run and when they were cut off.
     """
 
-    repairs: tuple[float, ...] = ()
-    row: int = 0
-    healthy_since: float | None = None
-    opened_at: float | None = None
-    tried_at: float | None = None
-    reminded_at: float | None = None
-    escalated_at: float | None = None
-    ended_at: float | None = None
+    repairs: tuple[Moment, ...] = ()
+    row: Annotated[int, Meta(ge=0, le=10**9)] = 0
+    healthy_since: Moment | None = None
+    opened_at: Moment | None = None
+    tried_at: Moment | None = None
+    reminded_at: Moment | None = None
+    escalated_at: Moment | None = None
+    ended_at: Moment | None = None
 
     @property
     def circuit(self) -> RepairCircuit:

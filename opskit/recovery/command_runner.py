@@ -28,13 +28,18 @@ class CommandRunner:
         state folder. Never raises for what the command does.
         """
         began = time.monotonic()
+        exit_status: int | None
         pid: int | None = None
         try:
             if command.detached:
-                pid, said = await self._leave(command)
-                exit_status: int | None = 0
+                log = self._folder / f"start-{Path(command.argv[0]).name}.log"
+                pid = await asyncio.to_thread(_spawned, command, self._environ, log)
+                exit_status, said = 0, f"started as process {pid}, its output goes to {log}"
             else:
-                exit_status, said = await self._wait(command)
+                cwd = None if command.cwd is None else Path(command.cwd)
+                async with asyncio.timeout(command.timeout_s):
+                    program = await run(command.argv, cwd=cwd, env=self._environ)
+                exit_status, said = program.exit, "" if program.exit == 0 else program.complaint
         except NotStarted as why:
             exit_status, said = None, why.message
         except TimeoutError:
@@ -52,21 +57,9 @@ class CommandRunner:
         if ran is not None:
             ran.append(done)
 
-    async def _wait(self, command: Command) -> tuple[int, str]:
-        async with asyncio.timeout(command.timeout_s):
-            cwd = None if command.cwd is None else Path(command.cwd)
-            done = await run(command.argv, cwd=cwd, env=self._environ)
-        return done.exit, "" if done.exit == 0 else done.complaint
-
-    async def _leave(self, command: Command) -> tuple[int, str]:
-        """Start a server in a session of its own. Its end is not ours to wait for."""
-        log = self._folder / f"start-{Path(command.argv[0]).name}.log"
-        process = await asyncio.to_thread(_spawned, command, self._environ, log)
-        return process, f"started as process {process}, its output goes to {log}"
-
 
 def _spawned(command: Command, environ: Mapping[str, str], log: Path) -> int:
-    """Start a program and return its process id. Raises NotStarted."""
+    """Start a server in a session of its own and return its process id. Raises NotStarted."""
     try:
         handle = os.open(log, os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except (OSError, ValueError) as exc:

@@ -4,7 +4,8 @@ What the files declare is asked of Compose once, and remembered until a file cha
 """
 
 import asyncio
-from collections.abc import Sequence
+import contextlib
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 from opskit.errors import OpskitError
@@ -61,6 +62,13 @@ async def configured(context: RecoveryContext, key: str) -> ComposeProject:
     """Return a project of `stack.compose`. Raises OpskitError RECOVER_004 when its files cannot be used."""
     sources, declared = await read_project(context, key)
     return ComposeProject(await _compose(context, sources.files), declared.name, key, declared)
+
+
+async def usable_projects(context: RecoveryContext) -> AsyncIterator[tuple[str, Project]]:
+    """Yield the projects of `stack.compose` by key, without those whose files cannot be used."""
+    for key in context.config.stack.compose:
+        with contextlib.suppress(UnusableProject):
+            yield key, (await read_project(context, key))[1]
 
 
 async def labelled(context: RecoveryContext, container: Container, name: str) -> ComposeProject:

@@ -7,7 +7,6 @@ before the first command, and with the same look again afterwards.
 
 import asyncio
 import contextlib
-import socket
 import time
 import uuid
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator, Mapping, Sequence
@@ -37,10 +36,6 @@ _READ_S = 15.0
 _EVIDENCE_S = 15.0
 
 
-async def _silent(_notice: Notice) -> None:
-    """Send nothing."""
-
-
 class Executor(MutableRecord):
     """Repairs one target after the other. Without an `audit` it is a dry run and changes nothing.
 
@@ -54,7 +49,7 @@ class Executor(MutableRecord):
     memory: Memory
     runner: CommandRunner
     audit: NoAudit | None
-    notify: Tell = _silent
+    notify: Tell | None = None
     run_id: str = field(default_factory=lambda: str(uuid.uuid4()))
     source: str = "recover"
     clock: Callable[[], float] = time.time
@@ -91,12 +86,13 @@ class Executor(MutableRecord):
             finding, outcome = fresh, Outcome.of(outcome.step, fresh)
         if finding.condition is not Condition.BROKEN:
             return outcome
-        if (repair := finding.repair) is None:
+        if finding.repair is None:
             return await self._leave_to_person(outcome)
+        repair = replace(finding.repair, counted=finding.repair.counted or (finding.target,))
         outcome = replace(outcome, undo=repair.undo)
         if (refused := self._unremembered(finding, repair, outcome)) is not None:
             return refused
-        permits = [await self._permit(name, finding, outcome) for name in _counted(finding, repair)]
+        permits = [await self._permit(name, finding, outcome) for name in repair.counted]
         permit = next((permit for permit in permits if not permit.allowed), None)
         if permit is not None:
             result = RepairResult.GAVE_UP if permit.circuit is RepairCircuit.OPEN else RepairResult.NOT_YET
@@ -120,7 +116,7 @@ class Executor(MutableRecord):
         """
         if self.memory.is_lasting:
             return None
-        starts = [finding.of_part(name).started_s for name in _counted(finding, repair)]
+        starts = [finding.worst_of((name,)).started_s for name in repair.counted]
         last_s = max((at for at in starts if at is not None), default=None)
         if last_s is None or None in starts:
             why = "the state folder cannot be written, and a repair that is not remembered could be endless"
@@ -153,8 +149,8 @@ class Executor(MutableRecord):
     async def _carry_out(
         self, finding: TargetFinding, repair: Repair, outcome: Outcome, look_again: LookAgain
     ) -> Outcome:
-        target, counted = finding.target, _counted(finding, repair)
-        if repair.counted and self.memory.of(target).repairs:
+        target, counted = finding.target, repair.counted
+        if target not in counted and self.memory.of(target).repairs:
             # A state file of an older version counted the repairs of all parts together.
             del self.memory.targets[target]
         for name in counted:
@@ -183,7 +179,7 @@ class Executor(MutableRecord):
             self.cut_off[target] = tuple(ran)
             self._audit_repair("repair_cut_off", outcome, repair, ran)
             raise
-        outcome = _after(replace(outcome, ran=tuple(ran)), finding, after, repair.counted)
+        outcome = _after(replace(outcome, ran=tuple(ran)), finding, after, counted)
         self._audit_repair("repair_ended", outcome, repair, ran, result=outcome.result.value)
         if outcome.result in (RepairResult.REPAIRED, RepairResult.LEFT):
             # What is left is a person's, and delays no later repair.
@@ -249,25 +245,10 @@ class Executor(MutableRecord):
         return replace(outcome, result=RepairResult.MANUAL)
 
     async def _notify(self, level: Level, outcome: Outcome, more: str) -> None:
-        words = {
-            Level.CRITICAL: f"opskit has given up on {outcome.target}",
-            Level.REMINDER: f"{outcome.target} is still broken, and opskit has given up on it",
-            Level.ESCALATION: f"{outcome.target} needs a person",
-            Level.RECOVERED: f"{outcome.target} is well again",
-            Level.REPAIRED: f"{outcome.target} was repaired",
-        }
-        await self.notify(
-            Notice(
-                level,
-                outcome.target,
-                words[level],
-                "; ".join(part for part in (outcome.cause, more) if part),
-                utc(self.clock()),
-                socket.gethostname(),
-                self.run_id,
-                outcome.remedy,
-            )
-        )
+        if self.notify is not None:
+            text = "; ".join(part for part in (outcome.cause, more) if part)
+            at, run = self.clock(), self.run_id
+            await self.notify(Notice.of(level, outcome.target, text, outcome.remedy, at=at, run=run))
 
     def _remember_server(self, target: str, done: Ran) -> None:
         """Remember a server that was started: it is ours to end, however this run ends."""
@@ -282,9 +263,7 @@ class Executor(MutableRecord):
         outcome: Outcome,
         repair: Repair,
         ran: Sequence[Ran],
-        *,
-        result: str | None = None,
-        evidence: Mapping[str, Any] | None = None,
+        **more: Any,
     ) -> None:
         self.write(
             event,
@@ -296,19 +275,13 @@ class Executor(MutableRecord):
             commands=[command.shown for command in repair.commands],
             ran=[done.as_json() for done in ran],
             undo=repair.undo,
-            result=result,
-            evidence=evidence,
+            **{"result": None, "evidence": None, **more},
         )
 
 
 def pause_words(pause: pauses.Pause) -> str:
     until = "until `opskit resume`" if pause.until is None else f"until {utc(pause.until)}"
     return f"{until} ({pause.reason})" if pause.reason else until
-
-
-def _counted(finding: TargetFinding, repair: Repair) -> tuple[str, ...]:
-    """Return the names whose budgets count a repair."""
-    return repair.counted or (finding.target,)
 
 
 def _after(
@@ -326,7 +299,7 @@ def _after(
         cause = f"{before.cause}; `{failed.command.shown}` failed: {failed.said}"
         return replace(outcome, result=RepairResult.FAILED, state=after.state, cause=cause)
     if after.condition in (Condition.BROKEN, Condition.UNKNOWN):
-        others = counted and after.worst_of(counted).condition is Condition.HEALTHY
+        others = after.worst_of(counted).condition is Condition.HEALTHY
         cause = f"{before.cause}; {'still broken' if others else 'the repair did not help'}: {after.cause}"
         return replace(outcome, result=RepairResult.FAILED, state=after.state, cause=cause)
     result = Outcome.of(outcome.step, after).result

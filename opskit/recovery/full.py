@@ -13,7 +13,7 @@ from opskit.facts.container_survey import read_containers
 from opskit.records import Record
 from opskit.recovery.compose_projects import ComposeProject, configured
 from opskit.recovery.outcome import Ran
-from opskit.recovery.procedure import Procedure, ProcedureResult
+from opskit.recovery.procedure import Procedure
 from opskit.recovery.startup import wait_until_well
 from opskit.recovery.step import Command
 from opskit.result import Finding, Status
@@ -151,7 +151,7 @@ async def plan_rebuild(procedure: Procedure, key: str) -> RebuildPlan:
     )
 
 
-async def rebuild(procedure: Procedure, plan: RebuildPlan, options: RebuildOptions) -> ProcedureResult:
+async def rebuild(procedure: Procedure, plan: RebuildPlan, options: RebuildOptions) -> Procedure:
     """Do it, phase by phase; a phase that fails ends it with what is down now and what to type.
 
     Nothing is pulled; `down` keeps volumes unless they are to go, and never takes images.

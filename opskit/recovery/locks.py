@@ -19,7 +19,11 @@ def alone(folder: Path, lock_name: str = LOCK_NAME, what: str = "recovery") -> I
     path = folder / lock_name
     with try_lock(path) as mine:
         if not mine:
-            raise OpskitError("RECOVER_001", f"another {what} is running{_holder(path)}")
+            pid = ""
+            with contextlib.suppress(OSError):
+                pid = path.read_text(encoding="ascii", errors="replace").strip()
+            owner = f" as process {pid}" if pid.isdigit() else ""
+            raise OpskitError("RECOVER_001", f"another {what} is running{owner}")
         with contextlib.suppress(OSError):
             path.write_text(f"{os.getpid()}\n", encoding="ascii")
         yield
@@ -44,11 +48,3 @@ def alone_with_docker(environ: Mapping[str, str]) -> Iterator[None]:
                     why = f"another recovery is running with the Docker daemon at {address.shown}"
                     raise OpskitError("RECOVER_001", why)
         yield
-
-
-def _holder(path: Path) -> str:
-    try:
-        pid = path.read_text(encoding="ascii", errors="replace").strip()
-    except OSError:
-        return ""
-    return f" as process {pid}" if pid.isdigit() else ""

@@ -1,26 +1,29 @@
 """What recovery remembers between runs: a file in the state folder that survives reboots and kills."""
 
 import json
-import math
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
+from itertools import pairwise
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal, TypeVar
+
+from msgspec import Meta, ValidationError, convert
 
 from opskit.errors import StateError
-from opskit.records import MutableRecord, Record, asdict, field, names
-from opskit.recovery.budget import RepairRecord
+from opskit.records import MutableRecord, Record, asdict, field, replace
+from opskit.recovery.budget import Moment, RepairRecord
 from opskit.system.textfile import write_text
 
 if TYPE_CHECKING:
     from opskit.recovery.outcome import RecoveryRun
     from opskit.system.process import Process
 
+T = TypeVar("T")
 FILE_NAME = "recovery.json"
 #: The lock of who works with it.
 LOCK_NAME = "recover.lock"
-_SCHEMA = 1
+_SCHEMA: Literal[1] = 1
 _MAX_BYTES = 4 * 1024 * 1024
 #: Targets that come and go (containers of CI runs) must not fill the file.
 _HISTORIES = 500
@@ -38,20 +41,16 @@ class History(Record):
     recent one up to half as much again as an old one.
     """
 
-    states: str = ""
+    states: Annotated[str, Meta(pattern="^[+-]*$", max_length=STATES)] = ""
     flapping: bool = False
 
     @property
     def share(self) -> float:
         """The weighted share of changes, from 0 to 1. A short history holds few changes, so it is small."""
         possible = STATES - 1
-        states = self.states.rjust(STATES)
         step = (_NEWEST - _OLDEST) / (possible - 1)
-        changes = (
-            _OLDEST + step * place
-            for place in range(possible)
-            if states[place] != " " and states[place] != states[place + 1]
-        )
+        pairs = enumerate(pairwise(self.states.rjust(STATES)))
+        changes = (_OLDEST + step * place for place, (old, new) in pairs if old not in (" ", new))
         return min(1.0, sum(changes) / possible)
 
     def after(self, *, well: bool) -> "History":
@@ -116,18 +115,24 @@ class Memory(MutableRecord):
 
     def save(self) -> None:
         """Write everything in one step; nothing unless it `is_lasting`. Raises StateError."""
-        if not self.is_lasting:
-            return
-        content = {
-            "schema_version": _SCHEMA,
-            "targets": {name: asdict(record) for name, record in sorted(self.targets.items())},
-            "marks": self.marks,
-            "facts": self.facts,
-            "notices": self.notices,
-            "last_run": self.last_run,
-            "histories": {name: asdict(history) for name, history in self.histories.items()},
-        }
-        write_state(self.path, content)
+        if self.is_lasting:
+            targets = dict(sorted(self.targets.items()))
+            content = _Content(
+                _SCHEMA, targets, self.marks, self.facts, self.notices, self.last_run, self.histories
+            )
+            write_state(self.path, asdict(content))
+
+
+class _Content(Record):
+    """What the file holds."""
+
+    schema_version: Literal[1]
+    targets: dict[str, RepairRecord]
+    marks: dict[str, Moment]
+    facts: dict[str, Any]
+    notices: dict[str, Moment]
+    last_run: dict[str, Any] | None
+    histories: dict[str, History] = field(default_factory=dict)
 
 
 def write_state(path: Path, content: Mapping[str, Any]) -> None:
@@ -142,17 +147,12 @@ def write_state(path: Path, content: Mapping[str, Any]) -> None:
         raise StateError(f"{path}: {exc.strerror or 'it cannot be written'}") from exc
 
 
-def number(value: object) -> float:
-    """Return a finite number from a file. Raises TypeError or ValueError."""
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        raise TypeError(value)
+def understood(content: object, shape: type[T]) -> T:
+    """Return what a state file holds, typed. Raises ValueError for anything that is not of that shape."""
     try:
-        result = float(value)
-    except OverflowError as exc:
-        raise ValueError(value) from exc
-    if not math.isfinite(result):
-        raise ValueError(value)
-    return result
+        return convert(content, shape)
+    except ValidationError as exc:
+        raise ValueError(str(exc)) from exc
 
 
 def load(folder: Path, *, keep: bool = False) -> tuple[Memory, str | None]:
@@ -164,51 +164,20 @@ def load(folder: Path, *, keep: bool = False) -> tuple[Memory, str | None]:
     path = folder / FILE_NAME
     try:
         with path.open("rb") as stream:
-            content = stream.read(_MAX_BYTES + 1)
-        return _understood(path, json.loads(content)), None
+            content = understood(json.loads(stream.read(_MAX_BYTES + 1)), _Content)
+        targets = {
+            name: replace(record, repairs=tuple(sorted(record.repairs)))
+            for name, record in content.targets.items()
+        }
+        others = (content.marks, content.facts, content.notices, content.last_run, content.histories)
+        return Memory(path, targets, *others), None
     except FileNotFoundError:
         return Memory(path), None
     except OSError as exc:
         why = f"{path} cannot be read ({exc.strerror})"
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
+    except (ValueError, RecursionError):
         why = f"{path} is damaged, or was written by another version of opskit"
     return Memory(path), why if keep else f"{why}: {_set_aside(path)}"
-
-
-def _understood(path: Path, content: Mapping[str, Any]) -> Memory:
-    """Raises ValueError, KeyError, TypeError or AttributeError for anything that is not ours."""
-    if content["schema_version"] != _SCHEMA:
-        raise ValueError(content["schema_version"])
-    last_run = content["last_run"]
-    if last_run is not None and not isinstance(last_run, dict):
-        raise TypeError(last_run)
-    return Memory(
-        path,
-        targets={str(name): _record(record) for name, record in content["targets"].items()},
-        marks={str(name): number(at) for name, at in content["marks"].items()},
-        facts=dict(content["facts"].items()),
-        notices={str(name): number(at) for name, at in content["notices"].items()},
-        last_run=last_run,
-        histories={str(name): _history(history) for name, history in content.get("histories", {}).items()},
-    )
-
-
-def _record(content: Mapping[str, Any]) -> RepairRecord:
-    known = set(names(RepairRecord))
-    values = {name: content[name] for name in content if name in known}
-    repairs = tuple(sorted(number(at) for at in values.pop("repairs", ())))
-    row = number(values.pop("row", 0))
-    if row < 0 or not row.is_integer():
-        raise ValueError(row)
-    times = {name: None if value is None else number(value) for name, value in values.items()}
-    return RepairRecord(repairs, int(row), **times)
-
-
-def _history(content: Mapping[str, Any]) -> History:
-    states = content["states"]
-    if len(states) > STATES or set(states) - {"+", "-"}:
-        raise ValueError(states)
-    return History(states, bool(content["flapping"]))
 
 
 def _set_aside(path: Path) -> str:

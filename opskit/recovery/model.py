@@ -5,7 +5,6 @@ could not be started again afterwards is not taken down.
 """
 
 import asyncio
-import difflib
 import json
 import shlex
 import time
@@ -13,6 +12,7 @@ from collections.abc import Awaitable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
+from opskit.checks.container_assessment import ContainerCondition
 from opskit.checks.node_probe import probe_node
 from opskit.checks.probe_record import ProbeOptions
 from opskit.config.schema import NodeConfig
@@ -26,16 +26,10 @@ from opskit.providers.kinds import expected_kind
 from opskit.providers.node import Node
 from opskit.records import Record, replace
 from opskit.recovery.chat import PROMPT, address, chat
-from opskit.recovery.compose_projects import (
-    ComposeProject,
-    UnusableProject,
-    configured,
-    labelled,
-    read_project,
-)
+from opskit.recovery.compose_projects import ComposeProject, configured, labelled, usable_projects
 from opskit.recovery.outcome import Ran
-from opskit.recovery.procedure import Procedure, ProcedureResult
-from opskit.recovery.startup import service_containers, standing, wait_until_well
+from opskit.recovery.procedure import Procedure
+from opskit.recovery.startup import is_final, service_containers, standing, wait_until_well, words
 from opskit.recovery.step import Command
 from opskit.recovery.steps.decision import ServerProblem
 from opskit.recovery.steps.server_step import ServerStep
@@ -43,10 +37,12 @@ from opskit.recovery.unload import UNLOAD_S
 from opskit.recovery.unload import unload as unload_model
 from opskit.result import Finding, Status
 from opskit.system.docker_records import SERVICE
+from opskit.text import near_names
 
 _STOP_S = 120.0
 _START_S = 120.0
 _POLL_S = 0.5
+_RUNNING = (ContainerCondition.WELL, ContainerCondition.UNCHECKED)
 
 
 class ModelService(Record):
@@ -121,7 +117,7 @@ async def find(procedure: Procedure, name: str) -> ModelService | NodeModel:
 
 async def recover(
     procedure: Procedure, target: ModelService | NodeModel, *, wait_s: float, url: str | None = None
-) -> ProcedureResult:
+) -> Procedure:
     """Do it. `wait_s` is how long the start may take, `url` where to chat instead of what is known."""
     if isinstance(target, NodeModel):
         if target.model is None:
@@ -260,10 +256,10 @@ async def _up(procedure: Procedure, target: ModelService, wait_s: float) -> list
     container = await read_container(procedure.context.docker, target.container or "")
     now = None if container is None else standing(container, {container.id: container}, datetime.now(UTC))
     # Its health may take its time: the chat waits for that.
-    runs = now is not None and (now.well or not now.final or now.unchecked)
+    runs = now is not None and (not is_final(now) or now.condition in _RUNNING)
     status, state = (Status.PASS, "running") if runs else (Status.FAIL, "not running")
-    words = state if now is None or now.assessment is None or runs else f"{state}: {now.words}"
-    return [Finding("service", service, status, state, f"container {target.container} is {words}")]
+    detail = state if now is None or runs else f"{state}: {words(now)}"
+    return [Finding("service", service, status, state, f"container {target.container} is {detail}")]
 
 
 async def _chat(procedure: Procedure, target: ModelService, url: str | None, limit_s: float) -> Finding:
@@ -321,24 +317,15 @@ async def _service(procedure: Procedure, name: str) -> ModelService | None:
             raise OpskitError("RECOVER_002", problem, remedy=f"name its container: {known}")
         container = await read_container(docker, listed[0].id) if listed else None
     if container is None:
-        return await _declared(procedure, name)
+        async for key, declared in usable_projects(procedure.context):
+            if name in declared.services:
+                return ModelService(name, project=await configured(procedure.context, key))
+        return None
     project, service = container.project, container.service
     if project is None or service is None:
         return ModelService(container.name, container.name)
     count = max(1, len(await service_containers(procedure.context, project, service)))
     return ModelService(service, container.name, await labelled(procedure.context, container, project), count)
-
-
-async def _declared(procedure: Procedure, name: str) -> ModelService | None:
-    """A service of the configured projects that has no container now."""
-    for key in procedure.context.config.stack.compose:
-        try:
-            _, project = await read_project(procedure.context, key)
-        except UnusableProject:
-            continue
-        if name in project.services:
-            return ModelService(name, project=await configured(procedure.context, key))
-    return None
 
 
 async def _node(procedure: Procedure, name: str) -> NodeModel | None:
@@ -365,7 +352,7 @@ async def _unknown(procedure: Procedure, name: str, docker_problem: str) -> Opsk
     if not docker_problem:
         listed = await procedure.context.docker.containers()
         known += [word for item in listed for word in (item.name, item.service) if word]
-    near = difflib.get_close_matches(name, dict.fromkeys(known), 3, 0.5)
+    near = near_names(name, known)
     hint = f"; did you mean {' or '.join(near)}?" if near else ""
     return OpskitError(
         "RECOVER_002",

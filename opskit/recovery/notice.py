@@ -1,15 +1,26 @@
 """A notice to people that recovery gave up, helped, or needs them; and notices that reached nobody."""
 
 import contextlib
+import socket
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any
 
 from opskit.records import Record, asdict, replace
-from opskit.recovery.budget import Level
+from opskit.recovery.budget import Level, Moment
+from opskit.recovery.memory import understood
 from opskit.result import SCHEMA_VERSION
+from opskit.text import utc
 
 #: The fact of the memory that keeps what reached nobody, and how many of them.
 _FACT, _KEPT = "notices_failed", 20
+_TITLES = {
+    Level.CRITICAL: "opskit has given up on {}",
+    Level.REMINDER: "{} is still broken, and opskit has given up on it",
+    Level.ESCALATION: "{} needs a person",
+    Level.RECOVERED: "{} is well again",
+    Level.REPAIRED: "{} was repaired",
+    Level.TEST: "this is a test",
+}
 
 
 class Notice(Record):
@@ -23,6 +34,12 @@ class Notice(Record):
     host: str
     run: str
     remedy: str | None = None
+
+    @classmethod
+    def of(cls, level: Level, target: str, text: str, remedy: str | None, *, at: float, run: str) -> "Notice":
+        """Return a notice of this machine; `at` is in seconds since the epoch."""
+        title = _TITLES[level].format(target)
+        return cls(level, target, title, text, utc(at), socket.gethostname(), run, remedy)
 
     @property
     def subject(self) -> str:
@@ -43,8 +60,8 @@ class Undelivered(Record):
     channel: str
     about: str
     why: str
-    first: float
-    last: float
+    first: Moment
+    last: Moment
     times: int = 1
 
 
@@ -53,10 +70,8 @@ def recorded(facts: Mapping[str, Any]) -> list[Undelivered]:
     content = facts.get(_FACT)
     notices = []
     for entry in content if isinstance(content, list) else ():
-        with contextlib.suppress(ValueError, KeyError, TypeError, OverflowError):
-            channel, about, why = (str(entry[name]) for name in ("channel", "about", "why"))
-            first, last, times = float(entry["first"]), float(entry["last"]), int(entry["times"])
-            notices.append(Undelivered(channel, about, why, first=first, last=last, times=times))
+        with contextlib.suppress(ValueError):
+            notices.append(understood(entry, Undelivered))
     return notices
 
 

@@ -11,8 +11,7 @@ import socket
 import time
 import uuid
 from collections import deque
-from collections.abc import Awaitable, Callable, Coroutine, Mapping
-from enum import StrEnum
+from collections.abc import Callable, Coroutine, Mapping
 from html import escape
 from pathlib import Path
 from typing import Any
@@ -20,14 +19,13 @@ from urllib.parse import urlencode, urlsplit, urlunsplit
 
 from opskit.config.schema import NoticeConfig
 from opskit.errors import Exit
-from opskit.records import Record
 from opskit.recovery.budget import Level
 from opskit.recovery.memory import Memory
 from opskit.recovery.notice import Notice, Undelivered, record
 from opskit.recovery.webhook import NO_URL, WebhookRequest, post
 from opskit.result import Finding, Report, Status
 from opskit.system.program import NotStarted, run
-from opskit.text import printable, utc
+from opskit.text import printable, shortened
 
 #: A ping service keeps the beginning of what it is sent (ops facts 9).
 PING_BODY_BYTES = 10_000
@@ -40,24 +38,8 @@ _SCRIPT = (
 )
 #: At the end of a run its notices are waited for so many times the limit of one.
 _WAITS = 3
+_STATUS = {"sent": Status.PASS, "failed": Status.FAIL, "off": Status.SKIP}
 _LOUD = (Level.CRITICAL, Level.ESCALATION, Level.REMINDER)
-
-
-class Sent(StrEnum):
-    """What became of a notice on one channel; `off` is a channel that is not there."""
-
-    SENT = "sent"
-    FAILED = "failed"
-    OFF = "off"
-
-
-class Delivery(Record):
-    """`why` is the reason why it failed or is off."""
-
-    channel: str
-    sent: Sent
-    why: str = ""
-    seconds: float = 0.0
 
 
 class ChannelOff(Exception):  # noqa: N818 - an answer, not an error
@@ -106,10 +88,10 @@ class Notifier:
         deliveries = await self.deliver(notice)
         for delivery in deliveries:
             self._keep(delivery, notice.subject)
-        if not any(delivery.sent is Sent.SENT for delivery in deliveries):
+        if not any(delivery.status is Status.PASS for delivery in deliveries):
             sent_at.pop(notice.subject, None)
 
-    async def deliver(self, notice: Notice) -> list[Delivery]:
+    async def deliver(self, notice: Notice) -> list[Finding]:
         """Send it to every channel, whatever was sent before; nothing is remembered."""
         # ASCII: a lone surrogate of a file name has no UTF-8.
         document = json.dumps(notice.as_json()).encode()
@@ -123,16 +105,24 @@ class Notifier:
             tasks = [group.create_task(self._delivered(channel, work)) for channel, work in channels.items()]
         return [task.result() for task in tasks]
 
-    async def _delivered(self, channel: str, work: Coroutine[Any, Any, str | None]) -> Delivery:
+    async def _delivered(self, channel: str, work: Coroutine[Any, Any, str | None]) -> Finding:
+        """Wait for one channel; what nobody expected of it is a failure of that channel alone."""
         if channel in self._silent:
             work.close()
-            return Delivery(channel, Sent.FAILED, "it gave no answer in this run before")
-        delivery = await _delivery(channel, work)
-        if delivery.sent is Sent.FAILED and delivery.seconds >= self._config.timeout_s:
+            return _delivery(channel, "failed", "it gave no answer in this run before")
+        began = time.monotonic()
+        end = (await asyncio.gather(work, return_exceptions=True))[0]
+        seconds = time.monotonic() - began
+        if isinstance(end, ChannelOff):
+            return _delivery(channel, "off", str(end), seconds)
+        if isinstance(end, BaseException) and not isinstance(end, Exception):
+            raise end
+        why = f"opskit itself failed: {type(end).__name__}" if isinstance(end, Exception) else end
+        if why and seconds >= self._config.timeout_s:
             self._silent.add(channel)
-        return delivery
+        return _delivery(channel, "failed" if why else "sent", why or "", seconds)
 
-    async def deliver_ping(self, text: str) -> Delivery:
+    async def deliver_ping(self, text: str) -> Finding:
         """Leave a line at the ping service that changes nothing there: for a test."""
         return await self._delivered("ping", self._ping("log", uuid.uuid4().hex, text))
 
@@ -146,14 +136,13 @@ class Notifier:
         self._keep(await self._delivered("ping", ping), "a run that ended")
 
     def keep_unsent(self, notice: Notice, why: str) -> None:
-        self._keep(Delivery("every channel", Sent.FAILED, why), notice.subject)
+        self._keep(_delivery("every channel", "failed", why), notice.subject)
 
-    def _keep(self, delivery: Delivery, about: str) -> None:
-        if delivery.sent is Sent.FAILED:
-            now = self._clock()
-            failure = Undelivered(delivery.channel, about, delivery.why, first=now, last=now)
-            record(self._memory.facts, failure)
-            self._note(f"{delivery.channel} was not told of {about}: {delivery.why}")
+    def _keep(self, delivery: Finding, about: str) -> None:
+        if delivery.status is Status.FAIL:
+            now, channel = self._clock(), delivery.target
+            record(self._memory.facts, Undelivered(channel, about, delivery.detail, first=now, last=now))
+            self._note(f"{channel} was not told of {about}: {delivery.detail}")
 
     async def _desktop(self, notice: Notice) -> str | None:
         if not self._config.desktop:
@@ -234,100 +223,56 @@ class NoticesBeside:
         self._notifier = notifier
         self._limit_s = _WAITS * timeout_s
         self._waiting: deque[Notice] = deque()
-        self._last: asyncio.Task[None] | None = None
+        self._sender: asyncio.Task[None] | None = None
 
     async def __call__(self, notice: Notice) -> None:
         """Take a notice; it is sent when earlier ones are."""
         self._waiting.append(notice)
-        self.begin(self._send())
+        if self._sender is None or self._sender.done():
+            self.begin()
 
-    def begin(self, work: Coroutine[Any, Any, None]) -> None:
-        """Do something beside the run, after what was begun before."""
-        self._last = asyncio.create_task(self._in_turn(self._last, work))
+    def begin(self, run_id: str | None = None) -> None:
+        """Begin to send; first of all, with a run, that it begins."""
+        self._sender = asyncio.create_task(self._send(run_id))
 
     async def end(self, limit_s: float | None = None) -> None:
         """Wait for all of them, within a bound; what is not sent by then is remembered as undelivered."""
         limit_s = self._limit_s if limit_s is None else limit_s
-        if self._last is not None:
-            await asyncio.wait({self._last}, timeout=limit_s)
-            self._last.cancel()
-            await asyncio.gather(self._last, return_exceptions=True)
+        if self._sender is not None:
+            await asyncio.wait({self._sender}, timeout=limit_s)
+            self._sender.cancel()
+            await asyncio.gather(self._sender, return_exceptions=True)
         for notice in self._waiting:
             self._notifier.keep_unsent(notice, f"the run waited {limit_s:g} s for its notices")
 
-    async def _in_turn(self, before: "asyncio.Task[None] | None", work: Coroutine[Any, Any, None]) -> None:
-        try:
-            if before is not None:
-                await before
-        except BaseException:
-            work.close()
-            raise
-        await work
-
-    async def _send(self) -> None:
-        await self._notifier(self._waiting[0])
-        self._waiting.popleft()
-
-
-_STATUS = {Sent.SENT: Status.PASS, Sent.FAILED: Status.FAIL, Sent.OFF: Status.SKIP}
+    async def _send(self, run_id: str | None) -> None:
+        if run_id is not None:
+            await self._notifier.ping_start(run_id)
+        while self._waiting:
+            await self._notifier(self._waiting[0])
+            self._waiting.popleft()
 
 
 async def trial(
     config: NoticeConfig, environ: Mapping[str, str], platform: str, clock: Callable[[], float]
 ) -> Report:
-    """Tell every channel, and say how each went. Nothing is remembered, and no limit of rate holds.
+    """Send a test to every channel, and report each. Nothing is remembered, and no limit of rate holds.
 
     A ping service gets a line for its log, which changes nothing there.
     """
     notifier = Notifier(config, Memory(Path()), environ, platform, clock)
-    at = utc(clock())
-    host = socket.gethostname()
-    notice = Notice(
-        Level.TEST,
-        "test",
-        "this is a test",
-        f"Notices of opskit on {host} arrive here.",
-        at,
-        host,
-        str(uuid.uuid4()),
-        "Nothing is to be done.",
-    )
+    text, remedy = f"Notices of opskit on {socket.gethostname()} arrive here.", "Nothing is to be done."
+    notice = Notice.of(Level.TEST, "test", text, remedy, at=clock(), run=str(uuid.uuid4()))
     async with asyncio.TaskGroup() as group:
         deliveries = group.create_task(notifier.deliver(notice))
         ping = group.create_task(notifier.deliver_ping("opskit: a test"))
-    return Report(
-        "status --test-notice",
-        [_trial_finding(delivery) for delivery in (*deliveries.result(), ping.result())],
-    )
+    return Report("status --test-notice", [*deliveries.result(), ping.result()])
 
 
-def _trial_finding(delivery: Delivery) -> Finding:
-    remedy = f"correct `notices.{delivery.channel}`, then try again" if delivery.sent is Sent.FAILED else None
-    return Finding(
-        "notice",
-        delivery.channel,
-        _STATUS[delivery.sent],
-        delivery.sent.value,
-        delivery.why,
-        None,
-        remedy,
-        delivery.seconds,
-    )
-
-
-async def _delivery(channel: str, work: Awaitable[str | None]) -> Delivery:
-    """Wait for one channel; what nobody expected of it is a failure of that channel alone."""
-    began = time.monotonic()
-    (why,) = await asyncio.gather(work, return_exceptions=True)
-    if isinstance(why, ChannelOff):
-        sent, why = Sent.OFF, str(why)
-    elif isinstance(why, Exception):
-        sent, why = Sent.FAILED, f"opskit itself failed: {type(why).__name__}"
-    elif isinstance(why, BaseException):
-        raise why
-    else:
-        sent = Sent.FAILED if why else Sent.SENT
-    return Delivery(channel, sent, why or "", time.monotonic() - began)
+def _delivery(channel: str, state: str, why: str, seconds: float = 0.0) -> Finding:
+    """Return what became of a notice on one channel; `off` is a channel that is not there."""
+    remedy = f"correct `notices.{channel}`, then try again" if state == "failed" else None
+    return Finding("notice", channel, _STATUS[state], state, why, None, remedy, seconds)
 
 
 def desktop_command(notice: Notice, platform: str, environ: Mapping[str, str]) -> tuple[str, ...]:
@@ -359,8 +304,7 @@ def _sentences(notice: Notice) -> str:
 
 def _plain(text: str, most: int) -> str:
     """Valid text on one line: desktops refuse what is no UTF-8, arguments a zero byte."""
-    clean = " ".join(printable(text).split())
-    return clean if len(clean) <= most else clean[: most - 1] + "\N{HORIZONTAL ELLIPSIS}"
+    return shortened(" ".join(printable(text).split()), most)
 
 
 def _ping_url(url: str, kind: str, run_id: str) -> str:

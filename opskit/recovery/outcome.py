@@ -225,6 +225,7 @@ class RecoveryRun(Record):
 
     def as_memory(self) -> dict[str, Any]:
         """Return what `opskit status` shows of the last run."""
+        shown = ("step", "target", "result", "cause", "remedy", "minor")
         return {
             "run": self.identifier,
             "at": self.started,
@@ -232,15 +233,5 @@ class RecoveryRun(Record):
             "exit": int(self.exit()),
             "counts": self.counts,
             "mutations": self.mutations,
-            "targets": [
-                {
-                    "step": outcome.step,
-                    "target": outcome.target,
-                    "result": outcome.result.value,
-                    "cause": outcome.cause,
-                    "remedy": outcome.remedy,
-                    "minor": outcome.minor,
-                }
-                for outcome in self.outcomes
-            ],
+            "targets": [{name: getattr(outcome, name) for name in shown} for outcome in self.outcomes],
         }

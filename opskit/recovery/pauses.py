@@ -14,16 +14,15 @@ from opskit.config.schema import Config
 from opskit.errors import OpskitError, StateError, UsageError
 from opskit.records import Record, asdict
 from opskit.recovery.audit import Audit
-from opskit.recovery.memory import LOCK_NAME, Memory, load, number, write_state
+from opskit.recovery.budget import Moment
+from opskit.recovery.memory import LOCK_NAME, Memory, load, understood, write_state
 from opskit.system.lock import wait_lock
 from opskit.text import duration_s, printable, utc
 
 FILE_NAME = "pauses.json"
 _LOCK_NAME = "pauses.lock"
-#: A change takes milliseconds; who holds the lock for so long is stopped.
+#: A change of pauses takes milliseconds, a run as long as it works: a short one is waited for.
 _PATIENCE_S = 5.0
-#: A run holds its lock for as long as it works; a short one is waited for.
-_RUN_PATIENCE_S = 5.0
 #: The name that means everything.
 ALL = "all"
 #: The steps that are there whatever the configuration says.
@@ -45,6 +44,14 @@ class Pause(Record):
 
     def as_json(self, now: float) -> dict[str, Any]:
         return asdict(self) | {"left_s": None if self.until is None else round(self.until - now)}
+
+
+class _Entry(Record):
+    """What the file holds of a pause, by its target."""
+
+    since: Moment
+    until: Moment | None
+    reason: str = ""
 
 
 class PauseChange(Record):
@@ -78,7 +85,7 @@ def pause(
     """
     name = ALL
     if target is not None:
-        known = _known(config, folder)
+        known = known_names(config, load(folder, keep=True)[0])
         is_known = force or target == ALL or any(same(target.strip(), other) for other in known)
         name = chosen(target, known if is_known else [*known, *ask()], force=force)
     until = None if for_s is None else now + for_s
@@ -99,7 +106,7 @@ def resume(config: Config, folder: Path, target: str | None, now: float) -> Paus
     """
     with changing(folder, now) as pauses:
         before = dict(pauses)
-        known = [*pauses, *_known(config, folder)]
+        known = [*pauses, *known_names(config, load(folder, keep=True)[0])]
         name = ALL if target is None else chosen(target, known, command="resume")
         for paused in before:
             if name == ALL or same(paused, name):
@@ -113,7 +120,7 @@ def reset(config: Config, folder: Path, target: str | None, now: float) -> list[
     The next run repairs them as if it were the first. Raises OpskitError RECOVER_001 while a recovery runs,
     RECOVER_002 for an unknown name, StateError.
     """
-    with wait_lock(folder / LOCK_NAME, _RUN_PATIENCE_S) as mine:
+    with wait_lock(folder / LOCK_NAME, _PATIENCE_S) as mine:
         if not mine:
             raise OpskitError("RECOVER_001", "a recovery is running", remedy="try again when it has ended")
         memory, _ = load(folder, keep=True)
@@ -153,33 +160,25 @@ def read(folder: Path, now: float) -> dict[str, Pause]:
     """
     path = folder / FILE_NAME
     try:
-        content = json.loads(path.read_bytes())
-        pauses = [_pause(str(name), entry) for name, entry in content.items()]
+        entries = understood(json.loads(path.read_bytes()), dict[str, _Entry])
     except FileNotFoundError:
         return {}
     except OSError as exc:
         raise StateError(f"{path}: {exc.strerror}") from exc
-    except (ValueError, KeyError, TypeError, AttributeError, RecursionError) as exc:
+    except (ValueError, RecursionError) as exc:
         raise StateError(
             f"{path} is damaged, so it is not known what is paused",
             remedy=f"remove {path}, then pause again what has to be left alone (`opskit pause TARGET`)",
         ) from exc
+    pauses = (Pause(name, entry.since, entry.until, entry.reason) for name, entry in entries.items())
     return {pause.target: pause for pause in pauses if pause.holds(now)}
-
-
-def _pause(name: str, entry: Mapping[str, Any]) -> Pause:
-    until = entry["until"]
-    reason = str(entry.get("reason", ""))
-    return Pause(name, number(entry["since"]), None if until is None else number(until), reason)
 
 
 def write(folder: Path, pauses: Mapping[str, Pause]) -> None:
     """Replace all pauses in one step. Raises StateError."""
-    content = {
-        pause.target: {"since": pause.since, "until": pause.until, "reason": pause.reason}
-        for pause in sorted(pauses.values(), key=lambda pause: pause.target)
-    }
-    write_state(folder / FILE_NAME, content)
+    in_order = sorted(pauses.values(), key=lambda pause: pause.target)
+    entries = {pause.target: asdict(_Entry(pause.since, pause.until, pause.reason)) for pause in in_order}
+    write_state(folder / FILE_NAME, entries)
 
 
 @contextlib.contextmanager
@@ -216,11 +215,6 @@ def same(first: str, second: str) -> bool:
 
 def _bare(name: str) -> str:
     return name.partition(":")[2] or name
-
-
-def _known(config: Config, folder: Path) -> list[str]:
-    memory, _ = load(folder, keep=True)
-    return known_names(config, memory)
 
 
 def known_names(config: Config, memory: Memory) -> list[str]:

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from opskit.checks.restore_assessment import assess_interrupted_restore
 from opskit.errors import Exit, OpskitError
-from opskit.records import MutableRecord, Record, field
+from opskit.records import MutableRecord, field
 from opskit.recovery import hands_off
 from opskit.recovery.executor import Executor, executing, pause_words
 from opskit.recovery.outcome import Ran
@@ -25,38 +25,11 @@ if TYPE_CHECKING:
 Say = Callable[[str], None]
 
 
-class ProcedureResult(Record):
-    """What a procedure came to. `planned` are commands of a dry run, `notes` what a person should know."""
-
-    command: str
-    target: str
-    dry: bool
-    seconds: float
-    findings: Sequence[Finding] = ()
-    ran: Sequence[Ran] = ()
-    planned: Sequence[Command] = ()
-    notes: Sequence[str] = ()
-
-    @property
-    def exit(self) -> Exit:
-        return Exit.OK if self.dry else Report(self.command, self.findings).exit
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            **Report(self.command, self.findings).as_json(),
-            "ok": self.exit is Exit.OK,
-            "target": self.target,
-            "dry_run": self.dry,
-            "seconds": round(self.seconds, 3),
-            "planned": [command.shown for command in self.planned],
-            "ran": [done.as_json() for done in self.ran],
-            "notes": list(self.notes),
-            "exit": int(self.exit),
-        }
-
-
 class Procedure(MutableRecord):
-    """One procedure under way. In a dry run commands are collected and none is run."""
+    """One procedure under way, and what it came to. In a dry run commands are collected and none is run.
+
+    `planned` are commands of a dry run, `notes` what a person should know, `seconds` how long it took.
+    """
 
     name: str
     target: str
@@ -66,10 +39,33 @@ class Procedure(MutableRecord):
     began: float
     planned: list[Command] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    findings: Sequence[Finding] = ()
+    seconds: float = 0.0
 
     @property
     def dry(self) -> bool:
         return self.executor.dry
+
+    @property
+    def ran(self) -> Sequence[Ran]:
+        return self.executor.ran
+
+    @property
+    def exit(self) -> Exit:
+        return Exit.OK if self.dry else Report(self.name, self.findings).exit
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            **Report(self.name, self.findings).as_json(),
+            "ok": self.exit is Exit.OK,
+            "target": self.target,
+            "dry_run": self.dry,
+            "seconds": round(self.seconds, 3),
+            "planned": [command.shown for command in self.planned],
+            "ran": [done.as_json() for done in self.ran],
+            "notes": self.notes,
+            "exit": int(self.exit),
+        }
 
     async def do(self, command: Command) -> Ran:
         """Run one command, or in a dry run only keep it, which counts as done."""
@@ -91,11 +87,9 @@ class Procedure(MutableRecord):
                 return done
         return None
 
-    def done(self, findings: Sequence[Finding]) -> ProcedureResult:
+    def done(self, findings: Sequence[Finding]) -> "Procedure":
         """End the procedure; its verdict is audited."""
-        took = time.monotonic() - self.began
-        ran = self.executor.ran
-        end = ProcedureResult(self.name, self.target, self.dry, took, findings, ran, self.planned, self.notes)
+        self.findings, self.seconds = findings, time.monotonic() - self.began
         verdicts = {
             finding.check: [finding.target, finding.status.value, finding.detail] for finding in findings
         }
@@ -103,11 +97,11 @@ class Procedure(MutableRecord):
             "procedure_ended",
             procedure=self.name,
             target=self.target,
-            exit=int(end.exit),
-            seconds=round(took, 3),
+            exit=int(self.exit),
+            seconds=round(self.seconds, 3),
             findings=verdicts,
         )
-        return end
+        return self
 
     def check_pauses(self, *names: str) -> None:
         """Raises OpskitError RECOVER_003 when one of these names is paused: people win."""

@@ -10,8 +10,7 @@ import time
 from collections.abc import Collection, Sequence
 from functools import partial
 
-from opskit.checks.attempt import Failure, attempt
-from opskit.checks.order import in_order
+from opskit.checks.attempt import Failure, attempt, in_order
 from opskit.errors import OpskitError
 from opskit.records import MutableRecord, field, replace
 from opskit.recovery.executor import Executor
@@ -40,10 +39,6 @@ class _Turn(MutableRecord):
     @property
     def is_absent(self) -> bool:
         return all(outcome.result is RepairResult.ABSENT for outcome in self.outcomes)
-
-    @property
-    def has_changed(self) -> bool:
-        return any(outcome.ran for outcome in self.outcomes)
 
 
 class Reconciler:
@@ -99,7 +94,7 @@ class Reconciler:
             turn.early.cancel()
             turn.outcomes.append(_blocked(step, causes))
         else:
-            if any(other.has_changed for other in before):
+            if any(outcome.ran for other in before for outcome in other.outcomes):
                 turn.early.cancel()
                 findings = await _look(step, step.look_s)
             else:

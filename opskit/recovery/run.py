@@ -31,9 +31,8 @@ def all_steps(context: RecoveryContext) -> Sequence[Step]:
     from opskit.recovery.steps.compose_project import compose_projects
     from opskit.recovery.steps.docker_daemon import docker_daemon
     from opskit.recovery.steps.docker_network import docker_network
-    from opskit.recovery.steps.internet import internet
+    from opskit.recovery.steps.network import internet, wifi
     from opskit.recovery.steps.nodes import nodes
-    from opskit.recovery.steps.wifi import wifi
 
     steps = [
         wifi(context),
@@ -104,7 +103,7 @@ async def recover(
         known = steps(context)
         reconciler = Reconciler(known, executor, only=chosen(known, options.only))
         if not options.dry:
-            beside.begin(notifier.ping_start(executor.run_id))
+            beside.begin(executor.run_id)
         try:
             run = await reconciler.run(budget_s=options.budget_s or config.recovery.budget_s)
         except BaseException:

@@ -11,7 +11,7 @@ from datetime import UTC, datetime
 
 from opskit.checks.container_assessment import (
     STABLE_S,
-    ContainerAssessment,
+    AssessedContainer,
     ContainerCondition,
     ContainerRules,
     ContainerState,
@@ -20,7 +20,7 @@ from opskit.checks.container_assessment import (
 from opskit.facts.container import Container, docker_time
 from opskit.facts.container_log import read_container_log
 from opskit.facts.container_survey import read_compose_containers
-from opskit.records import Record, replace
+from opskit.records import replace
 from opskit.recovery.procedure import Say
 from opskit.recovery.step import RecoveryContext
 from opskit.result import Finding, Status
@@ -35,34 +35,6 @@ _LINE_CHARS = 300
 _RULES = ContainerRules(0.0, 0.0)
 #: This gets well by waiting.
 _PASSING = (ContainerState.STARTING, ContainerState.UNHEALTHY, ContainerState.REMOVING)
-
-
-class ContainerStanding(Record):
-    """One container at one moment. `assessment` None means that it runs and has to prove that it stays."""
-
-    container: Container
-    assessment: ContainerAssessment | None
-
-    @property
-    def well(self) -> bool:
-        return self.assessment is not None and self.assessment.condition is ContainerCondition.WELL
-
-    @property
-    def unchecked(self) -> bool:
-        return self.assessment is not None and self.assessment.condition is ContainerCondition.UNCHECKED
-
-    @property
-    def final(self) -> bool:
-        """Whether waiting changes nothing any more."""
-        return self.assessment is not None and self.assessment.state not in _PASSING
-
-    @property
-    def words(self) -> str:
-        if self.assessment is None:
-            return "it runs, for less than a moment"
-        if self.assessment.state is ContainerState.UP:
-            return "healthy" if self.assessment.health == "healthy" else "running"
-        return self.assessment.words or self.assessment.state.value
 
 
 async def service_containers(
@@ -92,7 +64,7 @@ async def wait_until_well(
     while True:
         standings = await _standings(context, project, only)
         so_far_s = time.monotonic() - began
-        final = {name for name, members in standings.items() if all(member.final for member in members)}
+        final = {name for name, members in standings.items() if all(map(is_final, members))}
         for name in final:
             took_s.setdefault(name, so_far_s)
         waiting = sorted({*services, *standings} - final)
@@ -113,48 +85,59 @@ async def wait_until_well(
 
 async def _standings(
     context: RecoveryContext, project: str, service: str | None
-) -> Mapping[str, list[ContainerStanding]]:
+) -> Mapping[str, list[AssessedContainer]]:
     containers = await service_containers(context, project, service)
     peers = {container.id: container for container in containers}
     now = docker_time((await context.docker.info()).get("SystemTime")) or datetime.now(UTC)
-    standings: dict[str, list[ContainerStanding]] = {}
+    standings: dict[str, list[AssessedContainer]] = {}
     for container in containers:
         standings.setdefault(container.service or "", []).append(standing(container, peers, now))
     return standings
 
 
-def standing(container: Container, peers: Mapping[str, Container], now: datetime) -> ContainerStanding:
-    """Return how one container stands. Pure."""
+def standing(container: Container, peers: Mapping[str, Container], now: datetime) -> AssessedContainer:
+    """Return how one container stands; one that has no health check has to prove that it stays. Pure."""
     assessment = assess_container(container, peers=peers, events=None, rules=_RULES, now=now)
     unproven = assessment.state is ContainerState.UP and assessment.health is None
     if unproven and assessment.age_s is not None and assessment.age_s < STABLE_S:
-        return ContainerStanding(container, None)
-    return ContainerStanding(container, assessment)
+        detail = "it runs, for less than a moment"
+        assessment = replace(assessment, state=ContainerState.STARTING, detail=detail)
+    return AssessedContainer(container, assessment)
+
+
+def is_final(entry: AssessedContainer) -> bool:
+    """Tell whether waiting changes nothing any more."""
+    return entry.state not in _PASSING
+
+
+def words(entry: AssessedContainer) -> str:
+    if entry.state is ContainerState.UP:
+        return "healthy" if entry.assessment.health == "healthy" else "running"
+    return entry.assessment.words or entry.state.value
 
 
 async def _finding(
-    context: RecoveryContext, name: str, members: Sequence[ContainerStanding], limit_s: float
+    context: RecoveryContext, name: str, members: Sequence[AssessedContainer], limit_s: float
 ) -> Finding:
     if not members:
         remedy = "`docker compose ps --all` shows what is there"
         return Finding("service", name, Status.FAIL, "missing", "it has no container", "DOCKER_002", remedy)
-    bad = [member for member in members if not member.well]
+    bad = [member for member in members if member.condition is not ContainerCondition.WELL]
     if not bad:
-        words = ", ".join(dict.fromkeys(member.words for member in members))
+        states = ", ".join(dict.fromkeys(map(words, members)))
         count = f"{counted(len(members), 'container')}: " if len(members) > 1 else ""
-        return Finding("service", name, Status.PASS, "ok", f"{count}{words}")
-    worst = next((member for member in bad if not member.unchecked), bad[0])
-    container, assessment = worst.container.name, worst.assessment
-    late = "" if worst.final else f" after {limit_s:.0f} s"
-    correct_check = assessment.remedy if assessment is not None and worst.unchecked else None
+        return Finding("service", name, Status.PASS, "ok", f"{count}{states}")
+    worst = next((member for member in bad if member.condition is not ContainerCondition.UNCHECKED), bad[0])
+    container, is_unchecked = worst.container.name, worst.condition is ContainerCondition.UNCHECKED
+    late = "" if is_final(worst) else f" after {limit_s:.0f} s"
     log = await read_container_log(context.docker, container, _LOG_LINES, limit_s=_LOG_S)
     return Finding(
         "service",
         name,
-        Status.INCONCLUSIVE if worst.unchecked else Status.FAIL,
-        "starting" if assessment is None else assessment.state.value,
-        f"{container}: {worst.words}{late}",
-        None if worst.unchecked else "DOCKER_003",
-        correct_check or f"`docker logs --tail 50 {container}`",
+        Status.INCONCLUSIVE if is_unchecked else Status.FAIL,
+        worst.state.value,
+        f"{container}: {words(worst)}{late}",
+        None if is_unchecked else "DOCKER_003",
+        (worst.assessment.remedy if is_unchecked else None) or f"`docker logs --tail 50 {container}`",
         evidence={"log": log.lines(_LINE_CHARS)},
     )

@@ -6,7 +6,9 @@ Recovery is watched here as well: one that has not run for long, although it is 
 from collections.abc import Callable, Iterator, Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
+
+from msgspec import Meta
 
 from opskit.checks.restore_assessment import assess_interrupted_restore
 from opskit.config.schema import Config, RecoveryConfig
@@ -15,8 +17,8 @@ from opskit.facts.unfinished_restore import UnfinishedRestore, backup_folders, u
 from opskit.records import Record, asdict
 from opskit.recovery import audit, budget, pauses
 from opskit.recovery import memory as memories
-from opskit.recovery.budget import RepairCircuit
-from opskit.recovery.memory import History, Memory, number
+from opskit.recovery.budget import Moment, RepairCircuit
+from opskit.recovery.memory import History, Memory, understood
 from opskit.recovery.notice import Undelivered, recorded
 from opskit.recovery.outcome import RepairResult
 from opskit.recovery.pauses import ALL, Pause
@@ -46,11 +48,11 @@ class Schedule(Record):
 
 
 class LastTarget(Record):
-    """One target of the last run; `result` is None when this opskit does not know the word."""
+    """One target of the last run; `result` is a word that this opskit may not know."""
 
     step: str
     target: str
-    result: RepairResult | None
+    result: str
     cause: str
     remedy: str | None = None
     minor: bool = False
@@ -60,12 +62,16 @@ class LastRun(Record):
     """The last run, as it is remembered. `ended` is in seconds since the epoch."""
 
     run: str
-    ended: float
-    seconds: float
+    at: Annotated[datetime, Meta(tz=True)]
+    seconds: Moment
     exit: int
     counts: Mapping[str, int]
     mutations: int
     targets: tuple[LastTarget, ...]
+
+    @property
+    def ended(self) -> float:
+        return self.at.timestamp() + self.seconds
 
 
 class TargetStatus(Record):
@@ -120,8 +126,10 @@ class Overview(Record):
     def as_json(self) -> dict[str, Any]:
         last_run = None
         if self.last is not None:
-            last_run = {**asdict(self.last), "age_s": round(self.age_s or 0.0)}
-            del last_run["targets"]
+            shown = ("run", "ended", "seconds", "exit", "counts", "mutations")
+            last_run = {name: getattr(self.last, name) for name in shown} | {
+                "age_s": round(self.age_s or 0.0)
+            }
         return {
             **self.report.as_json(),
             "last_run": last_run,
@@ -169,29 +177,10 @@ def overview(config: Config, folder: Path, now: float, ask: Callable[[], Schedul
 
 def last_run(content: Mapping[str, Any] | None) -> LastRun | None:
     """Return the last run; None when there was none, or when the file makes no sense. Pure."""
-    if content is None:
-        return None
     try:
-        seconds = number(content["seconds"])
-        return LastRun(
-            run=str(content["run"]),
-            ended=datetime.fromisoformat(content["at"]).timestamp() + seconds,
-            seconds=seconds,
-            exit=int(number(content["exit"])),
-            counts={str(word): int(number(count)) for word, count in content["counts"].items()},
-            mutations=int(number(content["mutations"])),
-            targets=tuple(_last_target(target) for target in content["targets"]),
-        )
-    except (ValueError, KeyError, TypeError, AttributeError, OverflowError):
+        return None if content is None else understood(content, LastRun)
+    except ValueError:
         return None
-
-
-def _last_target(content: Mapping[str, Any]) -> LastTarget:
-    step, target, word, cause = (str(content[name]) for name in ("step", "target", "result", "cause"))
-    result = RepairResult(word) if word in set(RepairResult) else None
-    remedy = content.get("remedy")
-    minor = content.get("minor") is True
-    return LastTarget(step, target, result, cause, None if remedy is None else str(remedy), minor)
 
 
 def _targets(
@@ -201,7 +190,7 @@ def _targets(
     known = {target.target: target for target in (last.targets if last is not None else ())}
     for name, record in sorted(memory.targets.items()):
         if record.opened_at is not None or record.repairs:
-            known.setdefault(name, LastTarget("", name, None, ""))
+            known.setdefault(name, LastTarget("", name, "", ""))
     targets = (_target(last_target, memory, paused, rules, now) for last_target in known.values())
     return tuple(
         target for target in targets if target.result is not RepairResult.ABSENT or target.repairs_24h
@@ -212,11 +201,12 @@ def _target(
     last: LastTarget, memory: Memory, paused: Mapping[str, Pause], rules: RecoveryConfig, now: float
 ) -> TargetStatus:
     record = budget.sane(memory.of(last.target), now, rules)
-    broken = record.circuit is RepairCircuit.OPEN or last.result in _BAD
+    result = RepairResult(last.result) if last.result in set(RepairResult) else None
+    broken = record.circuit is RepairCircuit.OPEN or result in _BAD
     history = memory.histories.get(last.target, History())
     return TargetStatus(
         target=last.target,
-        result=last.result,
+        result=result,
         cause=last.cause,
         circuit=record.circuit,
         repairs_24h=budget.within(record, now, _DAY_S),

@@ -112,10 +112,6 @@ class TargetFinding:
     started_s: float | None = None
     relapsed: frozenset[str] = frozenset()
 
-    def of_part(self, target: str) -> "TargetFinding":
-        """Return the part of that target; itself when there is none."""
-        return next((part for part in self.parts if part.target == target), self)
-
     def worst_of(self, targets: Collection[str]) -> "TargetFinding":
         """Return the part among `targets` that is worst; itself when none of them is a part of it."""
         parts = [part for part in self.parts if part.target in targets]

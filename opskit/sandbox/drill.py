@@ -36,13 +36,16 @@ _SPARE = (
 class ScenarioResult(Record):
     """What the caller of one scenario saw. `ok` is None where the text and the attempts decide it."""
 
-    text: str
+    shown: str
     attempts: tuple[Attempt, ...]
     seconds: float
-    error: NoAnswer | None = None
-    shown: str = ""
+    error: NoAnswer | None
     note: str = ""
     ok: bool | None = None
+
+    @property
+    def text(self) -> str:
+        return self.shown if self.error is None else ""
 
     @property
     def lost_s(self) -> float:
@@ -77,25 +80,29 @@ class Stand(MutableRecord):
     ) -> ScenarioResult:
         ask = Ask.of(_GOAL, request=request or ModelRequest(model=_model(self.primary)))
         began = time.monotonic()
-        shown: list[str] = []
+        shown, attempts, error = "", tuple[Attempt, ...](), None
         try:
-            if not self.scenario.streamed:
+            if self.scenario.streamed:
+                async with contextlib.aclosing(self.router.stream(ask, session)) as items:
+                    async for item in items:
+                        shown += item if isinstance(item, str) else ""
+                        attempts = item.attempts if isinstance(item, Answer) else ()
+            else:
                 answer = await self.router.chat(ask, session)
-                return ScenarioResult(answer.text, answer.attempts, time.monotonic() - began)
-            async with contextlib.aclosing(self.router.stream(ask, session)) as items:
-                async for item in items:
-                    if isinstance(item, Answer):
-                        text = "".join(shown)
-                        return ScenarioResult(text, item.attempts, time.monotonic() - began, shown=text)
-                    shown.append(item)
+                shown, attempts = answer.text, answer.attempts
         except NoAnswer as refused:
-            return ScenarioResult("", refused.attempts, time.monotonic() - began, refused, "".join(shown))
-        raise AssertionError("a stream ends with an answer or raises")
+            error, attempts = refused, refused.attempts
+        return ScenarioResult(shown, attempts, time.monotonic() - began, error)
 
-    async def scan(self) -> None:
-        await self.router.catalog.snapshot(wait_for_all=True)
+    async def ask_twice(self) -> tuple[ScenarioResult, ScenarioResult]:
+        """Ask two times in one session."""
+        session = Session()
+        return await self.ask(session), await self.ask(session)
 
-    def strike(self) -> None:
+    async def prepare(self) -> None:
+        """Scan the servers while they are well, then set the fault."""
+        if self.scenario.scanned:
+            await self.router.catalog.snapshot(wait_for_all=True)
         if self.scenario.fault:
             _, _, fault = parse_fault(f"{self.scenario.primary}={self.scenario.fault}")
             self.primary.faults.set(None, fault)
@@ -130,6 +137,7 @@ async def play(scenario: Scenario, config: Config, log: TagLog | None = None) ->
     """Play one scenario on a stand of its own; the router's tagged lines go to `log`."""
     async with _stand(scenario, config, log or TagLog()) as stand:
         with correlated():
+            await stand.prepare()
             result = await _PLAYERS[scenario.player](stand)
     passed, why = _judge(scenario, result, config)
     return Finding(
@@ -170,28 +178,9 @@ def _judge(scenario: Scenario, result: ScenarioResult, config: Config) -> tuple[
     return result.text in right, f"the right answer of the {scenario.expect} did not arrive"
 
 
-async def _once(stand: Stand) -> ScenarioResult:
-    await stand.scan()
-    stand.strike()
-    return await stand.ask()
-
-
-async def _cold(stand: Stand) -> ScenarioResult:
-    """Strike before anything was scanned."""
-    stand.strike()
-    return await stand.ask()
-
-
-async def _twice(stand: Stand) -> tuple[ScenarioResult, ScenarioResult]:
-    session = Session()
-    await stand.scan()
-    stand.strike()
-    return await stand.ask(session), await stand.ask(session)
-
-
 async def _again(stand: Stand) -> ScenarioResult:
     """A model that crashed is not asked again in the session: the second request costs nothing."""
-    first, second = await _twice(stand)
+    first, second = await stand.ask_twice()
     if stand.config.router.max_fallbacks > 0 and (len(second.attempts) != 1 or second.error is not None):
         return first.failed("the crashed model was asked again in the session")
     return first.noted(f"the next request lost {second.lost_s * 1000:.1f} ms")
@@ -199,7 +188,7 @@ async def _again(stand: Stand) -> ScenarioResult:
 
 async def _not_blamed(stand: Stand) -> ScenarioResult:
     """A fault of one request: the next request of the same session is answered by the same model."""
-    first, second = await _twice(stand)
+    first, second = await stand.ask_twice()
     if second.text != _PRIMARY or len(second.attempts) != 1:
         return first.failed("a healthy model was not asked again after a fault of one request")
     return first.noted("the next request went to the first model again")
@@ -207,8 +196,6 @@ async def _not_blamed(stand: Stand) -> ScenarioResult:
 
 async def _give_up(stand: Stand) -> ScenarioResult:
     """The caller leaves during the load; the load goes on, and the next request finds it done."""
-    await stand.scan()
-    stand.strike()
     first = asyncio.create_task(stand.ask())
     while not any(request.path == "/api/chat" for request in stand.primary.requests):  # noqa: ASYNC110
         await asyncio.sleep(0.01)
@@ -232,7 +219,6 @@ async def _unknown_name(stand: Stand) -> ScenarioResult:
 
 async def _flapping(stand: Stand) -> ScenarioResult:
     """Down: the spare answers. Up again: the primary is used again, found by a trial, not by a request."""
-    await stand.scan()
     await stand.primary.stop()
     down = await stand.ask()
     if down.text != _SPARE and stand.config.router.max_fallbacks > 0:
@@ -252,7 +238,6 @@ async def _flapping(stand: Stand) -> ScenarioResult:
 
 async def _both_dead(stand: Stand) -> ScenarioResult:
     """No server is left: the error names both addresses and comes at once."""
-    await stand.scan()
     await stand.primary.stop()
     if stand.spare is not None:
         await stand.spare.stop()
@@ -263,8 +248,7 @@ async def _both_dead(stand: Stand) -> ScenarioResult:
 
 
 _PLAYERS: dict[str, Callable[[Stand], Awaitable[ScenarioResult]]] = {
-    "once": _once,
-    "cold": _cold,
+    "once": Stand.ask,
     "again": _again,
     "not-blamed": _not_blamed,
     "give-up": _give_up,

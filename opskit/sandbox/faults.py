@@ -4,69 +4,76 @@ import math
 import threading
 from collections.abc import Callable, Collection, Iterable
 from enum import StrEnum
-from typing import Any
+from typing import Any, Self
 
 from opskit.records import Record
 from opskit.text import did_you_mean
 
+_OLLAMA, _MLX, _AGENT = frozenset({"ollama"}), frozenset({"mlx"}), frozenset({"victoria", "veronica"})
+_MODEL = _OLLAMA | _MLX
+_ANY = _MODEL | _AGENT
+
 
 class SandboxFaultKind(StrEnum):
-    """Every fault by the name it has on the command line."""
+    """Every fault by the name it has on the command line.
 
-    REFUSE = "refuse"
-    SILENCE = "silence"
-    RESET = "reset"
-    CRASH = "crash"
-    CRASH_OLD = "crash-old"
-    OOM = "oom"
-    KILLED = "killed"
-    BROKEN_FILE = "broken-file"
-    BLOB_MISSING = "blob-missing"
-    BROKEN_TEMPLATE = "broken-template"
-    UNKNOWN_ARCHITECTURE = "unknown-architecture"
-    BAD_OPTION = "bad-option"
-    CONTEXT_EXCEEDED = "context-exceeded"
-    UNPARSABLE = "unparsable"
-    SLOW_LOAD = "slow-load"
-    FAST_503 = "fast-503"
-    RATE_LIMITED = "rate-limited"
-    NOT_INSTALLED = "not-installed"
-    PS_BLOCKS = "ps-blocks"
-    GARBAGE = "garbage"
-    GARBAGE_TAGS = "garbage-tags"
-    EMPTY = "empty"
-    ECHO = "echo"
-    LOOP = "loop"
-    DONE_FALSE = "done-false"
-    LENGTH = "length"
-    CUT = "cut"
-    ERROR_INBAND = "error-inband"
-    UNAUTHORISED = "unauthorised"
-    ZOMBIE = "zombie"
-    NOTFOUND_ALL = "notfound-all"
-    EMPTY_REPLY = "empty-reply"
-    HANG_MIDSTREAM = "hang-midstream"
-    SLOW_TOKEN = "slow-token"  # noqa: S105
-    LOADING_503 = "loading-503"
-    CLOSE_BEFORE_DONE = "close-before-done"
+    `nodes` are those that show it, `settings` those that it takes besides `times`.
+    """
+
+    _value_: str
+    nodes: frozenset[str]
+    settings: frozenset[str]
+
+    def __new__(cls, name: str, nodes: frozenset[str] = _ANY, *settings: str) -> Self:
+        kind = str.__new__(cls, name)
+        kind._value_, kind.nodes, kind.settings = name, nodes, frozenset(settings)
+        return kind
+
+    REFUSE = "refuse", _ANY
+    SILENCE = "silence", _ANY
+    RESET = "reset", _ANY
+    CRASH = "crash", _OLLAMA | _AGENT, "text"
+    CRASH_OLD = "crash-old", _OLLAMA, "text"
+    OOM = "oom", _MODEL, "text"
+    KILLED = "killed", _OLLAMA, "text"
+    BROKEN_FILE = "broken-file", _MODEL, "text"
+    BLOB_MISSING = "blob-missing", _OLLAMA, "text"
+    BROKEN_TEMPLATE = "broken-template", _MODEL, "text"
+    UNKNOWN_ARCHITECTURE = "unknown-architecture", _MODEL, "text"
+    BAD_OPTION = "bad-option", _MODEL, "text"
+    CONTEXT_EXCEEDED = "context-exceeded", _MODEL, "text"
+    UNPARSABLE = "unparsable", _MODEL, "text"
+    SLOW_LOAD = "slow-load", _MODEL, "seconds"
+    FAST_503 = "fast-503", _OLLAMA, "text"
+    RATE_LIMITED = "rate-limited", _MODEL, "retry_after", "text"
+    NOT_INSTALLED = "not-installed", _MODEL
+    PS_BLOCKS = "ps-blocks", _OLLAMA
+    GARBAGE = "garbage", _ANY, "text"
+    GARBAGE_TAGS = "garbage-tags", _MODEL, "text"
+    EMPTY = "empty", _ANY
+    ECHO = "echo", _ANY
+    LOOP = "loop", _MODEL, "after", "text"
+    DONE_FALSE = "done-false", _OLLAMA, "after"
+    LENGTH = "length", _MODEL, "after"
+    CUT = "cut", _ANY, "after"
+    ERROR_INBAND = "error-inband", _OLLAMA, "after", "text"
+    UNAUTHORISED = "unauthorised", _ANY, "text"
+    ZOMBIE = "zombie", _MLX
+    NOTFOUND_ALL = "notfound-all", _MLX, "text"
+    EMPTY_REPLY = "empty-reply", _MLX
+    HANG_MIDSTREAM = "hang-midstream", _MODEL, "after"
+    SLOW_TOKEN = "slow-token", _ANY, "seconds"
+    LOADING_503 = "loading-503", _MLX, "retry_after", "text"
+    CLOSE_BEFORE_DONE = "close-before-done", _OLLAMA, "seconds"
 
 
 K = SandboxFaultKind
+Kinds = Collection[SandboxFaultKind]
 
-ANY_NODE = frozenset({
-    K.REFUSE, K.SILENCE, K.RESET, K.GARBAGE, K.EMPTY, K.ECHO, K.CUT, K.UNAUTHORISED, K.SLOW_TOKEN,
-})  # fmt: skip
-ANY_MODEL_SERVER = ANY_NODE | {
-    K.OOM, K.SLOW_LOAD, K.RATE_LIMITED, K.NOT_INSTALLED, K.GARBAGE_TAGS, K.LOOP, K.LENGTH, K.HANG_MIDSTREAM,
-    K.BROKEN_FILE, K.BROKEN_TEMPLATE, K.UNKNOWN_ARCHITECTURE, K.BAD_OPTION, K.CONTEXT_EXCEEDED, K.UNPARSABLE,
-}  # fmt: skip
-OLLAMA_FAULTS = ANY_MODEL_SERVER | {
-    K.CRASH, K.CRASH_OLD, K.FAST_503, K.PS_BLOCKS, K.DONE_FALSE, K.ERROR_INBAND, K.CLOSE_BEFORE_DONE,
-    K.KILLED, K.BLOB_MISSING,
-}  # fmt: skip
-MLX_FAULTS = ANY_MODEL_SERVER | {K.ZOMBIE, K.NOTFOUND_ALL, K.EMPTY_REPLY, K.LOADING_503}
-AGENT_FAULTS = ANY_NODE | {K.CRASH}
-
+_ALL = frozenset(K)
+OLLAMA_FAULTS, MLX_FAULTS, AGENT_FAULTS = (
+    frozenset(kind for kind in K if kind.nodes & nodes) for nodes in (_OLLAMA, _MLX, _AGENT)
+)
 SHOWN_BY = {
     "ollama": OLLAMA_FAULTS,
     "mlx": MLX_FAULTS,
@@ -79,18 +86,6 @@ WHOLE_NODE = frozenset({K.REFUSE, K.SILENCE, K.PS_BLOCKS, K.GARBAGE_TAGS, K.ZOMB
 """Faults of a process rather than of a model: they take no model name."""
 
 _UNCOUNTED = frozenset({K.REFUSE, K.PS_BLOCKS})
-_TAKES = {
-    "seconds": frozenset({K.SLOW_LOAD, K.SLOW_TOKEN, K.CLOSE_BEFORE_DONE}),
-    "after": frozenset({K.CUT, K.ERROR_INBAND, K.HANG_MIDSTREAM, K.LOOP, K.LENGTH, K.DONE_FALSE}),
-    "retry_after": frozenset({K.RATE_LIMITED, K.LOADING_503}),
-    "text": frozenset({
-        K.CRASH, K.CRASH_OLD, K.OOM, K.FAST_503, K.RATE_LIMITED, K.GARBAGE, K.GARBAGE_TAGS, K.LOOP,
-        K.ERROR_INBAND, K.UNAUTHORISED, K.NOTFOUND_ALL, K.LOADING_503, K.KILLED, K.BROKEN_FILE,
-        K.BLOB_MISSING, K.BROKEN_TEMPLATE, K.UNKNOWN_ARCHITECTURE, K.BAD_OPTION, K.CONTEXT_EXCEEDED,
-        K.UNPARSABLE,
-    }),
-    "times": frozenset(SandboxFaultKind) - _UNCOUNTED,
-}  # fmt: skip
 _SETTINGS: dict[str, tuple[str, Callable[[str], Any]]] = {
     "times": ("times", int),
     "seconds": ("seconds", float),
@@ -120,7 +115,7 @@ class SandboxFault(Record):
             value = getattr(self, field)
             if value is None:
                 continue
-            if self.kind not in _TAKES[key]:
+            if self.kind in _UNCOUNTED if key == "times" else key not in self.kind.settings:
                 raise ValueError(f"fault {self.kind} takes no {key}")
             least = 1 if key == "times" else 0
             if key != "text" and (not math.isfinite(value) or value < least):
@@ -168,9 +163,7 @@ def parse_fault(spec: str) -> FaultSpec:
     return node, model or None, fault
 
 
-def check_shown(
-    fault: SandboxFault, model: str | None, shows: Collection[SandboxFaultKind], node: str
-) -> None:
+def check_shown(fault: SandboxFault, model: str | None, shows: Kinds, node: str) -> None:
     """Raise ValueError when a node that shows only `shows` cannot show this fault on this model."""
     if fault.kind not in shows:
         raise ValueError(f"{node} cannot show the fault {fault.kind}; it shows {', '.join(sorted(shows))}")
@@ -214,12 +207,12 @@ class FaultBoard:
         self._lock = threading.RLock()
         self._active: dict[tuple[str | None, SandboxFaultKind], tuple[SandboxFault, int | None]] = {}
         self._listeners: list[BoardListener] = []
-        self._shows: Collection[SandboxFaultKind] | None = None
+        self._shows: Kinds | None = None
         self._owner = ""
         for model, fault in faults:
             self.set(model, fault)
 
-    def restrict(self, shows: Collection[SandboxFaultKind], owner: str) -> None:
+    def restrict(self, shows: Kinds, owner: str) -> None:
         """Refuse from now on what `owner` cannot show. Raises ValueError when such a fault is set already."""
         with self._lock:
             for (model, _), (fault, _) in self._active.items():
@@ -242,13 +235,11 @@ class FaultBoard:
             self._active = {} if kind is None else {k: v for k, v in self._active.items() if k[1] != kind}
         self._notify(None, None)
 
-    def take(
-        self, model: str | None, among: Collection[SandboxFaultKind] | None = None
-    ) -> SandboxFault | None:
+    def take(self, model: str | None, among: Kinds = _ALL) -> SandboxFault | None:
         """Meet the first fault that applies to a request for this model, and count it down.
 
         `model` None meets only faults of the whole node. `among` are the kinds that matter at this point of
-        the request; all when absent.
+        the request.
         """
         with self._lock:
             key = self._find(model, among)
@@ -261,9 +252,7 @@ class FaultBoard:
                 self._active[key] = (fault, times - 1)
             return fault
 
-    def peek(
-        self, model: str | None, among: Collection[SandboxFaultKind] | None = None
-    ) -> SandboxFault | None:
+    def peek(self, model: str | None, among: Kinds = _ALL) -> SandboxFault | None:
         """Return what `take` would, without counting."""
         with self._lock:
             key = self._find(model, among)
@@ -294,14 +283,10 @@ class FaultBoard:
         for listener in listeners:
             listener(model, fault)
 
-    def _find(
-        self, model: str | None, among: Collection[SandboxFaultKind] | None
-    ) -> tuple[str | None, SandboxFaultKind] | None:
-        for owner in dict.fromkeys((_key(model), None)):
-            for key in self._active:
-                if key[0] == owner and (among is None or key[1] in among):
-                    return key
-        return None
+    def _find(self, model: str | None, among: Kinds) -> tuple[str | None, SandboxFaultKind] | None:
+        owners = (_key(model), None)
+        keys = ((owner, kind) for owner in owners for key, kind in self._active if key == owner)
+        return next((key for key in keys if key[1] in among), None)
 
 
 def _key(model: str | None) -> str | None:

@@ -2,14 +2,16 @@
 
 import asyncio
 import contextlib
-import io
 import json
 import platform
 import re
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from http.server import BaseHTTPRequestHandler
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from email.utils import formatdate
+from types import MappingProxyType
 from typing import Any
+
+from aiohttp import HttpVersion10, web
 
 from opskit.sandbox import mlx_wire as wire
 from opskit.sandbox.faults import MLX_FAULTS, FaultBoard, SandboxFault
@@ -23,23 +25,79 @@ from opskit.sandbox.generation import (
     default_reply,
     write_script,
 )
-from opskit.sandbox.mlx_slot import ModelSlot
-from opskit.sandbox.mlx_wire import InvalidRequestError, MlxAnswer
+from opskit.sandbox.mlx_wire import InvalidRequestError, MlxPackets
 from opskit.sandbox.ollama_memory import LoadFailedError
-from opskit.sandbox.server import GARBAGE, MAX_BODY_BYTES, SLOW_LOAD_S, SLOW_TOKEN_S, SimulatedServer, reset
+from opskit.sandbox.server import (
+    CLEANUP_S,
+    GARBAGE,
+    MAX_BODY_BYTES,
+    SLOW_LOAD_S,
+    SLOW_TOKEN_S,
+    SimulatedServer,
+    reset,
+)
 
 RETRY_AFTER_S = 5.0
 PREFILL_STEPS = 4
 FIRST_WITH_400 = (0, 32, 2)
 """The release that answers 400 to an invalid parameter; before it the connection just closed."""
 
+#: How the real server, a bare http.server of Python, names itself.
+_SERVER = f"BaseHTTP/0.6 Python/{platform.python_version()}"
+Headers = Mapping[str, str]
+_NO_HEADERS: Headers = MappingProxyType({})
+_JSON = {"Content-type": "application/json"}
+_EVENTS = {"Content-type": "text/event-stream"}
+_BROWSERS = {f"Access-Control-Allow-{name}": "*" for name in ("Origin", "Methods", "Headers")}
 _GENERATING = {*wire.CHAT_PATHS, wire.TEXT_PATH}
-_ERRORS = {*wire.REFUSALS, *wire.GATEWAY_ERRORS, *wire.LLAMA_CPP_ERRORS}
-_BEFORE_LOAD = frozenset({K.RESET, K.EMPTY_REPLY, K.ZOMBIE, K.GARBAGE, *_ERRORS})
+_BEFORE_LOAD = frozenset({K.RESET, K.EMPTY_REPLY, K.ZOMBIE, K.GARBAGE, *wire.ERRORS})
 
 
 class EmptyReplyError(Exception):
     """The connection ends here, with nothing more written."""
+
+
+class ModelSlot:
+    """What the single worker thread of an MLX server has loaded.
+
+    Requests are admitted strictly in order. Requests for the resident model then run together; one for
+    another model waits until they are done, and everything behind it waits too. A load is never aborted.
+    """
+
+    def __init__(self, default: str, load: Callable[[str], Awaitable[None]], swaps: list[str]) -> None:
+        """Begin with the default model resident. `load` takes its time and may raise `LoadFailedError`.
+
+        `swaps` is where models asked for that were not the resident one are noted, loaded or not.
+        """
+        self.resident: str | None = default
+        """None after a load that failed: the old model is dropped before the new one is read."""
+        self._default = default
+        self._load = load
+        self._swaps = swaps
+        self._admission = asyncio.Lock()
+        self._users = 0
+        self._idle = asyncio.Event()
+        self._idle.set()
+
+    @contextlib.asynccontextmanager
+    async def hold(self, model: str) -> AsyncIterator[None]:
+        """Keep this model for the time of the block, loading it first if need be."""
+        async with self._admission:
+            if model != self.resident:
+                await self._idle.wait()
+                if self.resident is not None or model != self._default:
+                    self._swaps.append(model)
+                self.resident = None
+                await self._load(model)
+                self.resident = model
+            self._users += 1
+            self._idle.clear()
+        try:
+            yield
+        finally:
+            self._users -= 1
+            if not self._users:
+                self._idle.set()
 
 
 class SimulatedMlx(SimulatedServer):
@@ -83,7 +141,6 @@ class SimulatedMlx(SimulatedServer):
         self.fingerprint = f"{version}-0.32.0-{platform.platform()}-applegpu_g16s"
         numbers = tuple(int(part) for part in re.findall(r"\d+", version)[:3])
         self.answers_invalid = numbers >= FIRST_WITH_400
-        self._writers: set[asyncio.StreamWriter] = set()
         self._begin()
 
     @property
@@ -91,21 +148,12 @@ class SimulatedMlx(SimulatedServer):
         """The loaded model; None while one loads and after a load that failed."""
         return self.slot.resident
 
-    @property
-    def connections(self) -> int:
-        return len(self._writers)
-
     def _begin(self) -> None:
         self.slot = ModelSlot(self.default_model, self._load, self.swaps)
 
-    async def _open(self) -> Callable[[], asyncio.BaseProtocol]:
-        return lambda: asyncio.StreamReaderProtocol(asyncio.StreamReader(), self._connected)
-
-    async def _close(self) -> None:
-        pass
-
-    def _transports(self) -> Iterable[asyncio.BaseTransport]:
-        return [writer.transport for writer in self._writers]
+    def _make_runner(self) -> web.BaseRunner:
+        server = web.Server(self._answer, request_factory=_as_http_1_0, access_log=None, lingering_time=0)
+        return web.ServerRunner(server, handle_signals=False, shutdown_timeout=CLEANUP_S)
 
     def _fault_set(self, model: str | None, fault: SandboxFault) -> None:
         loading = {K.SLOW_LOAD, K.OOM}
@@ -116,178 +164,108 @@ class SimulatedMlx(SimulatedServer):
         if fault := self.faults.take(model, {K.OOM}):
             raise LoadFailedError(fault.text_or(wire.OUT_OF_MEMORY))
         if model != self.default_model and model not in self.listed:
-            raise LoadFailedError(wire.REFUSALS[K.NOT_INSTALLED][1].replace("{model}", model))
+            raise LoadFailedError(wire.NOT_CACHED.replace("{model}", model))
         fault = self.faults.take(model, {K.SLOW_LOAD})
         await asyncio.sleep(fault.seconds_or(SLOW_LOAD_S) if fault else self.load_s)
 
-    def _connected(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        self._spawn(self._loop.create_task(self._serve(reader, writer)))
-
-    async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    async def _answer(self, request: web.BaseRequest) -> web.StreamResponse:
         """Answer one request; the connection ends with the answer."""
-        self._writers.add(writer)
+        exchange = MlxExchange(self, request)
         try:
-            head = b""
-            while (line := await reader.readline()).strip():
-                head += line
-            await MlxExchange(self, reader, writer, head + line).answer()
-        except (OSError, ValueError):
-            # The client has left, or a line of its request has no end.
-            pass
-        finally:
-            self._writers.discard(writer)
-            writer.close()
+            return await exchange.answer()
+        except (EmptyReplyError, ConnectionError):
+            if request.transport is not None:
+                request.transport.close()
+            return web.Response()
 
 
-class MlxExchange(BaseHTTPRequestHandler):
-    """One request and its answer.
+class MlxExchange:
+    """One request and its answer."""
 
-    The request is parsed, and the head of an answer written, by the standard library as in the real server;
-    its protocol version is the HTTP/1.0 of the base class.
-    """
-
-    wfile: io.BytesIO
-
-    def __init__(
-        self, server: SimulatedMlx, reader: asyncio.StreamReader, writer: asyncio.StreamWriter, head: bytes
-    ) -> None:
-        # The base class would read from a blocking socket.
-        self.node = server
-        self.reader = reader
-        self.writer = writer
+    def __init__(self, node: SimulatedMlx, request: web.BaseRequest) -> None:
+        self.node = node
+        self.request = request
+        #: With its query: nothing but the exact paths is known.
+        self.path = request.raw_path
         self.created = int(time.time())
-        self.rfile = io.BytesIO(head)
-        self.wfile = io.BytesIO()
-        self.client_address = ("", 0)
-        self.close_connection = True
-        self.raw_requestline = self.rfile.readline()
-        self.is_valid = self.parse_request()
+        self.generates = request.method == "POST" and self.path in _GENERATING
+        self.length = request.headers.get("Content-Length")
 
-    async def answer(self) -> None:
-        """Record the request and answer it; under `silence` nothing more happens, whatever its method."""
-        if self.is_valid:
-            length = self.headers.get("Content-Length", "")
-            reads_body = self.command == "POST" and self.path in _GENERATING and length.isdigit()
-            raw = await self._body(min(int(length), MAX_BODY_BYTES)) if reads_body else b""
-            self.node.record(self.command, self.path.partition("?")[0], raw, self.headers.items())
-            if self.node.faults.take(None, {K.SILENCE}):
-                await self.node.hang()
-            with contextlib.suppress(EmptyReplyError):
-                await self._respond(raw)
-        await self._flush()
+    async def answer(self) -> web.StreamResponse:
+        """Record the request and answer it."""
+        reads_body = self.generates and self.length is not None and self.length.isdigit()
+        raw = await self.request.read() if reads_body else b""
+        await self.node.receive(self.request, raw)
+        return await self._respond(raw)
 
-    def log_message(self, format: str, *args: Any) -> None:  # noqa: A002
-        """Log nothing."""
-
-    async def _body(self, length: int) -> bytes:
-        try:
-            return await self.reader.readexactly(length)
-        except asyncio.IncompleteReadError as left:
-            return left.partial
-
-    async def _respond(self, raw: bytes) -> None:
-        match self.command:
+    async def _respond(self, raw: bytes) -> web.StreamResponse:
+        match self.request.method:
             case "OPTIONS":
-                self._head(204)
-            case "GET":
-                self._get()
-            case "POST":
-                await self._post(raw)
-            case _:
-                self.send_error(501, f"Unsupported method ({self.command!r})")
+                return await self._head(204)
+            case "GET" if self.path == "/health":
+                return await self._send(200, {"status": "ok"})
+            case "GET" if self.path.startswith("/v1/models"):
+                return await self._send_models()
+            case "POST" if self.generates:
+                return await self._post(raw)
+            case "GET" | "POST":
+                return await self._send(404, "Not Found")
+            case method:
+                reason = f"Unsupported method ({method!r})"
+                return web.Response(status=501, reason=reason, headers={"Server": _SERVER})
 
-    async def _flush(self) -> None:
-        self.writer.write(self.wfile.getvalue())
-        self.wfile = io.BytesIO()
-        await self.writer.drain()
-
-    def _get(self) -> None:
-        """Answer `/health` and everything that begins with `/v1/models`."""
-        if self.path == "/health":
-            self._send(200, {"status": "ok"})
-        elif self.path.startswith("/v1/models"):
-            self._send_models()
-        else:
-            self._send_text(404, "Not Found")
-
-    async def _post(self, raw: bytes) -> None:
+    async def _post(self, raw: bytes) -> web.StreamResponse:
         """Check the request in the order of the real server, then generate."""
-        length = self.headers.get("Content-Length")
-        if self.path not in _GENERATING:
-            return self._send_text(404, "Not Found")
-        if length is None:
-            return self._send(411, {"error": "Content-Length header is required"})
-        if not length.isdigit():
-            return self._send(400, {"error": "Invalid Content-Length header"})
+        if self.length is None:
+            return await self._refuse(411, "Content-Length header is required")
+        if not self.length.isdigit():
+            return await self._refuse(400, "Invalid Content-Length header")
         try:
             body = json.loads(raw)
         except json.JSONDecodeError as exc:
-            return self._send(400, {"error": f"Invalid JSON in request body: {exc}"})
+            return await self._refuse(400, f"Invalid JSON in request body: {exc}")
         if not isinstance(body, dict):
-            return self._send(400, {"error": "Request should be a JSON dictionary"})
+            return await self._refuse(400, "Request should be a JSON dictionary")
         try:
             wire.check_request(self.path, body)
         except InvalidRequestError as exc:
             if not self.node.answers_invalid:
                 raise EmptyReplyError from exc
-            return self._send(400, {"error": str(exc)})
-        return await self._complete(body)
-
-    async def _complete(self, body: dict[str, Any]) -> None:
+            return await self._refuse(400, str(exc))
         sent = body.get("model", "default_model")
         model = self.node.default_model if sent == "default_model" else sent
         if fault := self.node.faults.take(model, _BEFORE_LOAD):
-            await self._turn_away(fault, model)
-            return
+            return await self._turn_away(fault, model)
         try:
             async with self.node.slot.hold(model):
-                await self._generate(body, sent, model)
+                return await self._generate(body, sent, model)
         except LoadFailedError as exc:
-            self._send(404, {"error": str(exc)})
+            return await self._refuse(404, str(exc))
 
-    async def _turn_away(self, fault: SandboxFault, model: str) -> None:
+    async def _turn_away(self, fault: SandboxFault, model: str) -> web.StreamResponse:
         """Show a fault that comes before any model is touched."""
-        match fault.kind:
-            case K.ZOMBIE:
-                await self.node.hang()
-            case K.EMPTY_REPLY:
-                raise EmptyReplyError
-            case K.RESET:
-                reset(self.writer.transport)
-                raise EmptyReplyError
-            case K.GARBAGE:
-                self._send_text(200, fault.text_or(GARBAGE))
-            case kind if kind in wire.REFUSALS:
-                status, text = wire.REFUSALS[kind]
-                self._send(status, {"error": fault.text_or(text.replace("{model}", model))})
-            case kind if kind in wire.LLAMA_CPP_ERRORS:
-                self._send_llama_cpp_error(fault)
-            case _:
-                self._send_gateway_error(fault, model)
+        if fault.kind is K.ZOMBIE:
+            await self.node.hang()
+        if fault.kind is K.RESET:
+            reset(self.request)
+        if fault.kind in {K.RESET, K.EMPTY_REPLY}:
+            raise EmptyReplyError
+        if fault.kind is K.GARBAGE:
+            return await self._send(200, fault.text_or(GARBAGE))
+        status, body = wire.refusal(fault, model)
+        if status == 200:
+            # An answer that llama.cpp's server cannot parse is an error in the stream.
+            answer = await self._head(status, _EVENTS)
+            await answer.write(wire.event(body))
+            return answer
+        retry_after = {"Retry-After": fault.retry_after(RETRY_AFTER_S)} if status in {429, 503} else {}
+        return await self._send(status, body, retry_after)
 
-    def _send_llama_cpp_error(self, fault: SandboxFault) -> None:
-        """Answer as llama.cpp's server does: an answer that it cannot parse is an error under a 200."""
-        error = dict(wire.LLAMA_CPP_ERRORS[fault.kind])
-        error["message"] = fault.text_or(str(error["message"]))
-        if error["code"] != 500:
-            self._send(400, {"error": error})
-            return
-        self._head(200, "text/event-stream")
-        self.wfile.write(b"data: " + json.dumps({"error": error}).encode() + b"\n\n")
-
-    def _send_gateway_error(self, fault: SandboxFault, model: str) -> None:
-        status, kind, text = wire.GATEWAY_ERRORS[fault.kind]
-        message = fault.text_or(text.replace("{model}", model))
-        body: dict[str, Any] = {"error": {"message": message, "type": kind, "code": status}}
-        if status == 503:
-            body["loading"] = {"model": model, "state": "staging", "node": "worker-1", "progress": 40}
-        self._send(status, body, {} if status == 401 else {"Retry-After": fault.retry_after(RETRY_AFTER_S)})
-
-    async def _generate(self, body: dict[str, Any], sent: str, model: str) -> None:
+    async def _generate(self, body: dict[str, Any], sent: str, model: str) -> web.StreamResponse:
         messages = wire.messages_of(self.path, body)
         fault = self.node.faults.take(model, GENERATION)
         script = write_script(fault, messages, model, self.node.reply, wire.token_limit(body))
-        answer = MlxAnswer(
+        packets = MlxPackets(
             self.path,
             sent,
             stream=body.get("stream") is True,
@@ -295,92 +273,87 @@ class MlxExchange(BaseHTTPRequestHandler):
             prompt_tokens=max(1, count_tokens(messages)),
             created=self.created,
         )
-        if answer.stream:
-            self._head(200, "text/event-stream", before={"Cache-Control": "no-cache"})
-        await self._prefill(model, answer)
-        if answer.stream:
-            await self._stream(body, answer, script)
-        else:
-            await self._whole(answer, script)
+        slow = self.node.faults.take(model, {K.SLOW_TOKEN})
+        prefill_s = slow.seconds_or(SLOW_TOKEN_S) if slow else 0.0
+        if packets.stream:
+            return await self._stream(body, packets, script, prefill_s)
+        await asyncio.sleep(prefill_s)
+        return await self._whole(packets, script)
 
-    async def _prefill(self, model: str, answer: MlxAnswer) -> None:
-        """Take the time a slow first token takes, telling the progress on a stream."""
-        fault = self.node.faults.take(model, {K.SLOW_TOKEN})
-        total = answer.prompt_tokens
-        seconds = fault.seconds_or(SLOW_TOKEN_S) if fault else 0.0
-        steps = PREFILL_STEPS if fault else 1
-        for step in range(1, steps + 1):
-            if answer.stream:
-                self.wfile.write(wire.keepalive(total * (step - 1) // steps if fault else total, total))
-                await self._flush()
-            if fault:
-                await asyncio.sleep(seconds / steps)
-
-    async def _stream(self, body: dict[str, Any], answer: MlxAnswer, script: Script) -> None:
+    async def _stream(
+        self, body: dict[str, Any], packets: MlxPackets, script: Script, prefill_s: float
+    ) -> web.StreamResponse:
+        """Tell the progress of the prompt, then the tokens one by one."""
+        answer = await self._head(200, {**_EVENTS, "Cache-Control": "no-cache"})
+        total = packets.prompt_tokens
+        for step in range(PREFILL_STEPS if prefill_s else 1):
+            await answer.write(wire.keepalive(total * step // PREFILL_STEPS if prefill_s else total, total))
+            await asyncio.sleep(prefill_s / PREFILL_STEPS)
         for token in script.tokens[: script.sent]:
-            if self.node.token_s:
-                await asyncio.sleep(self.node.token_s)
-            self.wfile.write(answer.event(token, None))
-            await self._flush()
+            await asyncio.sleep(self.node.token_s)
+            await answer.write(packets.event(token, None))
         if script.ending is Ending.HANG:
             await self.node.hang()
         if script.ending is Ending.CUT:
             raise EmptyReplyError
-        self.wfile.write(answer.event("", script.reason))
+        await answer.write(packets.event("", script.reason))
         options = body.get("stream_options")
         if options is not None:
             if not isinstance(options, dict) or "include_usage" not in options:
                 raise EmptyReplyError
             if options["include_usage"]:
-                self.wfile.write(answer.usage_event(_counted(script)))
-        self.wfile.write(wire.DONE)
+                await answer.write(packets.usage_event(_counted(script)))
+        await answer.write(wire.DONE)
+        return answer
 
-    async def _whole(self, answer: MlxAnswer, script: Script) -> None:
+    async def _whole(self, packets: MlxPackets, script: Script) -> web.StreamResponse:
         if script.ending is Ending.HANG:
             await self.node.hang()
-        if self.node.token_s:
-            await asyncio.sleep(self.node.token_s * script.sent)
-        raw = json.dumps(answer.packet(script.text, script.reason, _counted(script))).encode()
-        self._head(200, after={"Content-Length": str(len(raw))})
+        await asyncio.sleep(self.node.token_s * script.sent)
+        raw = json.dumps(packets.packet(script.text, script.reason, _counted(script))).encode()
+        answer = await self._head(200, more={"Content-Length": str(len(raw))})
         if script.ending is Ending.CUT:
-            self.wfile.write(raw[: len(raw) * script.sent // (len(script.tokens) + 1)])
+            await answer.write(raw[: len(raw) * script.sent // (len(script.tokens) + 1)])
             raise EmptyReplyError
-        self.wfile.write(raw)
+        await answer.write(raw)
+        return answer
 
-    def _send_models(self) -> None:
+    async def _send_models(self) -> web.StreamResponse:
         if self.node.faults.peek(None, {K.UNAUTHORISED}):
-            self._send(401, {"error": {"message": "invalid API key", "type": "invalid_request_error"}})
-            return
+            return await self._refuse(401, {"message": "invalid API key", "type": "invalid_request_error"})
         if fault := self.node.faults.take(None, {K.GARBAGE_TAGS}):
-            self._send_text(200, fault.text_or('{"object": "list", "data": ['))
-            return
+            return await self._send(200, fault.text_or('{"object": "list", "data": ['))
         parts = self.path.split("/")
         only = "/".join(parts[3:]) if len(parts) > 3 else None
         names = [name for name in self.node.listed if only is None or name == only]
-        self._send(200, wire.models_body(names, self.created))
+        return await self._send(200, wire.models_body(names, self.created))
 
-    def _send(self, status: int, body: dict[str, Any], more: dict[str, str] | None = None) -> None:
-        self._head(status, after=more)
-        self.wfile.write(json.dumps(body).encode())
+    async def _refuse(self, status: int, error: str | dict[str, Any]) -> web.StreamResponse:
+        return await self._send(status, {"error": error})
 
-    def _send_text(self, status: int, text: str) -> None:
-        self._head(status)
-        self.wfile.write(text.encode())
+    async def _send(
+        self, status: int, body: str | dict[str, Any], more: Headers = _NO_HEADERS
+    ) -> web.StreamResponse:
+        """Send a body without its length; a text, too, as if it were JSON."""
+        answer = await self._head(status, more=more)
+        await answer.write((body if isinstance(body, str) else json.dumps(body)).encode())
+        return answer
 
-    def _head(
-        self,
-        status: int,
-        kind: str = "application/json",
-        *,
-        before: dict[str, str] | None = None,
-        after: dict[str, str] | None = None,
-    ) -> None:
-        """Send the headers, with further ones before or after the headers for browsers."""
-        browsers = {f"Access-Control-Allow-{name}": "*" for name in ("Origin", "Methods", "Headers")}
-        self.send_response(status)
-        for name, value in ({"Content-type": kind} | (before or {}) | browsers | (after or {})).items():
-            self.send_header(name, value)
-        self.end_headers()
+    async def _head(
+        self, status: int, kind: Headers = _JSON, more: Headers = _NO_HEADERS
+    ) -> web.StreamResponse:
+        """Send the headers, `more` of them behind those for browsers."""
+        named = {"Server": _SERVER, "Date": formatdate(usegmt=True)}
+        answer = web.StreamResponse(status=status, headers={**named, **kind, **_BROWSERS, **more})
+        await answer.prepare(self.request)
+        return answer
+
+
+def _as_http_1_0(message: Any, payload: Any, protocol: Any, writer: Any, task: Any) -> web.BaseRequest:
+    """Return a request that is answered in HTTP/1.0 and ends its connection, whatever its client speaks."""
+    message = message._replace(version=HttpVersion10, should_close=True)
+    loop = asyncio.get_running_loop()
+    return web.BaseRequest(message, payload, protocol, writer, task, loop, client_max_size=MAX_BODY_BYTES)
 
 
 def _counted(script: Script) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from opskit.records import Record, field
+from opskit.sandbox.faults import SandboxFault
 from opskit.sandbox.faults import SandboxFaultKind as K
 from opskit.sandbox.ollama_wire import CONTEXT_EXCEEDED
 
@@ -17,33 +18,30 @@ OUT_OF_MEMORY = (
     "[METAL] Command buffer execution failed: Insufficient Memory "
     "(00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)"
 )
-REFUSALS = {
-    K.NOT_INSTALLED: (
-        404,
-        "Repository Not Found for url: https://huggingface.co/api/models/{model}/revision/main.",
-    ),
+NOT_CACHED = "Repository Not Found for url: https://huggingface.co/api/models/{model}/revision/main."
+ERRORS: dict[K, tuple[int, Any]] = {
+    K.NOT_INSTALLED: (404, NOT_CACHED),
     K.NOTFOUND_ALL: (404, OUT_OF_MEMORY),
     K.BROKEN_FILE: (404, "[load_safetensors] Invalid json header length /models/{model}"),
     K.BROKEN_TEMPLATE: (404, "Cannot use chat template functions because tokenizer.chat_template is not set"),
     K.UNKNOWN_ARCHITECTURE: (404, "Model type brandnew not supported."),
     K.BAD_OPTION: (400, "max_tokens must be of type int"),
+    # This server has no such status: something in front of the model answers.
+    K.UNAUTHORISED: (401, {"message": "invalid API key", "type": "invalid_request_error", "code": 401}),
+    K.RATE_LIMITED: (429, {"message": "too many requests", "type": "rate_limit_error", "code": 429}),
+    K.LOADING_503: (503, {"message": "model {model} is being loaded", "type": "model_loading", "code": 503}),
+    # Those of llama.cpp's server, in whose place the MLX server of the sandbox stands.
+    K.CONTEXT_EXCEEDED: (400, CONTEXT_EXCEEDED["error"]),
+    K.UNPARSABLE: (
+        200,
+        {
+            "code": 500,
+            "message": "The model produced output that does not match the expected peg-native format",
+            "type": "server_error",
+        },
+    ),
 }
 """What it answers before any model is touched: status and `error`, nearly always 404 (wire facts B2)."""
-GATEWAY_ERRORS = {
-    K.UNAUTHORISED: (401, "invalid_request_error", "invalid API key"),
-    K.RATE_LIMITED: (429, "rate_limit_error", "too many requests"),
-    K.LOADING_503: (503, "model_loading", "model {model} is being loaded"),
-}
-"""What something in front of the model answers, as this server has no such status: status, type, message."""
-LLAMA_CPP_ERRORS = {
-    K.CONTEXT_EXCEEDED: CONTEXT_EXCEEDED["error"],
-    K.UNPARSABLE: {
-        "code": 500,
-        "message": "The model produced output that does not match the expected peg-native format",
-        "type": "server_error",
-    },
-}
-"""The error objects of llama.cpp's server, in whose place the MLX server of the sandbox stands."""
 DONE = b"data: [DONE]\n\n"
 
 _NUMBER = (float, int)
@@ -99,6 +97,16 @@ def check_request(path: str, body: Mapping[str, Any]) -> None:
         raise InvalidRequestError("'str' object has no attribute 'get'")
 
 
+def refusal(fault: SandboxFault, model: str) -> tuple[int, dict[str, Any]]:
+    """Return status and body of one of `ERRORS`."""
+    status, error = ERRORS[fault.kind]
+    text = fault.text_or(str(error if isinstance(error, str) else error["message"]).replace("{model}", model))
+    body: dict[str, Any] = {"error": text if isinstance(error, str) else {**error, "message": text}}
+    if fault.kind is K.LOADING_503:
+        body["loading"] = {"model": model, "state": "staging", "node": "worker-1", "progress": 40}
+    return status, body
+
+
 def messages_of(path: str, body: Mapping[str, Any]) -> list[dict[str, Any]]:
     """Return the chat of a checked request; a bare prompt counts as one user message."""
     if path == TEXT_PATH:
@@ -116,7 +124,7 @@ def models_body(names: list[str], created: int) -> dict[str, Any]:
     return {"object": "list", "data": [{"id": name, "object": "model", "created": created} for name in names]}
 
 
-class MlxAnswer(Record):
+class MlxPackets(Record):
     """The packets of one answer; `model` is echoed as it was asked for, not what is loaded."""
 
     path: str
@@ -142,11 +150,11 @@ class MlxAnswer(Record):
         return packet
 
     def event(self, text: str, reason: str | None) -> bytes:
-        return _data(self.packet(text, reason))
+        return event(self.packet(text, reason))
 
     def usage_event(self, tokens: int) -> bytes:
         """Write the event with the usage: no choices, and the object name of a whole answer."""
-        return _data(self._head("chat.completion") | {"choices": [], "usage": self._usage(tokens)})
+        return event(self._head("chat.completion") | {"choices": [], "usage": self._usage(tokens)})
 
     def _kind(self) -> str:
         if self.path == TEXT_PATH:
@@ -181,5 +189,5 @@ def _are_messages(value: object) -> bool:
     return isinstance(value, list) and all(isinstance(message, dict) for message in value)
 
 
-def _data(packet: dict[str, Any]) -> bytes:
+def event(packet: dict[str, Any]) -> bytes:
     return f"data: {json.dumps(packet)}\n\n".encode()

@@ -10,7 +10,7 @@ from typing import Any
 from aiohttp import web
 from aiohttp.typedefs import Handler
 
-from opskit.records import Record
+from opskit.records import Record, replace
 from opskit.sandbox import ollama_wire as wire
 from opskit.sandbox.faults import OLLAMA_FAULTS, FaultBoard, SandboxFault
 from opskit.sandbox.faults import SandboxFaultKind as K
@@ -31,7 +31,7 @@ from opskit.sandbox.ollama_memory import (
     SimModel,
     SlotLostError,
 )
-from opskit.sandbox.ollama_wire import BadRequestError, Dialect, Native, OpenAiShaped, Spent
+from opskit.sandbox.ollama_wire import Dialect, Native, OpenAiShaped, RefusalError, Spent
 from opskit.sandbox.server import GARBAGE, SLOW_LOAD_S, SLOW_TOKEN_S, SimulatedWebServer
 
 __all__ = ["SimModel", "SimulatedOllama"]
@@ -42,15 +42,6 @@ END_S = 0.05
 RETRY_AFTER_S = 1.0
 _BEFORE_LOAD = frozenset({K.RESET, K.GARBAGE, *wire.REFUSALS})
 _CRASHES = {K.CRASH: wire.CRASHED, K.CRASH_OLD: wire.CRASHED_OLD}
-
-
-class PromptRead(Record):
-    """When a request arrived, its model was loaded and its prompt was read, in `time.perf_counter_ns`."""
-
-    arrived: int
-    loaded: int
-    read: int
-    prompt_tokens: int
 
 
 class ChatCall(Record):
@@ -129,9 +120,12 @@ class SimulatedOllama(SimulatedWebServer):
     async def _front(self, request: web.Request, handler: Handler) -> web.StreamResponse:
         try:
             return await super()._front(request, handler)
-        except BadRequestError as problem:
-            shaped = request.path.startswith("/v1/")
-            return _refusal(OpenAiShaped("") if shaped else Native("", chat=True), 400, str(problem))
+        except LoadFailedError as problem:
+            refusal = RefusalError(str(problem), 500)
+        except RefusalError as problem:
+            refusal = problem
+        body = wire.refusal_body(request.path, refusal)
+        return web.json_response(body, status=refusal.status, headers=refusal.headers)
 
     def _screen(self, request: web.Request) -> web.Response | None:
         return None if wire.host_allowed(request.headers.get("Host", "")) else web.Response(status=403)
@@ -159,10 +153,10 @@ class SimulatedOllama(SimulatedWebServer):
         body = wire.parse_body(await request.read())
         name = body.get("model") or body.get("name")
         if not isinstance(name, str):
-            raise BadRequestError("model is required")
-        model = self.find(name)
-        if model is None or self.faults.peek(model.name, {K.NOT_INSTALLED}):
-            return _not_found(Native(name, chat=True))
+            raise RefusalError("model is required")
+        model = self.installed(name)
+        if self.faults.peek(model.name, {K.NOT_INSTALLED}):
+            raise _not_found(name)
         return web.json_response(wire.show_body(model, self.installed_at))
 
     async def _native(self, request: web.Request) -> web.StreamResponse:
@@ -175,7 +169,7 @@ class SimulatedOllama(SimulatedWebServer):
             messages = [{"role": "user", "content": prompt}] if prompt else []
         name = body.get("model") or ""
         if not isinstance(name, str) or (chat and not name):
-            raise BadRequestError("model is required")
+            raise RefusalError("model is required")
         options = wire.parse_options(body)
         question = ChatCall(
             dialect=Native(name, chat=chat),
@@ -192,10 +186,10 @@ class SimulatedOllama(SimulatedWebServer):
         body = wire.parse_body(await request.read())
         messages = wire.list_of_objects(body, "messages")
         if not messages:
-            raise BadRequestError("[] is too short - 'messages'")
+            raise RefusalError("[] is too short - 'messages'")
         name = body.get("model")
         if not isinstance(name, str) or not name:
-            raise BadRequestError("model is required")
+            raise RefusalError("model is required")
         limit = body.get("max_tokens")
         usage = body.get("stream_options")
         question = ChatCall(
@@ -216,11 +210,7 @@ class SimulatedOllama(SimulatedWebServer):
         return web.json_response({"object": "list", "data": [self._openai_entry(m) for m in self.models]})
 
     async def _openai_model(self, request: web.Request) -> web.Response:
-        name = request.match_info["model"]
-        model = self.find(name)
-        if model is None:
-            return _not_found(OpenAiShaped(name))
-        return web.json_response(self._openai_entry(model.name))
+        return web.json_response(self._openai_entry(self.installed(request.match_info["model"]).name))
 
     def _openai_entry(self, name: str) -> dict[str, object]:
         created = int(self.installed_at.timestamp())
@@ -238,15 +228,19 @@ class SimulatedOllama(SimulatedWebServer):
             return None
         return self.models.get(name) or self.models.get(f"{name}:latest")
 
+    def installed(self, name: str) -> SimModel:
+        """Raise RefusalError where there is no such model."""
+        if model := self.find(name):
+            return model
+        raise _not_found(name)
+
     async def _answer(self, request: web.Request, question: ChatCall) -> web.StreamResponse:
         """Answer one question, as well or as badly as the board says."""
         arrived = time.perf_counter_ns()
-        model = self.find(question.dialect.model)
-        if model is None:
-            return _not_found(question.dialect)
+        model = self.installed(question.dialect.model)
         if "completion" not in model.capabilities:
             doing = "generate" if request.path == "/api/generate" else "chat"
-            return _refusal(question.dialect, 400, f'"{question.dialect.model}" does not support {doing}')
+            raise RefusalError(f'"{question.dialect.model}" does not support {doing}')
         if fault := self.faults.take(model.name, _BEFORE_LOAD):
             return await self._turn_away(request, question, fault)
         bare = question.dialect if isinstance(question.dialect, Native) and not question.messages else None
@@ -254,14 +248,11 @@ class SimulatedOllama(SimulatedWebServer):
             self.memory.unload(model.name)
             return web.json_response(bare.acknowledgement("unload"))
         options = RunnerOptions.of(question.options, model)
-        try:
-            async with self.memory.hold(model, options, question.keep_alive_s) as runner:
-                if bare:
-                    return web.json_response(bare.acknowledgement("load"))
-                async with runner.slot():
-                    return await self._generate(request, question, runner, arrived)
-        except LoadFailedError as problem:
-            return _refusal(question.dialect, 500, str(problem))
+        async with self.memory.hold(model, options, question.keep_alive_s) as runner:
+            if bare:
+                return web.json_response(bare.acknowledgement("load"))
+            async with runner.slot():
+                return await self._generate(request, question, runner, arrived)
 
     async def _turn_away(
         self, request: web.Request, question: ChatCall, fault: SandboxFault
@@ -273,11 +264,10 @@ class SimulatedOllama(SimulatedWebServer):
             kind = question.dialect.stream_type if question.stream else "application/json"
             return web.Response(text=fault.text_or(GARBAGE), content_type=kind)
         status, text = wire.REFUSALS[fault.kind]
-        text = fault.text_or(text.replace("{model}", question.dialect.model))
-        answer = _refusal(question.dialect, status, text)
+        refusal = RefusalError(fault.text_or(text.replace("{model}", question.dialect.model)), status)
         if status == 429:
-            answer.headers["Retry-After"] = fault.retry_after(RETRY_AFTER_S)
-        return answer
+            refusal.headers["Retry-After"] = fault.retry_after(RETRY_AFTER_S)
+        raise refusal
 
     async def _generate(
         self, request: web.Request, question: ChatCall, runner: Runner, arrived: int
@@ -288,24 +278,24 @@ class SimulatedOllama(SimulatedWebServer):
             await asyncio.sleep(fault.seconds_or(SLOW_TOKEN_S))
         if fault := self.faults.take(name, _CRASHES):
             runner.dead = True
-            return _refusal(question.dialect, 500, fault.text_or(_CRASHES[fault.kind]))
+            raise RefusalError(fault.text_or(_CRASHES[fault.kind]), 500)
         prompt, context = count_tokens(question.messages), runner.options.num_ctx
         if prompt >= context:
             if not question.truncate:
-                return _refusal(question.dialect, 400, json.dumps(wire.context_exceeded(prompt, context)))
+                raise RefusalError(json.dumps(wire.context_exceeded(prompt, context)))
             prompt = wire.tokens_left_by_a_cut(context)
         fault = self.faults.take(name, GENERATION)
         script = write_script(fault, question.messages, question.dialect.model, self._reply, question.limit)
-        stages = PromptRead(arrived, loaded, time.perf_counter_ns(), prompt)
+        spent = Spent(arrived, loaded, time.perf_counter_ns(), prompt)
         if script.ending is Ending.ERROR:
             runner.dead = True
             if not question.stream or not script.sent:
-                return _refusal(question.dialect, 500, script.error)
+                raise RefusalError(script.error, 500)
         play = self._stream if question.stream else self._whole
-        return await play(request, question, script, stages)
+        return await play(request, question, script, spent)
 
     async def _stream(
-        self, request: web.Request, question: ChatCall, script: Script, stages: PromptRead
+        self, request: web.Request, question: ChatCall, script: Script, spent: Spent
     ) -> web.StreamResponse:
         answer = web.StreamResponse()
         answer.content_type = question.dialect.stream_type
@@ -326,7 +316,7 @@ class SimulatedOllama(SimulatedWebServer):
         if script.ending is Ending.ERROR:
             await answer.write(question.dialect.failure(script.error))
         if script.ending is Ending.DONE:
-            await answer.write(question.dialect.end(script.reason, _spent(stages, len(tokens))))
+            await answer.write(question.dialect.end(script.reason, _ended(spent, tokens)))
         await answer.write_eof()
         return answer
 
@@ -338,15 +328,14 @@ class SimulatedOllama(SimulatedWebServer):
             raise SlotLostError from gone
 
     async def _whole(
-        self, request: web.Request, question: ChatCall, script: Script, stages: PromptRead
+        self, request: web.Request, question: ChatCall, script: Script, spent: Spent
     ) -> web.StreamResponse:
         if script.ending is Ending.HANG:
             await self.hang()
         await asyncio.sleep(self._token_s * script.sent)
-        finished = script.ending is not Ending.UNFINISHED
-        reason = script.reason if finished else None
-        text = script.sent_text if not finished else script.text
-        body = question.dialect.whole(text, reason, _spent(stages, len(script.tokens)))
+        is_finished = script.ending is not Ending.UNFINISHED
+        text, reason = (script.text, script.reason) if is_finished else (script.sent_text, None)
+        body = question.dialect.whole(text, reason, _ended(spent, script.tokens))
         answer = web.json_response(body)
         if script.ending is Ending.CUT:
             await self._cut_body(request, answer, script.sent / max(1, len(script.tokens) + 1))
@@ -373,15 +362,10 @@ class SimulatedOllama(SimulatedWebServer):
         return model.load_s
 
 
-def _spent(stages: PromptRead, tokens: int) -> Spent:
-    at = (stages.arrived, stages.loaded, stages.read)
-    return Spent(*at, time.perf_counter_ns(), stages.prompt_tokens, tokens)
+def _ended(spent: Spent, tokens: Sequence[str]) -> Spent:
+    return replace(spent, ended=time.perf_counter_ns(), tokens=len(tokens))
 
 
-def _refusal(dialect: Dialect, status: int, text: str) -> web.Response:
-    return web.json_response(dialect.refusal(status, text), status=status)
-
-
-def _not_found(dialect: Dialect) -> web.Response:
+def _not_found(name: str) -> RefusalError:
     status, text = wire.REFUSALS[K.NOT_INSTALLED]
-    return _refusal(dialect, status, text.replace("{model}", dialect.model))
+    return RefusalError(text.replace("{model}", name), status)

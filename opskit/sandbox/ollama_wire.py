@@ -73,8 +73,13 @@ _SUFFIXES = (".localhost", ".local", ".internal")
 _ERROR_TYPES = {400: "invalid_request_error", 404: "not_found_error"}
 
 
-class BadRequestError(ValueError):
-    """The request body is wrong; the text is the answer, with status 400."""
+class RefusalError(Exception):
+    """The request is refused; the text is the answer."""
+
+    def __init__(self, text: str, status: int = 400) -> None:
+        super().__init__(text)
+        self.status = status
+        self.headers: dict[str, str] = {}
 
 
 class Spent(Record):
@@ -83,9 +88,9 @@ class Spent(Record):
     arrived: int
     loaded: int
     prefilled: int
-    ended: int
     prompt_tokens: int
-    tokens: int
+    ended: int = 0
+    tokens: int = 0
 
     def fields(self) -> dict[str, int]:
         """Name durations and counts as on the wire; whatever is zero is absent."""
@@ -165,60 +170,60 @@ def show_body(model: SimModel, modified: datetime) -> dict[str, Any]:
 def parse_keep_alive(value: object) -> float | None:
     """Read `keep_alive` as seconds: a number, or a Go duration such as `10m`; negative is for ever.
 
-    Raises BadRequestError for a string without a unit, and for anything else.
+    Raises RefusalError for a string without a unit, and for anything else.
     """
     if value is None:
         return None
     if isinstance(value, int | float) and not isinstance(value, bool):
         return float(value)
     if not isinstance(value, str):
-        raise BadRequestError(f"Unsupported type: {type(value).__name__}")
+        raise RefusalError(f"Unsupported type: {type(value).__name__}")
     if value.lstrip("+-") == "0":
         return 0.0
     if not _DURATION.fullmatch(value):
         what = "missing unit in" if re.fullmatch(r"[+-]?(\d+\.?\d*|\.\d+)", value) else "invalid"
-        raise BadRequestError(f"time: {what} duration {json.dumps(value)}")
+        raise RefusalError(f"time: {what} duration {json.dumps(value)}")
     total_s = sum(float(number) * _UNIT_S[unit] for number, unit in _PART.findall(value))
     return -total_s if value.startswith("-") else total_s
 
 
 def parse_body(raw: bytes) -> dict[str, Any]:
-    """Read a request body. Raises BadRequestError when it is absent, not JSON, or no object."""
+    """Read a request body. Raises RefusalError when it is absent, not JSON, or no object."""
     if not raw.strip():
-        raise BadRequestError("missing request body")
+        raise RefusalError("missing request body")
     try:
         body = json.loads(raw)
     except json.JSONDecodeError as exc:
-        raise BadRequestError(_go_complaint(exc)) from exc
+        raise RefusalError(_go_complaint(exc)) from exc
     except UnicodeDecodeError as exc:
-        raise BadRequestError("invalid character in string literal") from exc
+        raise RefusalError("invalid character in string literal") from exc
     if not isinstance(body, dict):
-        raise BadRequestError(f"json: cannot unmarshal {_go_type(body)} into Go value")
+        raise RefusalError(f"json: cannot unmarshal {_go_type(body)} into Go value")
     return body
 
 
 def list_of_objects(body: Mapping[str, Any], field: str) -> list[dict[str, Any]]:
     """Read a list such as `messages`; empty when absent.
 
-    Raises BadRequestError when it is something else.
+    Raises RefusalError when it is something else.
     """
     value = body.get(field)
     if value is None:
         return []
     if not isinstance(value, list) or not all(isinstance(item, dict) for item in value):
-        raise BadRequestError(f"json: cannot unmarshal {_go_type(value)} into Go struct field .{field}")
+        raise RefusalError(f"json: cannot unmarshal {_go_type(value)} into Go struct field .{field}")
     return value
 
 
 def parse_options(body: Mapping[str, Any]) -> dict[str, Any]:
-    """Read `options`. Raises BadRequestError when it, or one of its numbers, is none."""
+    """Read `options`. Raises RefusalError when it, or one of its numbers, is none."""
     options = body.get("options") or {}
     if not isinstance(options, dict):
-        raise BadRequestError(f"json: cannot unmarshal {_go_type(options)} into Go struct field .options")
+        raise RefusalError(f"json: cannot unmarshal {_go_type(options)} into Go struct field .options")
     for name in ("num_ctx", "num_predict", "num_batch"):
         value = options.get(name)
         if value is not None and (isinstance(value, bool) or not isinstance(value, int)):
-            raise BadRequestError(f'option "{name}" must be of type integer')
+            raise RefusalError(f'option "{name}" must be of type integer')
     return options
 
 
@@ -261,10 +266,6 @@ class Native(Record):
         """Write the answer to a bare load or unload: no counts, never streamed."""
         return self._head("") | {"done": True, "done_reason": reason}
 
-    def refusal(self, status: int, error: str) -> dict[str, Any]:
-        """Write a bare string; 401 also carries where to sign in."""
-        return {"error": error} | ({"signin_url": "https://ollama.com/connect"} if status == 401 else {})
-
     def _head(self, text: str) -> dict[str, Any]:
         content = {"message": {"role": "assistant", "content": text}} if self.chat else {"response": text}
         return {"model": self.model, "created_at": timestamp()} | content
@@ -299,10 +300,6 @@ class OpenAiShaped(Record):
         choice = {"index": 0, "message": message, "finish_reason": reason}
         return self._head("chat.completion") | {"choices": [choice], "usage": _usage(spent)}
 
-    def refusal(self, status: int, error: str) -> dict[str, Any]:
-        kind = _ERROR_TYPES.get(status, "api_error")
-        return {"error": {"message": error, "type": kind, "param": None, "code": None}}
-
     def _event(self, model: str, text: str, reason: str | None) -> bytes:
         delta = {"role": "assistant", "content": text}
         choice = {"index": 0, "delta": delta, "finish_reason": reason}
@@ -320,6 +317,15 @@ class OpenAiShaped(Record):
 
 Dialect = Native | OpenAiShaped
 """How one request is answered."""
+
+
+def refusal_body(path: str, refusal: RefusalError) -> dict[str, Any]:
+    """Write a bare string, under `/v1` the error object of OpenAI; a bare 401 carries where to sign in."""
+    if path.startswith("/v1/"):
+        kind = _ERROR_TYPES.get(refusal.status, "api_error")
+        return {"error": {"message": str(refusal), "type": kind, "param": None, "code": None}}
+    signin = {"signin_url": "https://ollama.com/connect"} if refusal.status == 401 else {}
+    return {"error": str(refusal), **signin}
 
 
 def _go_complaint(problem: json.JSONDecodeError) -> str:

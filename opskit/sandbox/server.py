@@ -6,7 +6,7 @@ import socket
 import struct
 import time
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Collection, Iterable, Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NoReturn, Self
 
@@ -89,7 +89,8 @@ class SimulatedServer(ABC):
         self._socket = _bound_socket(self.host, self.port)
         self.port = self._socket.getsockname()[1]
         self._begin()
-        self._protocol = await self._open()
+        self._runner = self._make_runner()
+        await self._runner.setup()
         self._running = True
         self._unsubscribe = self.faults.subscribe(self._on_board_change)
         for model, fault in self.faults.active():
@@ -107,7 +108,7 @@ class SimulatedServer(ABC):
         self._unsubscribe()
         self._close_listener()
         tasks = self._break_off()
-        await self._close()
+        await self._runner.cleanup()
         await asyncio.gather(*tasks, return_exceptions=True)
         await asyncio.sleep(0)
 
@@ -116,28 +117,32 @@ class SimulatedServer(ABC):
         """Be as a process that has just started."""
 
     @abstractmethod
-    async def _open(self) -> Callable[[], asyncio.BaseProtocol]:
-        """Get ready, and return what makes the protocol of a connection."""
+    def _make_runner(self) -> web.BaseRunner:
+        """Return what answers the requests of all connections."""
 
-    @abstractmethod
-    async def _close(self) -> None:
-        """Let go of what `_open` made."""
+    @property
+    def connections(self) -> int:
+        return len(self._handlers)
 
-    @abstractmethod
-    def _transports(self) -> Iterable[asyncio.BaseTransport | None]:
-        """The open connections."""
+    @property
+    def _handlers(self) -> list[web.RequestHandler]:
+        return self._runner.server.connections if self._runner.server is not None else []
 
     def _fault_set(self, model: str | None, fault: SandboxFault) -> None:
         """React to a fault that changes the server's state at once; called in the event loop."""
         del model, fault
 
-    def record(self, method: str, path: str, raw: bytes, headers: Iterable[tuple[str, str]]) -> None:
+    async def receive(self, request: web.BaseRequest, raw: bytes) -> None:
+        """Record a request; under `silence` nothing more happens."""
+        self._spawn(asyncio.current_task())
         body = json_object(raw)
         # Older clients of Ollama send `name`.
         named = [value for key in ("model", "name") if isinstance(value := (body or {}).get(key), str)]
-        lowered = {name.lower(): value for name, value in headers}
+        headers = {name.lower(): value for name, value in request.headers.items()}
         model = named[0] if named else None
-        self.requests.append(Recorded(time.monotonic(), method, path, model, body, lowered))
+        self.requests.append(Recorded(time.monotonic(), request.method, request.path, model, body, headers))
+        if self.faults.take(None, {K.SILENCE}) is not None:
+            await self.hang()
 
     def _spawn(self, task: asyncio.Task[object] | None) -> None:
         """Keep a task of this server so that `stop` ends it."""
@@ -184,7 +189,9 @@ class SimulatedServer(ABC):
 
     async def _accept(self, sock: socket.socket) -> None:
         if self._running and sock is self._socket:
-            self._server = await self._loop.create_server(self._protocol, sock=sock, start_serving=False)
+            server = self._runner.server
+            assert server is not None  # noqa: S101
+            self._server = await self._loop.create_server(server, sock=sock, start_serving=False)
             await self._server.start_serving()
 
     def _close_listener(self) -> None:
@@ -200,16 +207,14 @@ class SimulatedServer(ABC):
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
-        for transport in list(self._transports()):
-            if isinstance(transport, asyncio.WriteTransport):
-                transport.abort()
+        for handler in self._handlers:
+            if handler.transport is not None:
+                handler.transport.abort()
         return tasks
 
 
 class SimulatedWebServer(SimulatedServer):
     """A server that speaks HTTP/1.1. A client that goes away cancels its handler."""
-
-    _runner: web.AppRunner
 
     @abstractmethod
     def _add_routes(self, router: web.UrlDispatcher) -> None:
@@ -225,31 +230,17 @@ class SimulatedWebServer(SimulatedServer):
         headers = {} if allow is None else {"Allow": allow}
         return web.Response(status=problem.status, text=problem.text, headers=headers)
 
-    async def _open(self) -> Callable[[], asyncio.BaseProtocol]:
+    def _make_runner(self) -> web.BaseRunner:
         app = web.Application(middlewares=[self._front], client_max_size=MAX_BODY_BYTES)
         app.on_response_prepare.append(_sign_off)
         self._add_routes(app.router)
-        self._runner = web.AppRunner(
+        return web.AppRunner(
             app, access_log=None, handle_signals=False, handler_cancellation=True, shutdown_timeout=CLEANUP_S
-        )
-        await self._runner.setup()
-        assert self._runner.server is not None  # noqa: S101
-        return self._runner.server
-
-    async def _close(self) -> None:
-        await self._runner.cleanup()
-
-    def _transports(self) -> Iterable[asyncio.BaseTransport | None]:
-        return (
-            [handler.transport for handler in self._runner.server.connections] if self._runner.server else ()
         )
 
     @web.middleware
     async def _front(self, request: web.Request, handler: Handler) -> web.StreamResponse:
-        self._spawn(asyncio.current_task())
-        self.record(request.method, request.path, await request.read(), request.headers.items())
-        if self.faults.take(None, {K.SILENCE}) is not None:
-            await self.hang()
+        await self.receive(request, await request.read())
         if turned_away := self._screen(request):
             return turned_away
         try:
@@ -263,8 +254,7 @@ class SimulatedWebServer(SimulatedServer):
             await self._board_changed.wait()
 
     async def _reset(self, request: web.Request) -> NoReturn:
-        if request.transport is not None:
-            reset(request.transport)
+        reset(request)
         await self.hang()
 
     async def _cut(self, request: web.Request) -> NoReturn:
@@ -293,11 +283,12 @@ def json_object(raw: bytes) -> dict[str, Any] | None:
     return value if isinstance(value, dict) else None
 
 
-def reset(transport: asyncio.WriteTransport) -> None:
-    """End a connection by RST, so that the peer sees a connection reset."""
-    on_close = struct.pack("ii", 1, 0)
-    transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, on_close)
-    transport.abort()
+def reset(request: web.BaseRequest) -> None:
+    """End the connection of a request by RST, so that the peer sees a connection reset."""
+    if request.transport is not None:
+        on_close = struct.pack("ii", 1, 0)
+        request.transport.get_extra_info("socket").setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, on_close)
+        request.transport.abort()
 
 
 def _bound_socket(host: str, port: int) -> socket.socket:

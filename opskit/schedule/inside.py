@@ -14,7 +14,7 @@ import shutil
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import msgspec
 
@@ -76,9 +76,6 @@ class ProcessView(Record):
     unset: tuple[str, ...] = ()
     docker: str = ""
     docker_problem: str = ""
-
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
 
 
 class Difference(Record):
@@ -300,4 +297,4 @@ def _session(shell: ProcessView, job: ProcessView) -> Iterator[Difference]:
 
 if __name__ == "__main__":
     paths = json.loads(base64.urlsafe_b64decode(sys.argv[1]))
-    sys.stdout.write(json.dumps(asyncio.run(look(None, paths, dict(os.environ))).as_json()) + "\n")
+    sys.stdout.write(json.dumps(asdict(asyncio.run(look(None, paths, dict(os.environ))))) + "\n")

@@ -7,6 +7,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from datetime import UTC, datetime
 from pathlib import Path
 
+from msgspec import to_builtins
+
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
 from opskit.records import replace
@@ -190,33 +192,21 @@ def report(current: ScheduleStatus, now: datetime) -> Report:
 
 
 def _job_finding(current: ScheduleStatus) -> Finding:
+    unit = current.kind.unit
+    evidence = {"files": list(map(str, current.files)), "scheduler": current.scheduler}
     if current.loaded is None:
         detail = current.problem + ("; its files are there" if current.installed else "")
-        return Finding(
-            "job",
-            current.kind.unit,
-            Status.INCONCLUSIVE,
-            "no scheduler",
-            detail,
-            "SCHEDULE_001",
-            current.remedy,
-        )
-    evidence = {"files": list(map(str, current.files)), "scheduler": current.scheduler}
+        state, remedy = "no scheduler", current.remedy
+        return Finding("job", unit, Status.INCONCLUSIVE, state, detail, "SCHEDULE_001", remedy)
     if current.problem:
+        code, remedy = "SCHEDULE_002", current.remedy
         return Finding(
-            "job",
-            current.kind.unit,
-            Status.FAIL,
-            current.state,
-            current.problem,
-            "SCHEDULE_002",
-            current.remedy,
-            evidence=evidence,
+            "job", unit, Status.FAIL, current.state, current.problem, code, remedy, evidence=evidence
         )
     minutes = DEFAULT_MINUTES if current.job is None else current.job.every
     detail = f"{current.scheduler} starts it every {'hour' if minutes == 60 else f'{minutes} min'}"
     detail = f"{current.scheduler} keeps it running" if current.kind.stays else detail
-    return Finding("job", current.kind.unit, Status.PASS, "loaded", detail, evidence=evidence)
+    return Finding("job", unit, Status.PASS, "loaded", detail, evidence=evidence)
 
 
 def _runs_finding(current: ScheduleStatus, now: datetime) -> Finding:
@@ -244,24 +234,19 @@ def _runs_finding(current: ScheduleStatus, now: datetime) -> Finding:
 def _inside_findings(inside: InsideComparison, unit: str) -> Iterator[Finding]:
     evidence = {
         "emulated": inside.emulated,
-        "shell": None if inside.shell is None else inside.shell.as_json(),
-        "job": None if inside.job is None else inside.job.as_json(),
+        "shell": to_builtins(inside.shell),
+        "job": to_builtins(inside.job),
     }
     if inside.job is None:
-        state, remedy = "not seen", "`--no-inside` leaves it out"
-        yield Finding(
-            "inside", unit, Status.INCONCLUSIVE, state, inside.problem, remedy=remedy, evidence=evidence
-        )
+        status, remedy = Status.INCONCLUSIVE, "`--no-inside` leaves it out"
+        yield Finding("inside", unit, status, "not seen", inside.problem, None, remedy, evidence=evidence)
         return
     where = "its environment, emulated" if inside.emulated else "the scheduler"
     count = f"{counted(len(inside.job.files), 'path')}, {counted(len(inside.job.servers), 'server')}"
-    count = f"{count}, Docker, programs, configuration"
-    detail = (
-        f"seen from {where}: {count}; {len(inside.found)} differ from this shell"
-        if inside.found
-        else f"seen from {where}, all is as in this shell: {count}"
-    )
-    seconds = inside.seconds
+    detail = f", all is as in this shell: {count}, Docker, programs, configuration"
+    if inside.found:
+        detail = f": {count}, Docker, programs, configuration; {len(inside.found)} differ from this shell"
+    detail, seconds = f"seen from {where}{detail}", inside.seconds
     yield Finding("inside", unit, Status.PASS, "compared", detail, seconds=seconds, evidence=evidence)
     for difference in inside.found:
         level = Status.FAIL if difference.harmful else Status.WARN

@@ -54,7 +54,7 @@ class Systemd(Scheduler):
         self.log = f"journalctl --user -u {self._service} -n 50 --no-pager"
 
     def files(self, job: Job) -> dict[Path, str]:
-        texts = (server_unit(job),) if self.kind.stays else (service_unit(job), timer_unit(job))
+        texts = (service_unit(job), *(() if self.kind.stays else (timer_unit(job),)))
         return dict(zip(self.paths, texts, strict=True))
 
     async def state(self, now: datetime) -> ScheduleStatus:
@@ -150,43 +150,27 @@ def service_unit(job: Job) -> str:
     """Return the service (ops facts 11).
 
     KillMode=process, or systemd would end with the run the servers that it started: they live in its control
-    group. 4 (repaired) and 75 (another run holds the lock) are no failures.
+    group. 4 (repaired) and 75 (another run holds the lock) are no failures. A server is started again when it
+    fails, and drains on SIGTERM.
     """
-    good = " ".join(str(status) for status in job.kind.good_exits if status)
-    return (
-        f"{_head(job, 'oneshot')}TimeoutStartSec={job.limit_s}\nSuccessExitStatus={good}\nKillMode=process\n"
-    )
-
-
-def server_unit(job: Job) -> str:
-    """Return the service of a server: it is started again when it fails, and drains on SIGTERM."""
-    return (
-        f"{_head(job, 'exec')}"
-        "Restart=on-failure\n"
-        "RestartSec=2\n"
-        "TimeoutStopSec=60\n"
-        "\n"
-        "[Install]\n"
-        "WantedBy=default.target\n"
-    )
-
-
-def _head(job: Job, kind: str) -> str:
     program, *arguments = job.arguments
     # Variables are expanded in every word but the first: there a dollar is doubled.
     command = " ".join((_word(program), *(_word(argument.replace("$", "$$")) for argument in arguments)))
-    environment = "".join(
-        f"Environment={_word(f'{name}={value}')}\n" for name, value in job.environment.items()
+    environment = [f"Environment={_word(f'{name}={value}')}" for name, value in job.environment.items()]
+    good = " ".join(str(status) for status in job.kind.good_exits if status)
+    run = (f"TimeoutStartSec={job.limit_s}", f"SuccessExitStatus={good}", "KillMode=process")
+    server = ("Restart=on-failure", "RestartSec=2", "TimeoutStopSec=60")
+    lines = (
+        "[Unit]",
+        f"Description={job.kind.purpose} ({job.kind.command})",
+        "",
+        "[Service]",
+        f"Type={'exec' if job.kind.stays else 'oneshot'}",
+        f"ExecStart={command}",
+        *environment,
+        *((*server, "", "[Install]", "WantedBy=default.target") if job.kind.stays else run),
     )
-    return (
-        "[Unit]\n"
-        f"Description={job.kind.purpose} ({job.kind.command})\n"
-        "\n"
-        "[Service]\n"
-        f"Type={kind}\n"
-        f"ExecStart={command}\n"
-        f"{environment}"
-    )
+    return "\n".join(lines) + "\n"
 
 
 def timer_unit(job: Job) -> str:

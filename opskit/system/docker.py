@@ -292,7 +292,7 @@ class Docker:
             cause = next((link for link in _chain(exc) if isinstance(link, OSError)), exc)
             raise self._unreachable(exc, complaint and f": {complaint}") from cause
 
-    def _unreachable(self, exc: Exception, complaint: str) -> OpskitError:
+    def _unreachable(self, exc: Exception, complaint: str = "") -> OpskitError:
         if any(getattr(link, "errno", None) in (errno.EACCES, errno.EPERM) for link in _chain(exc)):
             return OpskitError("DOCKER_001", f"no permission to use {self._shown}", remedy=_NO_ACCESS)
         if isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout):

@@ -1,6 +1,5 @@
 """What runs the Docker daemon of this machine: Docker Desktop, OrbStack, Colima, or a system service."""
 
-import asyncio
 import contextlib
 import shutil
 import socket
@@ -14,7 +13,7 @@ from opskit.records import Record
 from opskit.system.docker_host import Host
 from opskit.system.host import is_loopback
 from opskit.system.process import find_processes, read_process
-from opskit.system.program import NotStarted, run
+from opskit.system.program import output_of
 
 _APP = "/Docker.app/Contents/"
 _DAEMONS = frozenset(
@@ -119,11 +118,7 @@ def installed(machine: Machine) -> bool:
 
 async def has_desktop_command(environ: Mapping[str, str]) -> bool:
     """Whether `docker desktop start` exists, which came with Docker Desktop 4.37."""
-    try:
-        async with asyncio.timeout(_PLUGIN_S):
-            return (await run(("docker", "desktop", "version"), env=environ)).exit == 0
-    except (NotStarted, TimeoutError):
-        return False
+    return await output_of(("docker", "desktop", "version"), timeout_s=_PLUGIN_S, env=environ) is not None
 
 
 def desktop_processes() -> list[tuple[int, float]]:

@@ -1,4 +1,4 @@
-"""The network: whether a TCP connection is accepted, and how this machine reaches others (Wi-Fi, cable).
+"""The network: whether a TCP connection is accepted, and the ways to others: Wi-Fi, cable, default route.
 
 The name of the Wi-Fi network is never asked: macOS 15 does not tell it to programs, and answers "not
 associated" while it is (ops facts 12).
@@ -6,14 +6,19 @@ associated" while it is (ops facts 12).
 
 import asyncio
 import contextlib
+import ipaddress
 import re
 import socket
+import struct
+import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
+from operator import itemgetter
+from pathlib import Path
 from typing import Literal
 from urllib.parse import urlsplit
 
-from opskit.records import Record
+from opskit.records import Record, replace
 from opskit.system.program import NotStarted, ProgramResult, run
 
 Link = Literal["wifi", "wired"]
@@ -23,7 +28,8 @@ _WIFI_NAMES = ("wi-fi", "airport")
 #: Ports that carry no traffic of this machine by themselves, whatever address they have.
 _NOT_WIRED = ("bridge", "bluetooth", "firewire")
 _POWER = re.compile(r"^(?:Wi-Fi|AirPort) Power \(\S+\): (?P<power>On|Off)\s*$", re.MULTILINE)
-_INTERFACE = re.compile(r"^\s*interface: (?P<device>\S+)", re.MULTILINE)
+#: Flags of a route of Linux.
+_UP, _GATEWAY = 0x1, 0x2
 #: Turns of the loop in which a process that had none on a busy machine finds that it was connected.
 _TURNS = 8
 _SELF_ASSIGNED = "169.254."
@@ -137,14 +143,13 @@ async def wifi_of_mac(environ: Mapping[str, str]) -> WifiState:
         if wifi is not None:
             questions.append(_ask(environ, "networksetup", "-getairportpower", wifi.device))
         answers = await asyncio.gather(*questions)
+    addresses = (answer.out.strip() if answer.exit == 0 else "" for answer in answers)
     addressed = tuple(
-        NetworkPort(
-            port.device, port.link, port.name, answer.out.strip() or None if answer.exit == 0 else None
-        )
-        for port, answer in zip(ports, answers, strict=False)
+        replace(port, address=address or None) for port, address in zip(ports, addresses, strict=False)
     )
     power = None if wifi is None else mac_power(answers[-1].out)
-    return WifiState(addressed, power, mac_route(route.out))
+    default = mac_route(route.out)
+    return WifiState(addressed, power, None if default is None else default.interface)
 
 
 async def wifi_of_network_manager(environ: Mapping[str, str]) -> WifiState | None:
@@ -179,12 +184,6 @@ def mac_power(text: str) -> bool | None:
     return None if match is None else match["power"] == "On"
 
 
-def mac_route(text: str) -> str | None:
-    """Read the device of the default route out of `route -n get default`; None without one."""
-    match = _INTERFACE.search(text)
-    return None if match is None else match["device"]
-
-
 def network_manager_state(devices: str, radio: str) -> WifiState:
     """Read `nmcli -t -f DEVICE,TYPE,STATE device` and `nmcli -t -f WIFI radio`."""
     ports: list[NetworkPort] = []
@@ -202,3 +201,66 @@ def network_manager_state(devices: str, radio: str) -> WifiState:
 
 async def _ask(environ: Mapping[str, str], *command: str) -> ProgramResult:
     return await run(command, env=environ)
+
+
+class NetworkRoute(Record):
+    """The default route, through which this machine reaches what is not on its own networks.
+
+    `gateway` None: the interface is the way out by itself, as with a VPN.
+    """
+
+    interface: str
+    gateway: str | None = None
+
+
+async def default_route(environ: Mapping[str, str], root: Path = Path("/")) -> NetworkRoute | None:
+    """Return the route with the lowest metric, IPv4 before IPv6; None when there is none."""
+    if sys.platform == "darwin":
+        for family in ("-inet", "-inet6"):
+            try:
+                done = await run(("/sbin/route", "-n", "get", family, "default"), env=environ)
+            except NotStarted:
+                return None
+            if done.exit == 0 and (route := mac_route(done.out)):
+                return route
+        return None
+    return linux_route(_text(root / "proc/net/route")) or linux_route_6(_text(root / "proc/net/ipv6_route"))
+
+
+def linux_route(table: str) -> NetworkRoute | None:
+    """Read `/proc/net/route`, which holds hexadecimal addresses in the byte order of the machine."""
+    rows = [line.split() for line in table.splitlines()[1:]]
+    return _lowest(
+        (int(row[6]), int(row[3], 16), row[0], socket.inet_ntoa(struct.pack("=I", int(row[2], 16))))
+        for row in rows
+        if len(row) >= 8 and row[1] == row[7] == "00000000"
+    )
+
+
+def linux_route_6(table: str) -> NetworkRoute | None:
+    """Read `/proc/net/ipv6_route`. The kernel keeps a default route to nowhere on `lo`."""
+    rows = [line.split() for line in table.splitlines()]
+    return _lowest(
+        (int(row[5], 16), int(row[8], 16), row[9], str(ipaddress.IPv6Address(bytes.fromhex(row[4]))))
+        for row in rows
+        if len(row) >= 10 and row[0] == "0" * 32 and row[1] == "00" and row[9] != "lo"
+    )
+
+
+def _lowest(routes: Iterable[tuple[int, int, str, str]]) -> NetworkRoute | None:
+    """Return the first of the routes (metric, flags, interface, gateway) that are up."""
+    up = min((route for route in routes if route[1] & _UP), key=itemgetter(0), default=None)
+    return None if up is None else NetworkRoute(up[2], up[3] if up[1] & _GATEWAY else None)
+
+
+def mac_route(text: str) -> NetworkRoute | None:
+    """Read the output of `route -n get default`."""
+    fields = dict(re.findall(r"^\s*(gateway|interface): (\S+)", text, re.MULTILINE))
+    return NetworkRoute(fields["interface"], fields.get("gateway")) if "interface" in fields else None
+
+
+def _text(path: Path) -> str:
+    try:
+        return path.read_text(encoding="ascii", errors="replace")
+    except OSError:
+        return ""

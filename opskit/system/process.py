@@ -6,11 +6,13 @@ import shutil
 import time
 from collections.abc import Callable, Collection, Sequence
 from pathlib import Path
+from typing import TypeVar
 
 import psutil
 
 from opskit.records import Record
 
+T = TypeVar("T")
 #: Two readings of when one process began may differ: the clock is set, and its grain is coarse.
 SAME_START_S = 2.0
 #: An interpreter and one option of it may stand before a script (`#!/usr/bin/python3 -I`).
@@ -53,10 +55,7 @@ class Process(Record):
 
 def read_process(pid: int) -> Process | None:
     """Read one process; None when it is gone, or may not be looked at."""
-    try:
-        return _read(psutil.Process(pid))
-    except psutil.Error:
-        return None
+    return _asked(pid, _read)
 
 
 def find_processes(
@@ -116,22 +115,15 @@ def variables_of(pid: int) -> dict[str, str] | None:
 
     None when this user may not look at them, and when it is gone.
     """
-    try:
-        return psutil.Process(pid).environ()
-    except (psutil.Error, OSError):
-        return None
+    return _asked(pid, psutil.Process.environ)
 
 
 def open_logs(pid: int) -> tuple[str, ...]:
     """Return the files to which a process writes its output or a log, where this user may look."""
-    try:
-        files = psutil.Process(pid).open_files()
-    except (psutil.Error, OSError):
-        return ()
     # macOS does not tell which files are written.
     logs = [
         file.path
-        for file in files
+        for file in _asked(pid, psutil.Process.open_files) or ()
         if file.fd in _OUTPUTS or (file.path.endswith(".log") and getattr(file, "mode", "a") != "r")
     ]
     return tuple(dict.fromkeys(logs))
@@ -139,19 +131,22 @@ def open_logs(pid: int) -> tuple[str, ...]:
 
 def folder_of(pid: int) -> Path | None:
     """Return the working folder of a process; None when this user may not look, and when it is gone."""
+    folder = _asked(pid, psutil.Process.cwd)
+    return None if folder is None else Path(folder)
+
+
+def _asked(pid: int, question: Callable[[psutil.Process], T]) -> T | None:
+    """Return what the system tells of a process; None when this user may not look, and when it is gone."""
     try:
-        return Path(psutil.Process(pid).cwd())
+        return question(psutil.Process(pid))
     except (psutil.Error, OSError):
         return None
 
 
 def ancestry() -> frozenset[int]:
     """Return the ids of our own process and of its ancestors."""
-    try:
-        us = psutil.Process()
-        return frozenset({us.pid, *(parent.pid for parent in us.parents())})
-    except psutil.Error:
-        return frozenset()
+    parents = _asked(os.getpid(), psutil.Process.parents)
+    return frozenset() if parents is None else frozenset({os.getpid(), *(parent.pid for parent in parents)})
 
 
 def cores_used(pid: int, sample_s: float) -> float:

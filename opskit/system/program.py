@@ -140,6 +140,17 @@ async def run(
     )
 
 
+async def output_of(
+    command: Sequence[str], *, timeout_s: float, env: Mapping[str, str] | None = None
+) -> str | None:
+    """Return what a program writes that ends well and in time; None for any other."""
+    try:
+        done = await run(command, env=env, timeout_s=timeout_s)
+    except NotStarted:
+        return None
+    return done.out if done.exit == 0 and not done.timed_out else None
+
+
 async def _start(starting: "asyncio.Task[_Process]") -> _Process:
     """Return the process once it is started; the start is never cut off in the middle.
 

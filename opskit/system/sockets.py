@@ -2,6 +2,7 @@
 
 import asyncio
 import re
+import socket
 import subprocess
 import sys
 import time
@@ -12,7 +13,7 @@ from typing import Any
 import psutil
 
 from opskit.records import Record, field
-from opskit.system.process import cores_used, read_process
+from opskit.system.process import Process, cores_used, read_process
 
 #: Processes that hold ports in the name of containers.
 PROXIES = ("docker-proxy", "com.docker.backend", "com.docker.vpnkit", "OrbStack Helper", "limactl")
@@ -44,19 +45,15 @@ class SocketTable(Record):
         held: dict[tuple[str, int], list[PortSocket]] = {}
         complete = True
         try:
-            connections: list[tuple[Any, int | None]] = [
-                (connection, connection.pid) for connection in psutil.net_connections(kind="inet")
-            ]
+            connections = [(each, each.pid) for each in psutil.net_connections(kind="inet")]
         except psutil.AccessDenied:
             connections, complete = _process_by_process(), False
         for connection, pid in connections:
-            protocol = "tcp" if connection.type == 1 else "udp"
-            if not connection.laddr or (protocol == "tcp" and connection.status != psutil.CONN_LISTEN):
-                continue
-            if protocol == "udp" and connection.raddr:
-                continue
-            address, port = connection.laddr.ip, connection.laddr.port
-            held.setdefault((protocol, port), []).append(PortSocket(protocol, address, port, pid))
+            is_tcp = connection.type == socket.SOCK_STREAM
+            listens = connection.status == psutil.CONN_LISTEN if is_tcp else not connection.raddr
+            if connection.laddr and listens:
+                protocol, (address, port) = "tcp" if is_tcp else "udp", connection.laddr
+                held.setdefault((protocol, port), []).append(PortSocket(protocol, address, port, pid))
         return cls(taken, {key: tuple(value) for key, value in held.items()}, complete)
 
     def at(self, protocol: str, port: int) -> tuple[PortSocket, ...]:
@@ -96,39 +93,29 @@ class Listener(Record):
 
 
 async def listener(port: int) -> Listener | None:
-    """Watch the process that listens on `port` for a moment; None when it is unknown.
-
-    Without the rights to see other users' sockets only our own processes are found.
-    """
+    """Watch the process that listens on `port` for a moment; None when it is unknown."""
     return await asyncio.to_thread(_listener, port)
 
 
-async def command_line_of(port: int) -> tuple[str, ...] | None:
-    """Return the command line of the process that listens on `port`, at once; None when it is unknown."""
-    return await asyncio.to_thread(_command_line_of, port)
-
-
 def _listener(port: int) -> Listener | None:
-    pid = _listening_pid(port)
+    process = listening_process(port)
     try:
-        cpu = None if pid is None else cores_used(pid, _SAMPLE_S)
+        cpu = 0.0 if process is None else cores_used(process.pid, _SAMPLE_S)
     except psutil.Error:
         return None
-    process = None if pid is None else read_process(pid)
-    if process is None or cpu is None:
+    if process is None or (process := read_process(process.pid)) is None:
         return None
     stopped = process.stopped or process.traced
     return Listener(process.pid, process.name, process.command, stopped, cpu)
 
 
-def _command_line_of(port: int) -> tuple[str, ...] | None:
-    pid = _listening_pid(port)
-    process = None if pid is None else read_process(pid)
-    return None if process is None else process.command
+def listening_process(port: int) -> Process | None:
+    """Return the process that listens on a port; None when it is unknown. Blocks.
 
-
-def _listening_pid(port: int) -> int | None:
-    return next((held.pid for held in SocketTable.read(time.monotonic()).at("tcp", port)), None)
+    Without the rights to see other users' sockets only our own processes are found.
+    """
+    pid = next((held.pid for held in SocketTable.read(time.monotonic()).at("tcp", port)), None)
+    return None if pid is None else read_process(pid)
 
 
 def connections_to(port: int) -> int:

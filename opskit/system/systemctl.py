@@ -4,13 +4,12 @@
 abbreviations of zones cannot be read back.
 """
 
-import asyncio
 import re
 import shutil
 from collections.abc import Mapping
 from datetime import UTC, datetime, timedelta
 
-from opskit.system.program import NotStarted, ProgramResult, run
+from opskit.system.program import ProgramResult, output_of
 
 _TIME = "%Y-%m-%d %H:%M:%S"
 _SPAN = re.compile(r"([0-9]+(?:\.[0-9]+)?)(y|month|w|d|h|min|s|ms|us)")
@@ -37,12 +36,8 @@ async def unit_properties(environ: Mapping[str, str], unit: str, *names: str, us
         return {}
     scope = ("--user",) if user else ()
     command = (program, *scope, "show", unit, *(f"--property={name}" for name in names))
-    try:
-        async with asyncio.timeout(_SHOW_S):
-            done = await run(command, env={**environ, "TZ": "UTC", "LC_ALL": "C"})
-    except (NotStarted, TimeoutError):
-        return {}
-    return dict(_pairs(done.out)) if done.exit == 0 else {}
+    shown = await output_of(command, timeout_s=_SHOW_S, env={**environ, "TZ": "UTC", "LC_ALL": "C"})
+    return dict(_pairs(shown or ""))
 
 
 def units(text: str) -> list[dict[str, str]]:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from opskit.errors import StateError, UsageError
-from opskit.records import Record
+from opskit.records import Record, asdict
 from opskit.trace.span import Recording, Span, SpanKind, SpanStatus
 
 STORE_NAME = "traces.db"
@@ -110,8 +110,12 @@ class TraceStore:
                 row,
             )
             db.executemany(
-                "INSERT OR REPLACE INTO spans VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
-                [_row(span) for span in recording.spans],
+                "INSERT OR REPLACE INTO spans VALUES (:trace_id, :span_id, :parent_id, :name, :kind, :start,"
+                " :seconds, :status, :message, :attributes)",
+                [
+                    {**asdict(span), "attributes": json.dumps(span.attributes, ensure_ascii=False)}
+                    for span in recording.spans
+                ],
             )
             if db.execute("SELECT count(*) FROM traces").fetchone()[0] > KEPT_TRACES:
                 _forget_oldest(db)
@@ -152,7 +156,7 @@ class TraceStore:
 
     def _trace(self, db: sqlite3.Connection, row: Sequence[Any]) -> Trace:
         rows = db.execute("SELECT * FROM spans WHERE trace_id = ? ORDER BY start, span_id", (row[0],))
-        return Trace(row[0], row[1], row[2], row[3], tuple(_span(values) for values in rows))
+        return Trace(row[0], row[1], row[2], row[3], tuple(map(_span, rows)))
 
     @contextlib.contextmanager
     def _opened(self, *, create: bool = False) -> Iterator[sqlite3.Connection]:
@@ -166,6 +170,7 @@ class TraceStore:
                     # A trace may be lost when the power fails: no request waits for the disk.
                     db.execute("PRAGMA synchronous = OFF")
                     db.executescript(_SCHEMA)
+                db.row_factory = sqlite3.Row
                 yield db
         except sqlite3.Error as error:
             raise StateError(
@@ -184,35 +189,10 @@ def _forget_oldest(db: sqlite3.Connection) -> None:
     db.execute("DELETE FROM spans WHERE trace_id NOT IN (SELECT trace_id FROM traces)")
 
 
-def _row(span: Span) -> tuple[Any, ...]:
-    return (
-        span.trace_id,
-        span.span_id,
-        span.parent_id,
-        span.name,
-        span.kind.value,
-        span.start,
-        span.seconds,
-        span.status.value,
-        span.message,
-        json.dumps(span.attributes, ensure_ascii=False),
-    )
-
-
-def _span(values: Sequence[Any]) -> Span:
+def _span(row: sqlite3.Row) -> Span:
     attributes = {
         key: tuple(value) if isinstance(value, list) else value
-        for key, value in json.loads(values[9]).items()
+        for key, value in json.loads(row["attributes"]).items()
     }
-    return Span(
-        trace_id=values[0],
-        span_id=values[1],
-        parent_id=values[2],
-        name=values[3],
-        kind=SpanKind(values[4]),
-        start=values[5],
-        seconds=values[6],
-        status=SpanStatus(values[7]),
-        message=values[8],
-        attributes=attributes,
-    )
+    kind, status = SpanKind(row["kind"]), SpanStatus(row["status"])
+    return Span(**{**dict(row), "kind": kind, "status": status, "attributes": attributes})

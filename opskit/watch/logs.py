@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import AsyncGenerator, Callable, Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from dataclasses import KW_ONLY, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,13 @@ from opskit.logs.files import FileSource
 from opskit.logs.record import Facts, Level, LogEntry, facts
 from opskit.logs.select import EntryFilter
 from opskit.logs.shape import shape
+from opskit.logs.show import settled
 from opskit.logs.source import Batch, LeftOut, LogSource, Note, Window
 from opskit.records import MutableRecord, Record, replace
 from opskit.text import utc
 from opskit.watch.requests import RequestChange, RequestTracker, Summary
 from opskit.watch.view import Emit
 
-#: An event whose next line has not come for so long is complete.
-SETTLE_S = 0.1
 #: A file that is further behind is gone on with near its end: news that are minutes old are none.
 BEHIND_BYTES = 4 * 1024 * 1024
 #: What of our own log is read at the start, to know the requests of the last minutes.
@@ -73,8 +72,6 @@ class Reader:
     tail: int = 0
     #: What was there at the start has been read and handed over.
     caught_up: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    _grouper: Grouper = field(default_factory=Grouper, init=False)
-    _timer: asyncio.TimerHandle | None = field(default=None, init=False)
     _window: Window = field(init=False)
 
     def __post_init__(self) -> None:
@@ -85,12 +82,16 @@ class Reader:
         try:
             if isinstance(self.source, FileSource):
                 await self._exists(self.source.path)
-            async with contextlib.aclosing(self.source.follow(self._window)) as batches:
-                await self._pump(batches)
+            grouper = Grouper()
+            async with contextlib.aclosing(settled(self.source.follow(self._window), grouper)) as batches:
+                async for batch in batches:
+                    await self._take(batch)
+                    if not grouper.open:
+                        self.caught_up.set()
         except OpskitError as error:
             self.on_note(Note(self.source.name, None, f"not read any more: {error.message}"))
         finally:
-            self._complete()
+            self.caught_up.set()
 
     async def _exists(self, path: Path) -> None:
         if path.exists():
@@ -101,26 +102,22 @@ class Reader:
         while not path.exists():  # noqa: ASYNC110 - no event tells of a file on all systems
             await asyncio.sleep(_WAIT_S)
 
-    async def _pump(self, batches: AsyncGenerator[Batch, None]) -> None:
+    async def _take(self, batch: Batch) -> None:
         clock = asyncio.get_running_loop().time
-        async for batch in batches:
-            began = clock()
-            self._hold()
-            for number, item in enumerate(batch):
-                if number % _SLICE == _SLICE - 1:
-                    # A source that always has more would let nobody else work.
-                    await self._rest(clock() - began)
-                    began = clock()
-                if isinstance(item, Note):
-                    self._complete()
-                    self.tally.left_out += item.lines if isinstance(item, LeftOut) else 0
-                    self.on_note(item)
-                    continue
-                self.tally.lines += 1
-                for event in self._grouper.push(item):
-                    self._hand_over(event)
-            self._settle_later()
-            await self._rest(clock() - began)
+        began = clock()
+        for number, item in enumerate(batch):
+            if number % _SLICE == _SLICE - 1:
+                # A source that always has more would let nobody else work.
+                await self._rest(clock() - began)
+                began = clock()
+            if isinstance(item, Note):
+                self.tally.left_out += item.lines if isinstance(item, LeftOut) else 0
+                self.on_note(item)
+                continue
+            self.tally.lines += item.raw.count(b"\n") + 1
+            if wanted(item):
+                self.on_entry(item)
+        await self._rest(clock() - began)
 
     async def _rest(self, worked_s: float) -> None:
         """Let others work.
@@ -129,29 +126,6 @@ class Reader:
         any other source would only be further behind.
         """
         await asyncio.sleep(worked_s if isinstance(self.source, FileSource) else 0)
-
-    def _settle_later(self) -> None:
-        self._hold()
-        if self._grouper.open:
-            self._timer = asyncio.get_running_loop().call_later(SETTLE_S, self._complete)
-        else:
-            self.caught_up.set()
-
-    def _hold(self) -> None:
-        """Stop waiting for the end of an event: it goes on."""
-        if self._timer is not None:
-            self._timer.cancel()
-            self._timer = None
-
-    def _complete(self) -> None:
-        self._hold()
-        for event in self._grouper.flush():
-            self._hand_over(event)
-        self.caught_up.set()
-
-    def _hand_over(self, event: LogEntry) -> None:
-        if wanted(event):
-            self.on_entry(event)
 
 
 class LoggedError(Record, kw_only=True):

@@ -9,7 +9,7 @@ from typing import Any, Literal
 from opskit.checks.model_rows import LoadedModel
 from opskit.config.schema import Config, NodeConfig, WatchConfig
 from opskit.llm.fit import gib
-from opskit.records import MutableRecord, Record, asdict
+from opskit.records import MutableRecord, Record, asdict, replace
 from opskit.system.host import Gauges, MemoryUser, Meter, is_loopback, memory_users
 from opskit.watch.polling import Poller, ask_all
 from opskit.watch.view import Emit
@@ -49,13 +49,24 @@ class Threshold(MutableRecord):
         return "warning"
 
 
-class ThresholdEvent(Record):
-    """A value that crossed its limit, in percent."""
+class MachineWarning(Record):
+    """A value that crossed its limit, in percent, who uses the memory, and what to type."""
 
     change: Change
     target: str
     value: float
     limit: float
+    users: tuple[MemoryUser, ...] = ()
+    remedy: str = ""
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "target": self.target,
+            "value_percent": self.value,
+            "limit_percent": self.limit,
+            "largest": [asdict(user) for user in self.users],
+            "remedy": self.remedy,
+        }
 
 
 class MachineLimits:
@@ -64,9 +75,9 @@ class MachineLimits:
     def __init__(self, config: WatchConfig) -> None:
         self._config = config
         self._thresholds: dict[str, Threshold] = {}
-        self.over: dict[str, ThresholdEvent] = {}
+        self.over: dict[str, MachineWarning] = {}
 
-    def take(self, gauges: Gauges) -> list[ThresholdEvent]:
+    def take(self, gauges: Gauges) -> list[MachineWarning]:
         config = self._config
         memory, disk = (config.memory_percent, MARGIN_PERCENT), (config.disk_percent, DISK_MARGIN_PERCENT)
         values = {"memory": (gauges.memory_percent, Threshold(*memory))}
@@ -79,9 +90,9 @@ class MachineLimits:
             threshold = self._thresholds.setdefault(target, fresh)
             change = threshold.take(value)
             if change is not None:
-                crossings.append(ThresholdEvent(change, target, value, threshold.limit))
+                crossings.append(MachineWarning(change, target, value, threshold.limit))
             if threshold.over:
-                self.over[target] = ThresholdEvent("warning", target, value, threshold.limit)
+                self.over[target] = MachineWarning("warning", target, value, threshold.limit)
             else:
                 self.over.pop(target, None)
         return crossings
@@ -112,23 +123,6 @@ def remedy(
             f"({gib(first.rss_bytes)}); end it if it is not needed"
         )
     return "`opskit models loaded` shows what models hold"
-
-
-class MachineWarning(Record):
-    """A value over its limit, who uses the memory, and what to type."""
-
-    crossing: ThresholdEvent
-    users: tuple[MemoryUser, ...]
-    remedy: str
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "target": self.crossing.target,
-            "value_percent": self.crossing.value,
-            "limit_percent": self.crossing.limit,
-            "largest": [asdict(user) for user in self.users],
-            "remedy": self.remedy,
-        }
 
 
 class MachineView(Record):
@@ -178,7 +172,7 @@ class MachineWatch:
         ):
             await ask_all([self.users], patience_s)
         for crossing in crossings:
-            body = self._warning(crossing).as_json()
+            body = self._advised(crossing).as_json()
             if crossing.change == "recovered":
                 body = {key: body[key] for key in ("target", "value_percent", "limit_percent")}
             self.emit(crossing.change, body)
@@ -188,9 +182,9 @@ class MachineWatch:
         if self.gauges.answer is None:
             return None
         age_s = None if self.gauges.at is None else now - self.gauges.at
-        return MachineView(self.gauges.answer, age_s, tuple(map(self._warning, self._limits.over.values())))
+        return MachineView(self.gauges.answer, age_s, tuple(map(self._advised, self._limits.over.values())))
 
-    def _warning(self, crossing: ThresholdEvent) -> MachineWarning:
-        users = self.users.answer or () if crossing.target == "memory" else ()
-        command = remedy(crossing.target, users, self.loaded(), self.config.nodes)
-        return MachineWarning(crossing, users, command)
+    def _advised(self, warning: MachineWarning) -> MachineWarning:
+        users = self.users.answer or () if warning.target == "memory" else ()
+        command = remedy(warning.target, users, self.loaded(), self.config.nodes)
+        return replace(warning, users=users, remedy=command)

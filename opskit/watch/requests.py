@@ -4,8 +4,7 @@ Pure: lines in, changes out; all times are epoch seconds. `opskit.logs.calls` jo
 no line ends has failed when its last open call failed and nothing followed, and is lost after a long silence.
 """
 
-import dataclasses
-from collections import Counter, OrderedDict, deque
+from collections import Counter, deque
 from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
@@ -87,7 +86,6 @@ class _Open(MutableRecord):
     fallback: bool = False
 
 
-@dataclasses.dataclass(slots=True, eq=False, kw_only=True)
 class RequestTracker:
     """`lost_s` is after how long a silence a request is given up; `slow_s` where slow begins (SPEC C7).
 
@@ -95,17 +93,19 @@ class RequestTracker:
     of the same name, and counts for no model here.
     """
 
-    window_s: float = 300.0
-    lost_s: float = 600.0
-    slow_s: float = 5.0
-    urls: Mapping[str, str] = dataclasses.field(default_factory=dict)
-    _open: OrderedDict[str, _Open] = dataclasses.field(default_factory=OrderedDict, init=False)
-    _ended: deque[RequestChange] = dataclasses.field(
-        default_factory=lambda: deque(maxlen=MAX_CALLS), init=False
-    )
-    _calls: deque[tuple[float, ModelCall]] = dataclasses.field(
-        default_factory=lambda: deque(maxlen=MAX_CALLS), init=False
-    )
+    def __init__(
+        self,
+        *,
+        window_s: float = 300.0,
+        lost_s: float = 600.0,
+        slow_s: float = 5.0,
+        urls: Mapping[str, str] | None = None,
+    ) -> None:
+        self.window_s, self.lost_s, self.slow_s = window_s, lost_s, slow_s
+        self._urls = urls or {}
+        self._open: dict[str, _Open] = {}
+        self._ended: deque[RequestChange] = deque(maxlen=MAX_CALLS)
+        self._calls: deque[tuple[float, ModelCall]] = deque(maxlen=MAX_CALLS)
 
     def take(self, said: Facts, at: float) -> list[RequestChange]:
         """Take one tagged line; return what it makes known: nothing without a correlation id."""
@@ -119,8 +119,7 @@ class RequestTracker:
                 return []  # the rest of a request that ended, or whose beginning was not seen
             request = self._open[identifier] = _Open(identifier, at, at)
             while len(self._open) > MAX_OPEN:
-                _, oldest = self._open.popitem(last=False)
-                changes.append(self._end(oldest, "lost", at))
+                changes.append(self._end(next(iter(self._open.values())), "lost", at))
         request.last = max(request.last, at)
         call = request.calls.take(said, at)
         if call is not None:
@@ -130,7 +129,6 @@ class RequestTracker:
         if said.tag == "REQUEST":
             changes.append(_change(request, "running", at))
         elif request.calls.state != "running":
-            del self._open[identifier]
             state = request.calls.state
             changes.append(self._end(request, "done" if state == "answered" else state, at))
         return changes
@@ -138,13 +136,11 @@ class RequestTracker:
     def expire(self, now: float) -> list[RequestChange]:
         """Return what has ended by `now` without a line of its own."""
         changes = []
-        for identifier, request in list(self._open.items()):
+        for request in list(self._open.values()):
             failed_at = request.calls.failed_at
             if failed_at is not None and not request.calls.open and now - failed_at >= SETTLE_S:
-                del self._open[identifier]
                 changes.append(self._end(request, "failed", failed_at))
             elif now - request.last >= self.lost_s:
-                del self._open[identifier]
                 changes.append(self._end(request, "lost", request.last))
         return changes
 
@@ -169,9 +165,10 @@ class RequestTracker:
         )
 
     def _is_here(self, call: ModelCall) -> bool:
-        return call.url is None or self.urls.get(call.node or "", call.url) == call.url
+        return call.url is None or self._urls.get(call.node or "", call.url) == call.url
 
     def _end(self, request: _Open, state: State, at: float) -> RequestChange:
+        del self._open[request.correlation_id]
         change = _change(request, state, at, max(0.0, at - request.began), slow_s=self.slow_s)
         self._ended.append(change)
         return change

@@ -224,6 +224,14 @@ def test_a_torn_gzip_gives_what_it_holds(home: Path, tmp_path: Path) -> None:
     assert "ends in the middle" in counted.err
 
 
+def test_a_large_log_without_times_is_shown_within_seconds(home: Path, tmp_path: Path) -> None:
+    """The first time behind an event is sought once, not behind each event again."""
+    path = tmp_path / "untimed.log"
+    path.write_bytes(b"".join(b"%d [LLM_CALL] x\n" % number for number in range(100_000)))
+    result = logs(str(path), "--level", "debug", "--tag", "LLM_CALL", home=home)
+    assert (result.status, len(result.out.splitlines())) == (0, 100_000)
+
+
 def test_a_hundred_megabyte_line(home: Path, tmp_path: Path) -> None:
     """It is searched in pieces: the lines around it are found and memory stays small."""
     path = tmp_path / "long.log"

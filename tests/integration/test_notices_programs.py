@@ -11,7 +11,7 @@ from opskit.config.schema import NoticeConfig, Secret
 from opskit.recovery.budget import Level
 from opskit.recovery.memory import Memory
 from opskit.recovery.notice import Notice, recorded
-from opskit.recovery.notifier import Notifier, Sent
+from opskit.recovery.notifier import Notifier
 from tests.parts.loopback import until
 
 NOTICE = Notice(
@@ -110,10 +110,10 @@ async def test_a_command_that_hangs_is_killed_with_what_it_started(tmp_path: Pat
 async def test_a_channel_that_is_off_says_why(tmp_path: Path):
     """For who tries the channels."""
     tell, _ = _notifier(tmp_path, desktop=False)
-    assert {one.channel: (one.sent, one.why) for one in await tell.deliver(NOTICE)} == {
-        "desktop": (Sent.OFF, "switched off: notices.desktop"),
-        "webhook": (Sent.OFF, "not configured: notices.webhook"),
-        "command": (Sent.OFF, "not configured: notices.command"),
+    assert {one.target: (one.state, one.detail) for one in await tell.deliver(NOTICE)} == {
+        "desktop": ("off", "switched off: notices.desktop"),
+        "webhook": ("off", "not configured: notices.webhook"),
+        "command": ("off", "not configured: notices.command"),
     }
 
 

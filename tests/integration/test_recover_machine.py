@@ -10,8 +10,7 @@ import pytest
 from opskit.facts.internet import InternetTargets
 from opskit.recovery.outcome import Outcome, RepairResult
 from opskit.recovery.step import RecoveryContext, Step
-from opskit.recovery.steps.internet import internet
-from opskit.recovery.steps.wifi import wifi
+from opskit.recovery.steps.network import internet, wifi
 from tests.parts import mac
 from tests.parts.healing import Healing, configured, outcome
 

@@ -114,7 +114,7 @@ async def test_a_reader_keeps_what_belongs_together_and_leaves_the_rest(tmp_path
     reader = Reader(FileSource(path), tally, on_entry=found.append, on_note=notes.append)
     task = asyncio.create_task(reader.run())
     try:
-        await asyncio.sleep(0)
+        await reader.caught_up.wait()
         with path.open("a") as file:
             file.write("INFO fine\nERROR bad\nTraceback (most recent call last):\n  File 'a'\nKeyError: 1\n")
             file.write("[LLM_CALL] node=a model=b\nINFO no error here\n[FALLBACK] x\n")

@@ -120,9 +120,6 @@ class Scripted(Provider):
             async for event in events:
                 yield event
 
-    async def aclose(self) -> None:
-        """Nothing to give back."""
-
 
 async def _play(script: Script) -> AsyncGenerator[Event, None]:
     for step in script:

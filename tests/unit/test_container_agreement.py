@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from opskit.checks.check_shape import compile_expectation
 from opskit.checks.container_assessment import (
     STATUSES,
     AssessedContainer,
@@ -16,10 +17,9 @@ from opskit.checks.container_assessment import (
     ContainerRules,
     assess_container,
 )
-from opskit.checks.expectation import compile_expectation
 from opskit.checks.judgement import judged as judged_check
 from opskit.checks.kinds import KINDS
-from opskit.checks.kinds.containers import observed_container
+from opskit.checks.kinds.docker import observed_container
 from opskit.checks.spec import Check
 from opskit.config.load import LoadedConfig
 from opskit.config.schema import Config, RecoveryConfig
@@ -33,7 +33,7 @@ from opskit.records import replace
 from opskit.recovery.step import Condition
 from opskit.recovery.steps.decision import ServerProblem, decide
 from opskit.recovery.steps.project_facts import ProjectFacts
-from opskit.recovery.steps.project_state import assess_project
+from opskit.recovery.steps.project_state import ProjectAssessment
 from opskit.recovery.steps.server import ManagedServer, ServerFacts
 from opskit.result import Status
 from opskit.system.compose import ComposeService, Project
@@ -365,7 +365,7 @@ def recover(case: ContainerCase) -> tuple[str, set[Condition], list[str]]:
         events=past(case),
         networks=NETWORKS,
     )
-    assessment = assess_project(facts)
+    assessment = ProjectAssessment(facts)
     project, *others = assessment.findings
     own = [one for one in others if one.target == "container:p_web_1"]
     start = [name for name in assessment.start if name == "web"]

@@ -39,30 +39,29 @@ def agent_step(context: RecoveryContext, agent: AgentConfig, *, all_levels: bool
     return Step(agent.name, _AgentStep(context, agent, all_levels).look, after=after)
 
 
-class _AgentStep:
+class _AgentStep(ServerStep):
     def __init__(self, context: RecoveryContext, agent: AgentConfig, all_levels: bool) -> None:
-        self._step = ServerStep(context, agent)
-        self._context = context
+        super().__init__(context, agent)
         self._agent = agent
         self._all_levels = all_levels
 
     async def look(self) -> Sequence[TargetFinding]:
         """Ask for its status, and give it no work."""
-        probe = await probe_agent(self._context.survey, self._agent)
-        await self._step.note_start()
-        finding = self._step.finding(probe)
+        probe = await probe_agent(self.context.survey, self._agent)
+        await self.note_start()
+        finding = self.finding(probe)
         if probe.is_well:
             return [await self._with_levels(probe, finding)]
         if finding.condition is not Condition.BROKEN:
             return [finding]
-        facts = await self._step.read() if probe.state is NodeState.WEDGED else None
+        facts = await self.read() if probe.state is NodeState.WEDGED else None
         if facts is not None and (work := await self._work(facts)):
             why = f"{finding.cause}, but {work}"
             return [replace(finding, condition=Condition.WAITING, state="busy", cause=why)]
         speaks = probe.facts.page is not None
         problem = ServerProblem(finding.state, finding.cause, speaks, remedy=finding.remedy)
         code = CODES.get(probe.state, "COMM_001")
-        return [await self._step.decided(finding, problem, facts, code=code)]
+        return [await self.decided(finding, problem, facts, code=code)]
 
     async def _with_levels(self, probe: AgentProbe, finding: TargetFinding) -> TargetFinding:
         """Return the finding of an agent that answers: broken when a level is off that should be on."""
@@ -73,7 +72,7 @@ class _AgentStep:
         off = [level for level in LEVELS if not levels.get(level)] if levels else []
         if not off:
             return finding
-        facts = await self._step.read()
+        facts = await self.read()
         switches = [assessed.container.variables for assessed in facts.containers]
         wanted = [level for level in off if self._all_levels or switched_on(level, switches)]
         if not switches and facts.owner is not None and facts.owner.environment is not None:
@@ -85,7 +84,7 @@ class _AgentStep:
             return finding
         noun = "level is" if len(wanted) == 1 else "levels are"
         problem = ServerProblem("level off", f"the {noun} off: {', '.join(wanted)}", speaks=True)
-        return await self._step.decided(
+        return await self.decided(
             replace(finding, state=probe.state.shown), problem, facts, code=CODES.get(probe.state, "COMM_001")
         )
 
@@ -105,7 +104,7 @@ class _AgentStep:
             if not assessed.container.running:
                 continue
             try:
-                cores = cores_of(await self._context.docker.stats(assessed.container.name))
+                cores = cores_of(await self.context.docker.stats(assessed.container.name))
             except OpskitError:
                 continue
             if is_working(cores):

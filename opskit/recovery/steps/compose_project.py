@@ -6,7 +6,7 @@ nothing and starts no other; containers that run badly are restarted one by one.
 
 import asyncio
 import shlex
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from typing import Any
@@ -33,7 +33,7 @@ from opskit.recovery.compose_projects import UnusableProject, configured, read_p
 from opskit.recovery.step import Command, Condition, RecoveryContext, Repair, Step, TargetFinding
 from opskit.recovery.steps.decision import container_restart
 from opskit.recovery.steps.project_facts import ProjectFacts
-from opskit.recovery.steps.project_state import ProjectAssessment, assess_project
+from opskit.recovery.steps.project_state import ProjectAssessment
 from opskit.system.compose import Project, optional_services
 from opskit.system.docker_records import PROJECT, SERVICE
 
@@ -91,16 +91,16 @@ class _ComposeStep(Record):
             facts = await self._with_past(facts)
         if not facts.is_well():
             facts = await self._in_trouble(facts, sources)
-        assessment = assess_project(facts)
-        together = {name: count for name, count in assessment.start.items() if name not in assessment.alone}
+        seen = ProjectAssessment(facts)
+        together = seen.start.keys() - seen.alone.keys()
         return [
-            self._to_start(facts, assessment, assessment.project, together),
+            replace(seen.project, read_again=partial(self._startable, seen, seen.project, together)),
             *(
-                self._to_start(facts, assessment, finding, {name: assessment.start[name]})
-                for name, finding in assessment.alone.items()
+                replace(finding, read_again=partial(self._startable, seen, finding, {name}))
+                for name, finding in seen.alone.items()
             ),
-            *[await self._planned(assessed, finding) for assessed, finding in assessment.containers],
-            *assessment.services,
+            *[await self._planned(assessed, finding) for assessed, finding in seen.containers],
+            *seen.services,
         ]
 
     async def _planned(self, assessed: AssessedContainer, finding: TargetFinding) -> TargetFinding:
@@ -110,71 +110,46 @@ class _ComposeStep(Record):
             return replace(finding, evidence=evidence)
         return replace(finding, read_again=partial(self._repairable, assessed, finding))
 
-    def _to_start(
-        self,
-        facts: ProjectFacts,
-        assessment: ProjectAssessment,
-        finding: TargetFinding,
-        start: Mapping[str, int | None],
-    ) -> TargetFinding:
-        again = partial(self._startable, facts, finding, start, assessment.recreate)
-        return replace(finding, read_again=again)
-
     async def _startable(
-        self,
-        facts: ProjectFacts,
-        finding: TargetFinding,
-        start: Mapping[str, int | None],
-        recreate: frozenset[str],
+        self, seen: ProjectAssessment, finding: TargetFinding, services: Collection[str]
     ) -> TargetFinding:
         """Add one `up` for everything that is to be started, unless it was paused meanwhile.
 
         Pulls nothing: Compose 1 has no option for that, but every image is known to be there.
         """
-        paused = pauses.read(self.context.folder, self.context.clock())
-        start = {name: count for name, count in start.items() if not self._is_paused(facts, name, paused)}
-        if not start:
+        facts, paused = seen.facts, pauses.read(self.context.folder, self.context.clock())
+        names = [name for name in seen.start if name in services and not _is_paused(facts, name, paused)]
+        if not names:
             return finding
         now = replace(facts, containers=await self._containers(facts.project.name))
-        unmet = {name: why for name in start if (why := now.unmet(name, start))}
-        start = {name: count for name, count in start.items() if name not in unmet}
-        if not start:
+        unmet = {name: why for name in names if (why := now.unmet(name, names))}
+        names = [name for name in names if name not in unmet]
+        if not names:
             why = "; ".join(f"{name} is not started: {reason}" for name, reason in unmet.items())
             return replace(finding, condition=Condition.LEFT, cause=f"{finding.cause}; {why}")
         work = await configured(self.context, self.key)
-        again = [name for name in start if name in recreate]
-        plain = [name for name in start if name not in recreate]
         commands: list[Command] = []
-        for switch, names in (("--force-recreate", again), ("--no-recreate", plain)):
-            scale = [f"--scale={name}={start[name]}" for name in names if start[name] is not None]
+        for switch, is_new in (("--force-recreate", True), ("--no-recreate", False)):
+            group = [name for name in names if (name in seen.recreate) is is_new]
+            scale = [f"--scale={name}={seen.start[name]}" for name in group if seen.start[name] is not None]
             switches = (switch, *work.no_new_images, "--no-deps", *scale)
-            commands += [work.command("up", "-d", *switches, *names, timeout_s=_UP_S)] if names else []
+            commands += [work.command("up", "-d", *switches, *group, timeout_s=_UP_S)] if group else []
         # A health check proves that a container runs; without one, or where none is known, it has to stay.
-        proven = all(known.has_health_check for name in start for known in facts.of(name))
-        proven = proven and all(facts.of(name) for name in start)
+        known = map(facts.of, names)
+        proven = all(own and all(container.has_health_check for container in own) for own in known)
         repair = Repair(
             tuple(commands),
             finding.cause,
-            work.command("stop", *start, timeout_s=_UP_S).shown,
-            evidence=partial(self._ends, facts.project.name, start),
-            counted=tuple(map(facts.target_of, start)),
+            work.command("stop", *names, timeout_s=_UP_S).shown,
+            evidence=partial(self._ends, facts.project.name, names),
+            counted=tuple(map(facts.target_of, names)),
             steady_s=0.0 if proven else STABLE_S,
         )
         return replace(finding, repair=repair)
 
-    def _is_paused(self, facts: ProjectFacts, service: str, paused: Mapping[str, pauses.Pause]) -> bool:
-        """Tell whether a service is paused by a name of its own; a pause of everything is each target's."""
-        names = (facts.target_of(service), *(container.name for container in facts.of(service)))
-        own = {name: pause for name, pause in paused.items() if name != pauses.ALL}
-        return service in own or pauses.covering(own, *names) is not None
-
-    async def _ends(self, project: str, services: Mapping[str, int | None]) -> Mapping[str, Any]:
-        containers = await self._containers(project)
-        names = [
-            container.name
-            for container in containers
-            if container.service in services and not container.running
-        ]
+    async def _ends(self, project: str, services: Collection[str]) -> Mapping[str, Any]:
+        stopped = [container for container in await self._containers(project) if not container.running]
+        names = [container.name for container in stopped if container.service in services]
         logs = await asyncio.gather(*map(self._log, names))
         return {"logs": dict(zip(names, logs, strict=True))}
 
@@ -304,7 +279,7 @@ class _ComposeStep(Record):
             netless={name: min(lost) for name in down if (lost := gone & set(services[name].networks))},
             obstacles=await self._obstacles(facts, down),
             unasked=self._unasked(facts, events, down),
-            paused=frozenset(name for name in down if self._is_paused(facts, name, paused)),
+            paused=frozenset(name for name in down if _is_paused(facts, name, paused)),
             alone=frozenset(name for name in down if self._stands_alone(facts, name)),
         )
 
@@ -390,6 +365,13 @@ class _ComposeStep(Record):
     async def _log(self, name: str) -> list[str]:
         log = await read_container_log(self.context.docker, name, _LOG_LINES, limit_s=_LOG_S)
         return log.lines(_LINE_CHARS)
+
+
+def _is_paused(facts: ProjectFacts, service: str, paused: Mapping[str, pauses.Pause]) -> bool:
+    """Tell whether a service is paused by a name of its own; a pause of everything is each target's."""
+    names = (facts.target_of(service), *(container.name for container in facts.of(service)))
+    own = {name: pause for name, pause in paused.items() if name != pauses.ALL}
+    return service in own or pauses.covering(own, *names) is not None
 
 
 def _created_s(container: Container) -> float:

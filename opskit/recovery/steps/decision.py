@@ -82,8 +82,11 @@ class _Decision(Record):
             for assessed in facts.containers
             if owner is None or owner.container == assessed.container.name or owner.process is None
         ]
-        if problem.stopped is not None or problem.unload is not None or not problem.restart:
-            return self._of_model(containers)
+        of_model = problem.stopped is not None or problem.unload is not None or not problem.restart
+        if (blocked := next(filter(None, map(self._not_restarted, containers)), None)) is not None:
+            return blocked
+        if of_model:
+            return self._of_model()
         if containers:
             return self._in_containers(containers)
         if owner is not None:
@@ -94,48 +97,32 @@ class _Decision(Record):
             return self._inactive(facts.inactive)
         return self._unkept()
 
-    def _of_model(self, containers: list[AssessedContainer]) -> TargetFinding:
+    def _of_model(self) -> TargetFinding:
         """Decide about one model: its server is well, or is held up by it alone, and is not restarted."""
         stopped, model = self.problem.stopped, self.problem.unload
-        for assessed in containers:
-            if (finding := self._not_restarted(assessed)) is not None:
-                return finding
+        if stopped is not None and stopped.traced:
+            why = f"a debugger holds process {stopped.pid}"
+            return self._finding(Condition.LEFT, why, state="stopped")
         if stopped is not None:
-            if stopped.traced:
-                return self._finding(
-                    Condition.LEFT, f"a debugger holds process {stopped.pid}", state="stopped"
-                )
             return self._wake(stopped, f"process {stopped.pid} ({stopped.name}), which serves a model,")
         if model is None:
             return self._by_hand(self.problem.remedy)
         argv = (sys.executable, "-I", "-m", "opskit.recovery.unload", self.server.url, model)
         why = f"{model} is unloaded; the next request loads it again, and other models stay as they are"
-        repair = Repair(
-            (Command(argv, _END_S + _MARGIN_S),),
-            why,
-            f"`opskit probe --model {model}` loads it again",
-            self.server.settle_s,
-            unload_mark(self.server.name),
-        )
-        return self._finding(Condition.BROKEN, why, repair=repair)
+        undo, command = f"`opskit probe --model {model}` loads it again", Command(argv, _END_S + _MARGIN_S)
+        return self._repaired_by((command,), why, undo, mark=unload_mark(self.server.name))
 
     def _in_containers(self, containers: list[AssessedContainer]) -> TargetFinding:
-        for assessed in containers:
-            if (finding := self._not_restarted(assessed)) is not None:
-                return finding
-        names = " ".join(assessed.container.name for assessed in containers)
+        records = [assessed.container for assessed in containers]
         commands = tuple(
-            container_restart(assessed.container)
-            if assessed.container.running
-            else Command(("docker", "start", assessed.container.name), _MARGIN_S)
-            for assessed in containers
+            container_restart(container)
+            if container.running
+            else Command(("docker", "start", container.name), _MARGIN_S)
+            for container in records
         )
-        states = ", ".join(
-            f"container {assessed.container.name} is {assessed.container.status}" for assessed in containers
-        )
-        logs = f"`docker logs --tail 50 {names}`"
-        undo = f"a restart loses nothing that is kept in volumes; {logs}"
-        return self._repaired_by(commands, states, undo)
+        states = ", ".join(f"container {container.name} is {container.status}" for container in records)
+        logs = f"`docker logs --tail 50 {' '.join(container.name for container in records)}`"
+        return self._repaired_by(commands, states, f"a restart loses nothing that is kept in volumes; {logs}")
 
     def _not_restarted(self, assessed: AssessedContainer) -> TargetFinding | None:
         """Return why a container is not restarted for its server; None when it may be."""
@@ -224,13 +211,10 @@ class _Decision(Record):
 
     def _restart(self, program: Process) -> TargetFinding:
         """End the server that opskit started, and start it as it was."""
-        start = self._start_command()
-        if start is None:
-            return self._missing_program()
         # By its start as well as by its id: the id may belong to another process by then.
         end = end_process.command(program.pid, program.began)
         why = f"process {program.pid} ({program.name}) is the one that opskit started"
-        return self._repaired_by((Command(end, _END_S), start), why, self._end_of_port)
+        return self._start(why, Command(end, _END_S))
 
     def _inactive(self, inactive: InactiveService) -> TargetFinding:
         if inactive.state == "activating":
@@ -261,13 +245,8 @@ class _Decision(Record):
         """Decide where nothing listens and nothing keeps the server: only a start command starts it."""
         server, problem, facts = self.server, self.problem, self.facts
         if server.start:
-            start = self._start_command()
-            if start is None:
-                return self._missing_program()
-            finding = self._repaired_by(
-                (start,), f"nothing else on this machine starts {server.name}", self._end_of_port
-            )
-            return replace(finding, cause=problem.detail)
+            finding = self._start(f"nothing else on this machine starts {server.name}")
+            return finding if finding.repair is None else replace(finding, cause=problem.detail)
         names = " ".join(server.containers)
         if server.containers and facts.docker_problem and facts.has_docker:
             why = f"it lives in container {names}: {facts.docker_problem}"
@@ -284,27 +263,24 @@ class _Decision(Record):
         remedy = f"start it, or set `{key}` so that opskit can ({problem.remedy or key})"
         return self._finding(Condition.BROKEN, cause=why, remedy=remedy)
 
-    def _start_command(self) -> Command | None:
-        """Return the start command with an absolute program; None when it is not there."""
-        if self.facts.start_program is None:
-            return None
-        program = str(Path(self.facts.start_program).absolute())
-        return Command((program, *self.server.start[1:]), cwd=self.server.folder, detached=True)
-
-    def _missing_program(self) -> TargetFinding:
-        why = f"the program that would start it is not found: {self.server.start[0]}"
-        return self._by_hand(f"give its whole path in `stack.start.{self.server.name}`", why)
-
-    @property
-    def _end_of_port(self) -> str:
-        return f"end the process that listens on port {self.server.port}"
+    def _start(self, why: str, *before: Command) -> TargetFinding:
+        """Give the start command, with an absolute program; that is a person's where it is not there."""
+        server, program = self.server, self.facts.start_program
+        if program is None:
+            missing = f"the program that would start it is not found: {server.start[0]}"
+            return self._by_hand(f"give its whole path in `stack.start.{server.name}`", missing)
+        argv = (str(Path(program).absolute()), *server.start[1:])
+        commands = (*before, Command(argv, cwd=server.folder, detached=True))
+        return self._repaired_by(commands, why, f"end the process that listens on port {server.port}")
 
     @property
     def _grace_s(self) -> float:
         return max(self.rules.startup_grace_s, self.problem.fresh_s)
 
-    def _repaired_by(self, commands: tuple[Command, ...], precondition: str, undo: str) -> TargetFinding:
-        repair = Repair(commands, precondition, undo, self.server.settle_s)
+    def _repaired_by(
+        self, commands: tuple[Command, ...], precondition: str, undo: str, *, mark: str | None = None
+    ) -> TargetFinding:
+        repair = Repair(commands, precondition, undo, self.server.settle_s, mark)
         return self._finding(Condition.BROKEN, precondition, repair=repair)
 
     def _by_hand(self, remedy: str | None, why: str = "") -> TargetFinding:

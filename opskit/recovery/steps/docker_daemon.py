@@ -247,44 +247,34 @@ def plan(
 
 def _control(runtime: Runtime, verb: Literal["start", "restart", "stop"]) -> tuple[str, ...] | None:
     """Return the command that starts, restarts or stops a runtime; None where opskit does not know one."""
-    match runtime.kind:
-        case RuntimeKind.DESKTOP if runtime.mac:
-            return ("docker", "desktop", verb, *(() if verb == "stop" else ("--detach",)))
-        case RuntimeKind.DESKTOP:
-            return ("systemctl", "--user", verb, "docker-desktop")
-        case RuntimeKind.ORBSTACK:
-            return ("orb", verb, *(("docker",) if verb == "restart" else ()))
-        case RuntimeKind.COLIMA:
-            return ("colima", verb, "--profile", runtime.profile or "default")
-        case RuntimeKind.USER_SERVICE:
-            return ("systemctl", "--user", verb, "docker")
-        case RuntimeKind.SERVICE:
-            return ("systemctl", verb, "docker")
-    return None
+    desktop = ("systemctl", "--user", verb, "docker-desktop")
+    if runtime.mac:
+        desktop = ("docker", "desktop", verb, *(() if verb == "stop" else ("--detach",)))
+    commands: dict[RuntimeKind, tuple[str, ...]] = {
+        RuntimeKind.DESKTOP: desktop,
+        RuntimeKind.ORBSTACK: ("orb", verb, *(("docker",) if verb == "restart" else ())),
+        RuntimeKind.COLIMA: ("colima", verb, "--profile", runtime.profile or "default"),
+        RuntimeKind.USER_SERVICE: ("systemctl", "--user", verb, "docker"),
+        RuntimeKind.SERVICE: ("systemctl", verb, "docker"),
+    }
+    return commands.get(runtime.kind)
 
 
 def _is_permitted(runtime: Runtime, desktop_command: bool, administrator: bool) -> bool:
     """Tell whether this user may give that command, and there is who obeys it."""
-    match runtime.kind:
-        case RuntimeKind.DESKTOP if runtime.mac:
-            return desktop_command
-        case RuntimeKind.SERVICE:
-            return runtime.managed and administrator
-        case RuntimeKind.DESKTOP | RuntimeKind.USER_SERVICE:
-            return runtime.managed
-    return True
+    if runtime.kind is RuntimeKind.DESKTOP and runtime.mac:
+        return desktop_command
+    if runtime.kind not in (RuntimeKind.DESKTOP, RuntimeKind.USER_SERVICE, RuntimeKind.SERVICE):
+        return True
+    return runtime.managed and (administrator or runtime.kind is not RuntimeKind.SERVICE)
 
 
 def _killed(runtime: Runtime, processes: Sequence[tuple[int, float]]) -> list[tuple[str, ...]]:
     """Return the last resort, on a Mac alone: end the application and open it again."""
-    if not runtime.mac:
-        return []
     profile = ("--profile", runtime.profile or "default")
-    match runtime.kind:
-        case RuntimeKind.DESKTOP:
-            return [*(end_process.command(pid, began) for pid, began in processes), _OPEN_DESKTOP]
-        case RuntimeKind.ORBSTACK:
-            return [("orb", "stop"), ("orb", "start")]
-        case RuntimeKind.COLIMA:
-            return [("colima", "stop", "--force", *profile), ("colima", "start", *profile)]
-    return []
+    commands: dict[RuntimeKind, list[tuple[str, ...]]] = {
+        RuntimeKind.DESKTOP: [*(end_process.command(*process) for process in processes), _OPEN_DESKTOP],
+        RuntimeKind.ORBSTACK: [("orb", "stop"), ("orb", "start")],
+        RuntimeKind.COLIMA: [("colima", "stop", "--force", *profile), ("colima", "start", *profile)],
+    }
+    return commands.get(runtime.kind, []) if runtime.mac else []

@@ -6,11 +6,9 @@ from typing import Any
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerCondition, ContainerState
 from opskit.checks.stopped_by_hand import removed_by_hand
-from opskit.facts.container import action_of
-from opskit.records import MutableRecord, Record, field
+from opskit.facts.container import Container, action_of
 from opskit.recovery.step import WORST_FIRST, Condition, TargetFinding
 from opskit.recovery.steps.project_facts import ProjectFacts, is_drifted
-from opskit.system.compose import Project
 from opskit.text import counted
 
 _CONDITIONS = {
@@ -20,133 +18,111 @@ _CONDITIONS = {
     ContainerCondition.SICK: Condition.BROKEN,
     ContainerCondition.UNCHECKED: Condition.UNKNOWN,
 }
+_RUN_BADLY = (ContainerState.UNHEALTHY, ContainerState.CUT_OFF, ContainerState.ORPHANED)
 
 
-class ProjectAssessment(Record):
-    """The findings of one project.
+class ProjectAssessment:
+    """The findings of one project, and what becomes of each service that is down.
 
     `start` are the services that are to be started, with the number of their containers where a person runs
     more than the files say: `up` would end the rest. Services of `recreate` get new containers; services
-    that have a finding in `alone` are started each by itself, the others together. `containers` are those of
-    which there is something to say, `services` those without a container that a person paused.
+    that have a finding in `alone` are started each by itself, the others together. `left` and `refused` say
+    why a service is not simply started; what is refused needs a person. `containers` are those of which
+    there is something to say, `services` those without a container that a person paused.
     """
 
-    project: TargetFinding
-    start: Mapping[str, int | None]
-    recreate: frozenset[str]
-    alone: Mapping[str, TargetFinding]
-    containers: Sequence[tuple[AssessedContainer, TargetFinding]]
-    services: Sequence[TargetFinding]
+    def __init__(self, facts: ProjectFacts) -> None:
+        self.facts = facts
+        self.down = facts.down()
+        self.start: dict[str, int | None] = {}
+        self.left: dict[str, str] = {}
+        self.refused: dict[str, str] = {}
+        self.recreate: set[str] = set()
+        self._remedies: list[str] = []
+        self._assessed = facts.assessed_containers()
+        removed: Mapping[str, str] = {}
+        if facts.events is not None:
+            removed = removed_by_hand(self.down, facts.project.name, facts.events, facts.rules.hands_off_s)
+        for name in self.down:
+            self._sort(name, removed.get(name))
+        self._leave_dependants()
+        needs = {name: facts.project.services[name].needs for name in self.start}
+        in_order = TopologicalSorter(needs).static_order()
+        self.alone = {name: self._service(name) for name in in_order if name in needs.keys() & facts.alone}
+        self.project = self._project()
+        self.containers = [
+            (entry, finding) for entry in self._assessed if (finding := self._container(entry)) is not None
+        ]
+        self.services = [
+            TargetFinding(facts.target_of(name), Condition.BROKEN, "down", f"it {self.down[name]}", (name,))
+            for name in sorted(facts.paused & self.down.keys())
+            if not facts.of(name)
+        ]
 
     @property
     def findings(self) -> list[TargetFinding]:
         containers = (finding for _, finding in self.containers)
         return [self.project, *self.alone.values(), *containers, *self.services]
 
-
-def assess_project(facts: ProjectFacts) -> ProjectAssessment:
-    """Judge the project itself, then each container."""
-    judgement = _Judgement(facts, facts.assessed_containers(), facts.down())
-    judgement.sort()
-    containers = [
-        (entry, finding) for entry in judgement.assessed_containers if (finding := judgement.container(entry))
-    ]
-    services = [
-        TargetFinding(facts.target_of(name), Condition.BROKEN, "down", f"it {judgement.down[name]}", (name,))
-        for name in sorted(facts.paused & judgement.down.keys())
-        if not facts.of(name)
-    ]
-    recreate = frozenset(judgement.recreate & judgement.start.keys())
-    needs = {name: facts.project.services[name].needs for name in judgement.start}
-    in_order = [name for name in TopologicalSorter(needs).static_order() if name in judgement.start]
-    alone = {name: judgement.service(name) for name in in_order if name in facts.alone}
-    return ProjectAssessment(judgement.project(), judgement.start, recreate, alone, containers, services)
-
-
-class _Judgement(MutableRecord):
-    """Services that are down, sorted by what becomes of them.
-
-    `left` and `refused` say why a service is not simply started; what is refused needs a person.
-    """
-
-    facts: ProjectFacts
-    assessed_containers: Sequence[AssessedContainer]
-    down: Mapping[str, str]
-    start: dict[str, int | None] = field(default_factory=dict)
-    left: dict[str, str] = field(default_factory=dict)
-    refused: dict[str, str] = field(default_factory=dict)
-    recreate: set[str] = field(default_factory=set)
-    remedies: list[str] = field(default_factory=list)
-
-    def sort(self) -> None:
-        facts = self.facts
-        removed: Mapping[str, str] = {}
-        if facts.events is not None:
-            removed = removed_by_hand(self.down, facts.project.name, facts.events, facts.rules.hands_off_s)
-        for name in self.down:
-            self._sort_service(name, removed.get(name))
-        self._leave_dependants()
-
-    def _sort_service(self, name: str, removed: str | None) -> None:
-        facts, service, containers = self.facts, self.facts.project.services[name], self.facts.of(name)
+    def _sort(self, name: str, removed: str | None) -> None:
+        containers, replicas = self.facts.of(name), self.facts.project.services[name].replicas
         orphans = [entry.container for entry in self._down(name) if entry.state is ContainerState.ORPHANED]
-        made = len(containers) < service.replicas or orphans
+        match self._obstacle(name, removed, orphans):
+            case why, None:
+                self.left[name] = why
+            case why, str(remedy):
+                self.refused[name] = why
+                self._remedies.append(remedy)
+            case None:
+                self.recreate |= {name} if orphans else set()
+                self.start[name] = len(containers) if len(containers) > replicas else None
+
+    def _obstacle(
+        self, name: str, removed: str | None, orphans: Sequence[Container]
+    ) -> tuple[str, str | None] | None:
+        """Return why a service is not simply started, with what a person does where that is up to one."""
+        facts, service, containers = self.facts, self.facts.project.services[name], self.facts.of(name)
+        lacks = len(containers) < service.replicas
         by_hand = f"`{facts.command} up -d {'--force-recreate ' if orphans else ''}--no-deps {name}`"
         actions = {container.action for container in containers} or {action_of(service.labels)}
         if facts.busy is not None:
-            self.left[name] = facts.busy
-        elif stopped := self._stopped_by_hand(name):
-            self.left[name] = stopped
-        elif len(containers) < service.replicas and (
-            why := removed or facts.missed or facts.unasked.get(name)
-        ):
-            self.left[name] = why
-        elif not actions <= {"restart", "notify"}:
+            return facts.busy, None
+        if stopped := next(filter(None, (entry.assessment.left for entry in self._down(name))), ""):
+            return stopped, None
+        if lacks and (why := removed or facts.missed or facts.unasked.get(name)):
+            return why, None
+        if not actions <= {"restart", "notify"}:
             labels = " and ".join(f"`opskit.action={action}`" for action in sorted(actions))
-            self.left[name] = f"its label says {labels}"
-        elif "notify" in actions:
-            self.refused[name] = "its label says that a person is to be told"
-            self.remedies.append(by_hand)
-        elif name in facts.paused:
-            self.left[name] = "it is paused"
-        elif name in facts.imageless:
-            self.refused[name] = f"its image {service.images[0]} is not on this machine"
-            self.remedies.append(f"`{facts.command} {'build' if service.built else 'pull'} {name}`")
-        elif name in facts.netless:
-            self.refused[name] = f"there is no network {facts.netless[name]}"
-            self.remedies.append(f"`docker network create {facts.netless[name]}`")
-        elif (obstacle := facts.obstacles.get(name)) is not None:
-            self.refused[name] = obstacle.detail
-            self.remedies.append(obstacle.remedy)
-        elif made and facts.other_files:
-            self.refused[name] = facts.other_files
-            self.remedies.append(
-                f"name in `stack.compose.{facts.key}` the files that the project is started from"
+            return f"its label says {labels}", None
+        if "notify" in actions:
+            return "its label says that a person is to be told", by_hand
+        if name in facts.paused:
+            return "it is paused", None
+        if name in facts.imageless:
+            build = f"`{facts.command} {'build' if service.built else 'pull'} {name}`"
+            return f"its image {service.images[0]} is not on this machine", build
+        if (network := facts.netless.get(name)) is not None:
+            return f"there is no network {network}", f"`docker network create {network}`"
+        if (obstacle := facts.obstacles.get(name)) is not None:
+            return obstacle.detail, obstacle.remedy
+        if (lacks or orphans) and facts.other_files:
+            remedy = f"name in `stack.compose.{facts.key}` the files that the project is started from"
+            return facts.other_files, remedy
+        if (lacks or orphans) and service.blank:
+            blank = ", ".join(service.blank)
+            return (
+                f"it would be made with nothing in {blank}",
+                f"set {blank} in `.env` beside the Compose file",
             )
-        elif made and service.blank:
-            self.refused[name] = f"it would be made with nothing in {', '.join(service.blank)}"
-            self.remedies.append(f"set {', '.join(service.blank)} in `.env` beside the Compose file")
-        elif orphans and not all(map(facts.may_recreate, orphans)):
-            self.refused[name] = "it would be made of other settings than it was, or nobody can tell"
-            self.remedies.append(by_hand)
-        elif orphans and any(container.running for container in containers):
-            self.refused[name] = "others of its containers run, which would be made again too"
-            self.remedies.append(by_hand)
-        else:
-            self.recreate |= {name} if orphans else set()
-            self.start[name] = len(containers) if len(containers) > service.replicas else None
-
-    def _stopped_by_hand(self, service: str) -> str:
-        """Return why people are behind the end of a service, empty when they are not."""
-        return next(filter(None, (entry.assessment.left for entry in self._down(service))), "")
+        if not all(map(facts.may_recreate, orphans)):
+            return "it would be made of other settings than it was, or nobody can tell", by_hand
+        if orphans and any(container.running for container in containers):
+            return "others of its containers run, which would be made again too", by_hand
+        return None
 
     def _down(self, service: str) -> list[AssessedContainer]:
         """Return the containers of a service that are to be started."""
-        return [
-            entry
-            for entry in self.assessed_containers
-            if entry.container.service == service and entry.is_down
-        ]
+        return [entry for entry in self._assessed if entry.container.service == service and entry.is_down]
 
     def _leave_dependants(self) -> None:
         """Leave what needs a service that is not started: it would only fail, or start that too."""
@@ -161,51 +137,44 @@ class _Judgement(MutableRecord):
                     self.left[name] = f"it needs {need}, which is not started"
                     changed = True
 
-    def project(self) -> TargetFinding:
+    def _project(self) -> TargetFinding:
         """Return the finding of the project itself; a service with a container has its own."""
         facts, project, down = self.facts, self.facts.project, self.down
-        evidence: dict[str, Any] = {
-            "project": project.name,
-            "services": len(project.wanted),
-            "containers": {entry.container.name: entry.condition.value for entry in self.assessed_containers},
-        }
-        remedy = None
         bare = {
             name: why for name, why in self.left.items() if name not in facts.paused and not facts.of(name)
         }
-        starting = [entry for entry in self.assessed_containers if entry.state is ContainerState.STARTING]
+        starting = [entry for entry in self._assessed if entry.state is ContainerState.STARTING]
         together = [name for name in self.start if name not in facts.alone]
-        alone = [name for name in self.start if name in facts.alone]
         running = sum(container.running for container in facts.containers)
-        parts = [self._part(name) for name in project.wanted]
+        parts = tuple(self._part(name) for name in project.wanted)
         # What is on its way is not down, and what is started by itself tells of itself.
-        is_down = not (running or alone or all(part.condition is Condition.WAITING for part in parts))
+        is_down = not (running or self.alone or all(part.condition is Condition.WAITING for part in parts))
+        evidence: dict[str, Any] = {
+            "project": project.name,
+            "services": len(project.wanted),
+            "containers": {entry.container.name: entry.condition.value for entry in self._assessed},
+        }
+        condition, state, remedy = Condition.HEALTHY, "ok", None
+        services = counted(len(project.wanted), "service")
+        words = [f"{counted(running, 'container')} of {services} run", *self._ended()]
         if together or self.refused:
-            condition, state = Condition.BROKEN, "down"
+            condition, state, remedy = Condition.BROKEN, "down", self._remedy(together)
             words = [f"{name} {down[name]}" for name in together]
             words += [f"{name} {down[name]}, and {why}" for name, why in self.refused.items()]
             words += [f"{name} is left alone: {why}" for name, why in bare.items()]
             scale = {name: count for name in together if (count := self.start[name]) is not None}
             evidence |= {"start": together, "scale": scale}
-            remedy = "; ".join(dict.fromkeys(self.remedies))
-            again = [name for name in together if name in self.recreate]
-            commands = [f"up -d --force-recreate --no-deps {' '.join(again)}"] if again else []
-            plain = [name for name in together if name not in self.recreate]
-            commands += [f"up -d {' '.join(plain)}"] if plain else []
-            remedy = remedy or ", then ".join(f"`{facts.command} {command}`" for command in commands)
-        elif bare or alone or is_down:
+        elif bare or self.alone or is_down:
             condition, state = Condition.LEFT, "down"
-            words = [f"{name} {down[name]}: {why}" for name, why in (self.left if is_down else bare).items()]
-            words += [f"{name} {down[name]}: see {facts.target_of(name)}" for name in alone]
-            words = words or [f"{counted(running, 'container')} of {_services(project)} run", *self._ended()]
-            names = " ".join(down) or " ".join(project.wanted)
-            remedy = f"`{facts.command} up -d {names}` starts it now"
+            left = [f"{name} {down[name]}: {why}" for name, why in (self.left if is_down else bare).items()]
+            words = [
+                *left,
+                *(f"{name} {down[name]}: see {facts.target_of(name)}" for name in self.alone),
+            ] or words
+            remedy = f"`{facts.command} up -d {' '.join(down) or ' '.join(project.wanted)}` starts it now"
         elif starting:
             condition, state = Condition.WAITING, "starting"
             words = [f"{entry.container.name}: {entry.assessment.detail}" for entry in starting]
-        else:
-            condition, state = Condition.HEALTHY, "ok"
-            words = [f"{counted(running, 'container')} of {_services(project)} run", *self._ended()]
         return TargetFinding(
             facts.target,
             condition,
@@ -215,32 +184,36 @@ class _Judgement(MutableRecord):
             evidence,
             remedy,
             is_down=is_down and not down.keys() <= facts.paused,
-            parts=tuple(parts),
+            parts=parts,
             relapsed=frozenset(map(facts.target_of, facts.relapsed())),
         )
+
+    def _remedy(self, together: Sequence[str]) -> str:
+        """Return what a person types about what is refused, else to start the services."""
+        again = [name for name in together if name in self.recreate]
+        plain = [name for name in together if name not in self.recreate]
+        commands = [f"up -d --force-recreate --no-deps {' '.join(again)}"] if again else []
+        commands += [f"up -d {' '.join(plain)}"] if plain else []
+        start = ", then ".join(f"`{self.facts.command} {command}`" for command in commands)
+        return "; ".join(dict.fromkeys(self._remedies)) or start
 
     def _started_s(self, service: str) -> float | None:
         """Return when a service was last started; None for what never was."""
         starts = [container.started for container in self.facts.of(service)]
         return max((at.timestamp() for at in starts if at is not None), default=None)
 
-    def service(self, name: str) -> TargetFinding:
-        facts = self.facts
-        target, again = facts.target_of(name), "--force-recreate " if name in self.recreate else ""
-        remedy = f"`{facts.command} up -d {again}--no-deps {name}`"
-        names = (name, *(container.name for container in facts.of(name)), facts.target, facts.key)
-        evidence = {"start": [name]}
-        cause = f"{name} {self.down[name]}"
-        relapsed = frozenset({target} if name in facts.relapsed() else ())
+    def _service(self, name: str) -> TargetFinding:
+        facts, target = self.facts, self.facts.target_of(name)
+        again = "--force-recreate " if name in self.recreate else ""
         return TargetFinding(
             target,
             Condition.BROKEN,
             "down",
-            cause,
-            names,
-            evidence,
-            remedy,
-            relapsed=relapsed,
+            f"{name} {self.down[name]}",
+            (name, *(container.name for container in facts.of(name)), facts.target, facts.key),
+            {"start": [name]},
+            f"`{facts.command} up -d {again}--no-deps {name}`",
+            relapsed=frozenset({target} if name in facts.relapsed() else ()),
             started_s=self._started_s(name),
         )
 
@@ -258,37 +231,32 @@ class _Judgement(MutableRecord):
                     entry.state.value,
                     f"{entry.container.name}: {entry.assessment.detail}",
                 )
-                for entry in self.assessed_containers
+                for entry in self._assessed
                 if entry.container.service == name
             ),
             key=lambda part: WORST_FIRST.index(part.condition),
             default=TargetFinding(target, Condition.HEALTHY),
         )
 
-    def container(self, entry: AssessedContainer) -> TargetFinding | None:
+    def _container(self, entry: AssessedContainer) -> TargetFinding | None:
         """Return the finding of a container; None for one that is well, unless it was repaired before."""
         facts, container, assessment = self.facts, entry.container, entry.assessment
         target, service = f"container:{container.name}", container.service or ""
-        condition, why = Condition.BROKEN, ""
-        match assessment.state:
-            case ContainerState.UP | ContainerState.ENDED if not assessment.left:
-                condition = Condition.HEALTHY
-            case ContainerState.STARTING | ContainerState.REMOVING:
-                condition = Condition.WAITING
-            case ContainerState.PAUSED | ContainerState.ENDED:
-                condition, why = Condition.LEFT, assessment.left
-            case _ if entry.is_down and service not in facts.project.services:
-                why = assessment.left or facts.busy or ""
-                condition = Condition.LEFT if why else Condition.BROKEN
-            case _ if entry.is_down and service not in facts.paused:
-                if service not in self.left:
-                    return None
-                condition, why = Condition.LEFT, self.left[service]
-            case ContainerState.UNCHECKED:
-                condition = Condition.UNKNOWN
-            case ContainerState.UNHEALTHY | ContainerState.CUT_OFF | ContainerState.ORPHANED:
-                why = self._reason_to_leave(entry)
-                condition = Condition.LEFT if why else Condition.BROKEN
+        condition, why = _CONDITIONS[assessment.condition], ""
+        if entry.is_down and service not in facts.project.services:
+            why = assessment.left or facts.busy or ""
+            condition = Condition.LEFT if why else Condition.BROKEN
+        elif entry.is_down and service not in facts.paused:
+            if service not in self.left:
+                return None
+            condition, why = Condition.LEFT, self.left[service]
+        elif assessment.state in (ContainerState.PAUSED, ContainerState.ENDED):
+            why = assessment.left
+        elif assessment.state in _RUN_BADLY:
+            why = self._reason_to_leave(entry)
+            condition = Condition.LEFT if why else Condition.BROKEN
+        elif entry.is_down:
+            condition = Condition.BROKEN
         is_well = condition in (Condition.HEALTHY, Condition.WAITING)
         if is_well and target not in facts.remembered:
             return None
@@ -326,7 +294,7 @@ class _Judgement(MutableRecord):
         ended = sorted(
             {
                 entry.container.service or ""
-                for entry in self.assessed_containers
+                for entry in self._assessed
                 if entry.state is ContainerState.ENDED
                 and entry.container.wanted
                 and not entry.assessment.left
@@ -365,7 +333,3 @@ class _Judgement(MutableRecord):
                 for network in sorted(set(service.networks) - set(container.networks))
             ]
         return notes
-
-
-def _services(project: Project) -> str:
-    return counted(len(project.wanted), "service")

@@ -22,7 +22,7 @@ from opskit.recovery.step import RecoveryContext
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
 from opskit.system.process import Process, is_like, processes_like
-from opskit.system.program import NotStarted, run
+from opskit.system.program import output_of
 from opskit.system.services import Domain, Service, at_rest
 from opskit.system.systemctl import instant, unit_properties
 
@@ -244,20 +244,11 @@ async def _service_of_mac(context: RecoveryContext, name: str) -> InactiveServic
     agents = home / "Library" / "LaunchAgents"
     is_formula = any((agents / f"{prefix}{name}.plist").is_file() for prefix in _BREW)
     folders = (home / "Applications", Path("/Applications"))
+    listed = await output_of(("launchctl", "list"), timeout_s=_LAUNCHCTL_S, env=context.environ) or ""
     service = at_rest(
         name,
         brew=(name,) if is_formula and shutil.which("brew", path=context.environ.get("PATH")) else (),
-        labels=await _launchd_labels(context),
+        labels=[parts[2] for line in listed.splitlines()[1:] if len(parts := line.split("\t")) == 3],
         applications=[str(application) for folder in folders for application in folder.glob("*.app")],
     )
     return None if service is None else InactiveService(service)
-
-
-async def _launchd_labels(context: RecoveryContext) -> list[str]:
-    """Return the jobs that launchd has loaded for this user."""
-    try:
-        async with asyncio.timeout(_LAUNCHCTL_S):
-            done = await run(("launchctl", "list"), env=context.environ)
-    except (NotStarted, TimeoutError):
-        return []
-    return [parts[2] for line in done.out.splitlines()[1:] if len(parts := line.split("\t")) == 3]

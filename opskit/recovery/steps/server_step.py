@@ -7,8 +7,7 @@ that fails is left out.
 
 import asyncio
 import contextlib
-import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ from opskit.recovery.steps.decision import ServerProblem, decide
 from opskit.recovery.steps.server import ManagedServer, ServerFacts, read_server, server_of
 from opskit.system.host import available_memory_bytes
 from opskit.system.process import SAME_START_S, Process, processes_like
-from opskit.system.program import NotStarted, run
+from opskit.system.program import output_of
 from opskit.system.sockets import connections_to
 
 #: What a state means for a repair; any other is broken.
@@ -42,7 +41,6 @@ CONDITIONS = {
 _SHOWN = ("url", "ladder", "model", "resident", "first_token_s", "levels", "process")
 _LOG_LINES = 20
 _LINE_CHARS = 300
-_TAIL_BYTES = 32 * 1024
 _SOURCE_S = 4.0
 
 
@@ -88,8 +86,11 @@ class ServerStep:
         if self.server.is_optional:
             why = f"{finding.cause}; it is on another machine, and not required"
             return replace(finding, condition=Condition.LEFT, cause=why)
+
+        async def read_again() -> TargetFinding:
+            return _with(await self.planned(problem), finding.evidence, code)
+
         decision = self._decide(problem, facts or await self.read())
-        read_again = partial(self._read_again, problem, finding.evidence, code)
         return replace(_with(decision, finding.evidence, code), read_again=read_again)
 
     async def planned(self, problem: ServerProblem) -> TargetFinding:
@@ -102,11 +103,6 @@ class ServerStep:
         self._starts = any(command.detached for command in finding.repair.commands)
         return replace(finding, repair=replace(finding.repair, evidence=partial(self._evidence, facts)))
 
-    async def _read_again(
-        self, problem: ServerProblem, evidence: Mapping[str, Any], code: str | None
-    ) -> TargetFinding:
-        return _with(await self.planned(problem), evidence, code)
-
     async def note_start(self) -> None:
         """After a start was planned: keep which process it became, so that a later repair may end it."""
         if not self._starts:
@@ -114,9 +110,8 @@ class ServerStep:
         processes = await asyncio.to_thread(
             processes_like, self.server.start, self.context.environ.get("PATH")
         )
-        fresh = [process for process in processes if self._is_fresh(process)]
-        if fresh:
-            self.context.memory.remember_server(self.server.name, fresh[-1])
+        for process in filter(self._is_fresh, processes):
+            self.context.memory.remember_server(self.server.name, process)
 
     def _decide(self, problem: ServerProblem, facts: ServerFacts) -> TargetFinding:
         """Decide as of this moment; what this very run started is given the time to start."""
@@ -166,13 +161,14 @@ class ServerStep:
         if server.start:
             name = f"start-{Path(server.start[0]).name}.log"
             files[name] = self.context.folder / name
-        logs = {name: await asyncio.to_thread(tail_of, path) for name, path in files.items()}
+        logs = {name: await asyncio.to_thread(_tail, path) for name, path in files.items()}
         service = facts.inactive.service if facts.inactive is not None else None
         service = facts.owner.service if facts.owner is not None else service
         if service is not None and service.kind == "systemd" and service.name:
             scope = "--user-unit" if service.domain == "user" else "--unit"
             command = ("journalctl", scope, service.name, "--lines", str(_LOG_LINES), "--no-pager")
-            logs[f"journal of {service.name}"] = await _output((*command, "--output=cat"), environ)
+            journal = await output_of((*command, "--output=cat"), timeout_s=_SOURCE_S, env=environ)
+            logs[f"journal of {service.name}"] = _shortened((journal or "").splitlines())
         names = [assessed.container.name for assessed in facts.containers]
         if not names and facts.owner is not None and facts.owner.container is not None:
             names = [facts.owner.container]
@@ -217,31 +213,17 @@ def _with(finding: TargetFinding, evidence: Mapping[str, Any], code: str | None)
     return replace(finding, evidence=evidence, code=code if is_broken else None)
 
 
-def tail_of(path: Path) -> list[str]:
-    """Return the last lines of a file; none when it cannot be read. Nothing but a regular file is opened."""
+def _tail(path: Path) -> list[str]:
+    """Return the last lines of a file; none when it cannot be read, or is no regular file."""
+    from opskit.facts.server_log import file_tail
+    from opskit.logs.files import FileSource
+
     try:
-        if not path.is_file():
-            return []
-        with path.open("rb") as stream:
-            stream.seek(max(0, os.fstat(stream.fileno()).st_size - _TAIL_BYTES))
-            text = stream.read(_TAIL_BYTES).decode("utf-8", "replace")
+        entries, _ = file_tail(FileSource(path))
     except OSError:
         return []
-    return _shortened(text)
+    return _shortened([entry.raw.decode("utf-8", "replace") for entry in entries])
 
 
-async def _output(command: tuple[str, ...], environ: Mapping[str, str]) -> list[str]:
-    """Return the last lines that a program writes; none when it fails or does not end."""
-    try:
-        async with asyncio.timeout(_SOURCE_S):
-            done = await run(command, env=environ)
-    except (NotStarted, TimeoutError):
-        return []
-    return _shortened(done.out) if done.exit == 0 else []
-
-
-def _shortened(text: str) -> list[str]:
-    return [
-        line if len(line) <= _LINE_CHARS else f"{line[:_LINE_CHARS]}..."
-        for line in text.splitlines()[-_LOG_LINES:]
-    ]
+def _shortened(lines: Sequence[str]) -> list[str]:
+    return [line if len(line) <= _LINE_CHARS else f"{line[:_LINE_CHARS]}..." for line in lines[-_LOG_LINES:]]

@@ -68,7 +68,7 @@ def test_the_last_line_closes_a_request(outcome):
 @pytest.mark.parametrize(
     ("text", "event"),
     [
-        ("[LLM_CALL] Model: qwq:32b", ("begun", "qwq:32b", None, False)),
+        ("[LLM_CALL] Model: qwq:32b", ("unfinished", "qwq:32b", None, False)),
         ("[LLM_RESPONSE] ✅ Success in 250 ms", ("ok", None, None, False)),
         ("[LLM_RESPONSE] Content: def main()", None),
         ("[LLM_PARSE] 120 characters of JSON", None),
@@ -82,7 +82,7 @@ def test_the_last_line_closes_a_request(outcome):
 def test_lines_of_other_writers(text, event):
     """Prose says what it can: a model, a success, a crash."""
     found = call_event(facts(text.encode()))
-    assert (found and (found.kind, found.model, found.fault, found.crash)) == event
+    assert (found and (found.outcome, found.model, found.fault, found.crash)) == event
 
 
 @given(st.lists(st.tuples(st.sampled_from(TAGS), st.sampled_from("abc"), st.sampled_from("mn")), max_size=30))

@@ -7,8 +7,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opskit.errors import UsageError
+from opskit.logs.files import FileSource
 from opskit.logs.record import LogEntry
 from opskit.logs.request import story
+from opskit.logs.select import EntryFilter
+from opskit.logs.show import once
+from opskit.logs.source import Window
 from opskit.tags import format_line
 
 ID = "25a0b2f7-6a3c-4e0a-9d0a-2f1b3c4d5e6f"
@@ -43,6 +47,14 @@ WHOLE = [
         preview="def main()",
     ),
 ]
+
+
+async def story_of_file(folder, lines):
+    """The story that one file tells, read as `opskit logs request` reads it."""
+    path = folder / "app.log"
+    path.write_text("\n".join(lines) + "\n")
+    entries = [entry async for entry in once([FileSource(path)], EntryFilter(identifier=ID), Window())]
+    return story(entries, ID)
 
 
 class TestAttempts:
@@ -117,31 +129,30 @@ class TestLines:
         assert told.lines[-1].since_s == pytest.approx(8.0)
         assert not any(entry.gap for entry in story(WHOLE, ID, gap_s=8.5).lines)
 
-    def test_lines_in_between_are_left_out_but_continuations_belong(self):
+    async def test_lines_in_between_are_left_out_but_continuations_belong(self, tmp_path):
         """A traceback names no id; the line of another request between them does not belong."""
         lines = [
-            line(f"2026-03-01 12:00:00 ERROR request {ID} failed"),
-            line("Traceback (most recent call last):"),
-            line('  File "/srv/x.py", line 1, in f'),
-            line("2026-03-01 12:00:00 INFO elsewhere", source="other"),
-            line("ValueError: no"),
-            line("2026-03-01 12:00:00 INFO unrelated"),
-            line("  indented, but of the unrelated"),
+            f"2026-03-01 12:00:00 ERROR request {ID} failed",
+            "Traceback (most recent call last):",
+            '  File "/srv/x.py", line 1, in f',
+            "ValueError: no",
+            "2026-03-01 12:00:00 INFO unrelated",
+            "  indented, but of the unrelated",
         ]
-        [told] = story(lines, ID).lines
-        assert told.raw.endswith(b"in f\nValueError: no")
-        assert told.level == "error"
+        [event] = (await story_of_file(tmp_path, lines)).lines
+        assert event.raw.endswith(b"in f\nValueError: no")
+        assert event.level == "error"
 
-    def test_compose_prefixes_keep_services_apart(self):
+    async def test_compose_prefixes_keep_services_apart(self, tmp_path):
         """In one file with the lines of two services a traceback stays with its own."""
         lines = [
-            line(f"web-1  | 2026-03-01 12:00:00 ERROR request {ID} failed"),
-            line("db-1   | 2026-03-01 12:00:00 LOG: checkpoint"),
-            line("web-1  | Traceback (most recent call last):"),
-            line("db-1   |   of 12 buffers"),
+            f"web-1  | 2026-03-01 12:00:00 ERROR request {ID} failed",
+            "db-1   | 2026-03-01 12:00:00 LOG: checkpoint",
+            "web-1  | Traceback (most recent call last):",
+            "db-1   |   of 12 buffers",
         ]
-        [told] = story(lines, ID).lines
-        assert told.raw.count(b"\n") == 1
+        [event] = (await story_of_file(tmp_path, lines)).lines
+        assert event.raw.count(b"\n") == 1
 
     def test_a_line_without_a_time_stays_behind_the_one_before_it(self):
         """Its place in its source is all that is known of it."""

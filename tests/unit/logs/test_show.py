@@ -8,11 +8,12 @@ from pathlib import Path
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opskit.logs.events import Grouper
 from opskit.logs.files import FileSource, files, rotated
 from opskit.logs.record import LogEntry
 from opskit.logs.resolve import resolve
 from opskit.logs.select import EntryFilter
-from opskit.logs.show import Break, followed, once
+from opskit.logs.show import Break, followed, once, settled
 from opskit.logs.source import Note, Window
 
 ANY = EntryFilter()
@@ -213,3 +214,21 @@ def test_globs(tmp_path: Path):
     for name in ("a.log", "b.log", "c.txt"):
         (tmp_path / name).write_bytes(b"")
     assert [source.name for source in files(f"{tmp_path}/*.log")] == ["a.log", "b.log"]
+
+
+async def test_what_comes_while_a_settled_event_is_handled_is_not_lost():
+    """The source has more just when the reader is busy with the event that silence completed."""
+    more = asyncio.Event()
+
+    async def source():
+        yield [LogEntry("app", b"first")]
+        await more.wait()
+        yield [LogEntry("app", b"second")]
+
+    raws = []
+    async for batch in settled(source(), Grouper()):
+        raws += [event.raw for event in batch]
+        if batch:
+            more.set()
+            await asyncio.sleep(0.01)
+    assert raws == [b"first", b"second"]

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from opskit.checks.container_assessment import ContainerState, fresh_health
+from opskit.checks.container_assessment import ContainerCondition, ContainerState, fresh_health
 from opskit.facts.container import Container, HealthCheckRun, action_of, container, docker_time
-from opskit.recovery.startup import standing
+from opskit.recovery.startup import is_final, standing
 from opskit.recovery.steps.agents import cores_of, switched_on
 from opskit.recovery.steps.server import weights_bytes
 from opskit.system.process import is_like
@@ -128,16 +128,16 @@ def test_a_process_is_the_start_command_or_not(line: list[str], same: bool):
 
 def test_what_has_no_health_check_has_to_stay_up():
     """Running for a moment proves nothing; after two seconds it is up."""
-    assert standing(record(), {}, NOW + timedelta(seconds=1)).assessment is None
-    assert standing(record(), {}, NOW + timedelta(seconds=3)).well
-    assert standing(record(health="healthy", health_log=CHECKED), {}, NOW).well
+    assert standing(record(), {}, NOW + timedelta(seconds=1)).condition is ContainerCondition.WAITING
+    assert standing(record(), {}, NOW + timedelta(seconds=3)).condition is ContainerCondition.WELL
+    checked = standing(record(health="healthy", health_log=CHECKED), {}, NOW)
+    assert checked.condition is ContainerCondition.WELL
 
 
 def test_what_ended_badly_does_not_get_well_by_waiting():
     """An end is final, an unhealthy check is not."""
     ended = standing(record(status="exited", exit_code=3), {}, NOW)
-    assert (ended.well, ended.final) == (False, True)
+    assert (ended.condition, is_final(ended)) == (ContainerCondition.SICK, True)
     ill = standing(record(health="unhealthy", health_log=CHECKED), {}, NOW)
-    assert (ill.well, ill.final) == (False, False)
-    assert ill.assessment is not None
-    assert ill.assessment.state is ContainerState.UNHEALTHY
+    assert (ill.condition, is_final(ill)) == (ContainerCondition.SICK, False)
+    assert ill.state is ContainerState.UNHEALTHY

@@ -20,7 +20,7 @@ from opskit.facts.container_events import (
 from opskit.recovery.hands_off import first_missed, worked_on
 from opskit.recovery.step import Condition, TargetFinding
 from opskit.recovery.steps.project_facts import ProjectFacts
-from opskit.recovery.steps.project_state import assess_project
+from opskit.recovery.steps.project_state import ProjectAssessment
 from opskit.system.compose import ComposeService, Project
 from opskit.system.docker_records import DockerEvent
 from opskit.system.manual_commands import ManualCommand, RunningCommand
@@ -69,7 +69,7 @@ def known(units: list[Container], services: list[ComposeService], **given_: Any)
 
 
 def seen(facts: ProjectFacts) -> list[TargetFinding]:
-    return assess_project(facts).findings
+    return ProjectAssessment(facts).findings
 
 
 def first(found: ProjectFacts) -> TargetFinding:

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from opskit.config.schema import Config, NodeConfig
+from opskit.records import asdict
 from opskit.schedule.inside import access, look, view_from
 
 NOBODY = 65534
@@ -51,7 +52,7 @@ async def test_servers_programs_and_docker_are_looked_at(tmp_path: Path) -> None
     assert seen.docker == f"unix://{tmp_path}/no.sock"
     assert seen.docker_problem
     assert (seen.path, seen.home, seen.files) == ("/usr/bin", "/home/me", {str(tmp_path / "gone"): "absent"})
-    assert view_from(json.dumps(seen.as_json())) == seen
+    assert view_from(json.dumps(asdict(seen))) == seen
 
 
 async def test_a_docker_that_is_silent_ends_in_time(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from opskit.result import Finding, Status
 from opskit.system.host import DiskGauge, Gauges, MemoryUser
 from opskit.watch.containers import ContainersView, WatchedContainer
 from opskit.watch.logs import LoggedError, LogsView
-from opskit.watch.machine import MachineView, MachineWarning, ThresholdEvent
+from opskit.watch.machine import MachineView, MachineWarning
 from opskit.watch.requests import ModelRow, Summary
 from opskit.watch.targets import TargetReply, TargetView
 from opskit.watch.view import View, exit_of
@@ -82,7 +82,6 @@ def logs(*latest_errors: LoggedError) -> LogsView:
 
 def view(**changes) -> View:
     model = LoadedModel("ollama", Resident("phi3.5:3.8b", 2 * GIB, 2 * GIB), "phi3.5:3.8b", 100.0)
-    crossing = ThresholdEvent("warning", "memory", 91.0, 80.0)
     row = ModelRow(
         node="ollama",
         model="phi3.5:3.8b",
@@ -95,7 +94,8 @@ def view(**changes) -> View:
         max_s=12.0,
         last_fault="runner_crashed",
     )
-    warning = MachineWarning(crossing, (MemoryUser(7, "ollama", 9 * GIB),), "`ollama stop phi3.5:3.8b`")
+    users = (MemoryUser(7, "ollama", 9 * GIB),)
+    warning = MachineWarning("warning", "memory", 91.0, 80.0, users, "`ollama stop phi3.5:3.8b`")
     gauges = Gauges(91.0, 16 * GIB, GIB, 3.0, GIB, 12.0, 8, 0.5, (DiskGauge("/", 50.0, GIB),))
     web = WatchedContainer("web", "unhealthy", "its health check fails", 2, 90.0, ContainerCondition.SICK)
     whole = {
