@@ -58,7 +58,7 @@ async def test_nothing_is_made_without_the_files_that_the_project_was_started_fr
     stack: Stack, tmp_path: Path
 ):
     """A container that fell is started; one that is gone is not made of less than the others were."""
-    stack.write({"web": {}, "db": {}})
+    stack.write({"web": {"healthcheck": CHECK}, "db": {}})
     gpu = stack.folder / "gpu.yml"
     gpu.write_text('{"services": {"web": {"environment": {"GPU": "1"}}}}')
     aged(gpu)
@@ -99,10 +99,10 @@ async def test_what_mounts_a_folder_that_is_gone_is_not_started(stack: Stack, tm
     (cause,) = causes(stack, tmp_path)
     assert (cause["remedy"], cause["fix"]) == (found.remedy, None)
     stack.docker("rm", "-f", stack.container("db").name)
-    again = await stack.healed("compose:app")
+    again = await stack.healed("compose:app", **LONG_AGO)
     assert (again.result, again.remedy, models.exists()) == (RepairResult.MANUAL, found.remedy, False)
     models.mkdir(parents=True)
-    assert (await stack.healed("compose:app")).result is RepairResult.REPAIRED
+    assert (await stack.healed("compose:app", **LONG_AGO)).result is RepairResult.REPAIRED
 
 
 async def test_what_is_ill_because_its_file_is_gone_is_not_restarted(stack: Stack, tmp_path: Path):
@@ -154,7 +154,7 @@ async def test_a_service_that_is_new_in_the_files_is_not_deployed(stack: Stack):
     stack.write({"db": {}, "web": {}})
     stack.compose("up", "-d")
     await stack.heal(**LONG_AGO)
-    stack.write({"db": {}, "web": {}, "new": {}}, fresh=True)
+    stack.write({"db": {}, "web": {}, "new": {"healthcheck": CHECK}}, fresh=True)
     os.utime(stack.file, (time.time(), time.time()))
     stack.docker("rm", "-f", stack.container("web").name)
     found = await stack.healed("compose:app", **LONG_AGO)
