@@ -228,8 +228,10 @@ class PlainClient:
 async def _addresses(host: str, port: int) -> list[Address]:
     """Return the addresses of a host, families in turn, as the resolver prefers them."""
     loop = asyncio.get_running_loop()
+    # Bytes spare an ASCII name the tables of IDNA.
+    name = host.encode() if host.isascii() else host
     try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
     except UnicodeError as exc:
         raise socket.gaierror(socket.EAI_NONAME, "not a name of a host") from exc
     by_family: dict[int, list[Address]] = {}
