@@ -13,7 +13,7 @@ import time
 import zlib
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Any
-from urllib.parse import urlsplit
+from urllib.parse import quote, unquote, urlsplit
 
 import h11
 
@@ -26,6 +26,8 @@ _HEAD_BYTES = 100 * 1024
 _NEXT_ADDRESS_S = 0.25
 #: A server may close a kept connection at any time: one that waited for longer is not used again.
 _KEPT_S = 30.0
+#: What stands in the target of a request as it is; anything else is percent-encoded (RFC 3986).
+_TARGET = "/?#[]@!$&'()*+,;=:%~"
 _PACKED = ("gzip", "x-gzip", "deflate")
 #: zlib's own format or gzip's, whichever it is.
 _EITHER_FORMAT = 32 + zlib.MAX_WBITS
@@ -156,7 +158,8 @@ class PlainClient:
         parts = urlsplit(base_url)
         self._base_url = base_url
         self._path = parts.path
-        self._host, self._port = parts.hostname or "", parts.port or 80
+        # The zone of a link-local address is written %25 in a URL.
+        self._host, self._port = unquote(parts.hostname or ""), parts.port or 80
         self._headers = {"Host": parts.netloc, "Accept": "*/*", "Accept-Encoding": "identity", **headers}
         self._connect_s = connect_s
         self._kept: list[_Connection] = []
@@ -176,7 +179,7 @@ class PlainClient:
             sent = {**self._headers, **headers}
             if content is not None:
                 sent["Content-Length"] = str(len(content))
-            target = f"{self._path}{path}".encode()
+            target = quote(f"{self._path}{path}", safe=_TARGET)
             request = h11.Request(method=method, target=target, headers=list(sent.items()))
             while (kept := self._take()) is not None:
                 with contextlib.suppress(ConnectionError, h11.RemoteProtocolError):
@@ -228,8 +231,10 @@ class PlainClient:
 async def _addresses(host: str, port: int) -> list[Address]:
     """Return the addresses of a host, families in turn, as the resolver prefers them."""
     loop = asyncio.get_running_loop()
+    # Bytes spare an ASCII name the tables of IDNA.
+    name = host.encode() if host.isascii() else host
     try:
-        found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
+        found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
     except UnicodeError as exc:
         raise socket.gaierror(socket.EAI_NONAME, "not a name of a host") from exc
     by_family: dict[int, list[Address]] = {}
