@@ -18,9 +18,9 @@ from opskit.checks.health_check import (
     health_words,
     was_healthy,
 )
-from opskit.checks.stopped_by_hand import last_event, stopped_by_hand
+from opskit.checks.stopped_by_hand import ended_by_itself, last_event, stopped_by_hand
 from opskit.config.schema import RecoveryConfig
-from opskit.facts.container import Container, lost_networks
+from opskit.facts.container import KILLED, Container, StartObstacle, lost_networks
 from opskit.facts.container_events import ContainerEvents
 from opskit.facts.container_survey import ContainerSurvey
 from opskit.records import Record, field, replace
@@ -32,7 +32,7 @@ SETTLED_S = 10.0
 STABLE_S = 2.0
 #: One restart by Docker is its business, a row of them is a loop.
 _LOOP_RESTARTS = 3
-_COMPLETES = "service_completed_successfully"
+COMPLETES = "service_completed_successfully"
 
 
 class ContainerCondition(StrEnum):
@@ -124,7 +124,8 @@ class ContainerAssessment(Record):
     """What one container is, why, and what a person types about it.
 
     `left` is why it is left to people, empty when it is not. `repair` is what opskit may do, None when it may
-    or can do nothing. `age_s` are the seconds since it was last started, None for never.
+    or can do nothing, as when an `obstacle` keeps it from its start. `age_s` are the seconds since it was
+    last started, None for never.
     """
 
     state: ContainerState
@@ -134,6 +135,7 @@ class ContainerAssessment(Record):
     repair: ContainerRepair | None = None
     age_s: float | None = None
     health: str | None = None
+    obstacle: StartObstacle | None = None
     evidence: Mapping[str, Any] = field(default_factory=dict)
 
     @property
@@ -188,7 +190,10 @@ def assessed(survey: ContainerSurvey, rules: ContainerRules) -> list[AssessedCon
         now=survey.now,
         networks=survey.networks,
     )
-    return [AssessedContainer(container, assess(container)) for container in survey.containers]
+    return [
+        AssessedContainer(container, assess(container, obstacle=survey.obstacles.get(container.id)))
+        for container in survey.containers
+    ]
 
 
 def assess_container(
@@ -199,16 +204,17 @@ def assess_container(
     rules: ContainerRules,
     now: datetime,
     networks: frozenset[str] | None = None,
+    obstacle: StartObstacle | None = None,
 ) -> ContainerAssessment:
     """Judge one container.
 
     `peers` are, by id, the other containers of its project and the owner of its network. `events` None means
     that Docker's past was not asked, so that nobody is known to have stopped it. `networks` are the ids of
-    existing networks, None where they were not asked for.
+    existing networks, None where they were not asked for. An `obstacle` keeps it from its start.
     """
     age_s = None if container.started is None else max(0.0, (now - container.started).total_seconds())
     were_ended = frozenset() if events is None else events.were_ended
-    if not container.wanted and container.is_stopped:
+    if not container.wanted and container.is_stopped and not _is_missed(container, events):
         wanted = "its Compose file wants no container of its service"
         assessment = ContainerAssessment(ContainerState.ENDED, wanted)
     elif _did_its_work(container, peers, were_ended):
@@ -218,10 +224,16 @@ def assess_container(
         assessment = _orphaned(container, rules, detail)
     else:
         assessment = _state(container, peers, rules, age_s)
-    assessment = replace(assessment, age_s=age_s, health=fresh_health(container))
+    assessment = replace(assessment, age_s=age_s, health=fresh_health(container), obstacle=obstacle)
     if events is not None and (left := _left(container, assessment.state, events, rules)):
         return replace(assessment, left=left, remedy=assessment.remedy or _start(container))
-    return _permitted(container, assessment) if assessment.state in _REPAIRS else assessment
+    if assessment.state not in _REPAIRS:
+        return assessment
+    permitted = _permitted(container, assessment)
+    if obstacle is None or permitted.repair in (None, ContainerRepair.STOP):
+        return permitted
+    detail = f"{assessment.detail}; {obstacle.detail}"
+    return replace(assessment, detail=detail, remedy=obstacle.remedy)
 
 
 def _state(
@@ -269,8 +281,14 @@ def _did_its_work(container: Container, peers: Mapping[str, Container], were_end
         if peer.project is not None and peer.project == container.project
     } - {None}
     if awaited:
-        return awaited == {_COMPLETES}
+        return awaited == {COMPLETES}
     return not (container.bindings or container.has_health_check or container.id in were_ended)
+
+
+def _is_missed(container: Container, events: ContainerEvents | None) -> bool:
+    """Tell whether a server fell that a person started with its profile, which is not active here."""
+    is_server = container.bindings or container.has_health_check or container.exit_code == KILLED
+    return container.optional and bool(is_server) and ended_by_itself(container, events)
 
 
 def _running(
@@ -321,7 +339,9 @@ def _unhealthy(container: Container, rules: ContainerRules, age_s: float) -> Con
 
 def _looping(container: Container) -> ContainerAssessment:
     times = f"Docker has restarted it {container.restarts} times"
-    detail = f"{times}, and it ends each time ({_end(container)})"
+    # Between two ends Docker tells 0: how the last one ended is not known then.
+    end = "" if container.running else f" ({_end(container)})"
+    detail = f"{times}, and it ends each time{end}"
     remedy = f"`docker logs --tail 50 {container.name}` tells why it ends"
     evidence = {"restarts": container.restarts, "exit_code": container.exit_code}
     return ContainerAssessment(ContainerState.LOOPING, detail, remedy, evidence=evidence)

@@ -30,16 +30,26 @@ def stopped_by_hand(container: Container, events: ContainerEvents, hands_off_s: 
         return ""
     last = last_event(container, events)
     if last is not None and last.action == "stop":
-        own = is_own(container.name, last.at, events) and not _was_started_again(container, last, events)
+        own = _is_own_stop(container, last.at, events)
         return "" if own else f"somebody stopped it {ago_s:.0f} s ago{until(ago_s, hands_off_s)}"
     if last is not None or events.reach(container.finished) or _crashed(container, events):
         return ""
-    if container.id in events.ended_with_daemon or is_own(container.name, container.finished, events):
+    if container.id in events.ended_with_daemon or _is_own_stop(container, container.finished, events):
         return ""
     return (
         f"it ended {ago_s:.0f} s ago, and Docker does not remember whether somebody stopped it"
         f"{until(ago_s, hands_off_s)}"
     )
+
+
+def ended_by_itself(container: Container, events: ContainerEvents | None) -> bool:
+    """Tell whether it is known for sure that nobody stopped a container."""
+    if events is None:
+        return False
+    last = last_event(container, events)
+    if last is not None:
+        return last.action == "die"
+    return events.stopped_by_request.get(container.id) is False
 
 
 def _crashed(container: Container, events: ContainerEvents) -> bool:
@@ -58,13 +68,12 @@ def _crashed(container: Container, events: ContainerEvents) -> bool:
     return code >= _OF_DOCKER
 
 
-def _was_started_again(container: Container, stop: DockerEvent, events: ContainerEvents) -> bool:
-    """Tell whether opskit's last repair had started it before the stop, which is then a person's."""
-    began = [at for at, _ in events.own_repairs.get(container.name, ()) if at <= stop.at]
-    return any(
-        event.action == "start" and event.id == container.id and max(began) <= event.at < stop.at
-        for event in events.events
-    )
+def _is_own_stop(container: Container, at: datetime, events: ContainerEvents) -> bool:
+    """Tell whether opskit's repair stopped a container; what that has started since, a person stops."""
+    began = max((began for began, _ in events.own_repairs.get(container.name, ()) if began <= at), default=at)
+    starts = [event.at for event in events.events if event.action == "start" and event.id == container.id]
+    starts += [] if container.started is None else [container.started]
+    return is_own(container.name, at, events) and not any(began <= start < at for start in starts)
 
 
 def last_event(container: Container, events: ContainerEvents) -> DockerEvent | None:

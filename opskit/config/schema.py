@@ -4,11 +4,21 @@ Durations end in `_s` (seconds), sizes in `_bytes`. Validation of what a person 
 `opskit.config.load`; here every value is already right.
 """
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
 from opskit.config.model_names import CATEGORIES, FALLBACK_MLX, FALLBACK_OLLAMA, POWER
 from opskit.records import Record, field
+
+#: What Compose looks for where a person names no file, and what it lays over that.
+COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
+_COMPOSE_OVERRIDES = (
+    "compose.override.yml",
+    "compose.override.yaml",
+    "docker-compose.override.yml",
+    "docker-compose.override.yaml",
+)
 
 Source = Literal["mlx", "ollama", "llamacpp", "openai"]
 Protocol = Literal["auto", "ollama", "openai"]
@@ -352,11 +362,20 @@ class Config(Record):
         return folder / Path(path).expanduser()
 
     def compose_files(self) -> dict[str, tuple[Path, ...]]:
-        """Return the files of the Compose projects, absolute, by project."""
+        """Return the files of the Compose projects, absolute, by project, with the overrides beside them."""
         return {
-            name: tuple(self.located(path).absolute() for path in files)
+            name: with_override([self.located(path).absolute() for path in files])
             for name, files in self.stack.compose.items()
         }
 
     def agent_named(self, name: str) -> AgentConfig | None:
         return next((agent for agent in self.agents if agent.name == name), None)
+
+
+def with_override(files: Sequence[Path]) -> tuple[Path, ...]:
+    """Return the files that Compose uses where a person types no `-f`: with the override beside one."""
+    folder = files[0].parent if files else Path()
+    if len(files) != 1 or files[0].name not in COMPOSE_FILES:
+        return tuple(files)
+    override = next((folder / name for name in _COMPOSE_OVERRIDES if (folder / name).is_file()), None)
+    return tuple(files) if override is None else (*files, override)

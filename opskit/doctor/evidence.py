@@ -7,6 +7,7 @@ from opskit.checks.agent_probe import probe_agent
 from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assessed
 from opskit.checks.node_probe import probe_node
 from opskit.checks.probe_record import AgentProbe, NodeProbe
+from opskit.checks.project_assessment import MovedProject, moved_project
 from opskit.checks.state import NodeState
 from opskit.checks.upkeep import Upkeep, upkeep_here
 from opskit.config.origins import Origin
@@ -59,7 +60,8 @@ class Evidence(Record, kw_only=True):
     `env_files` are by path, `cache_sizes` and `prompts` by node. `state_problem` says why the state folder
     cannot be written. `programs` are installed model servers. `ports` are ports of this machine at which
     nodes and agents are expected, `host_ports` accept connections on the machine around this container.
-    `networks` tells which networks of Docker there are, `restores` which were interrupted.
+    `networks` tells which networks of Docker there are, `restores` which were interrupted, `moved` which
+    projects have their containers under the name of another folder.
     """
 
     target: ExaminationTarget
@@ -84,6 +86,7 @@ class Evidence(Record, kw_only=True):
     containers: tuple[ExaminedContainer, ...] = ()
     networks: Mapping[str, bool] = field(default_factory=dict)
     projects: tuple[ComposeFacts, ...] = ()
+    moved: Mapping[str, MovedProject] = field(default_factory=dict)
     env_files: Mapping[str, EnvFileFacts] = field(default_factory=dict)
     requests: tuple[ModelRequests, ...] = ()
     server_logs: tuple[ServerLog, ...] = ()
@@ -144,6 +147,7 @@ def evidence_of(target: ExaminationTarget, survey: Survey, findings: tuple[Findi
     if docker is not None and docker.clock_ahead_s is not None:
         clocks.append(ClockReading("Docker", docker.address.shown, docker.clock_ahead_s))
     stack = facts(read_stack_containers).get(())
+    projects = tuple(facts(read_compose_project).values())
     return Evidence(
         target=target,
         findings=findings,
@@ -170,7 +174,8 @@ def evidence_of(target: ExaminationTarget, survey: Survey, findings: tuple[Findi
         other_daemons=facts(docker_daemon.read_other_daemons).get((), ()),
         containers=() if stack is None else examined_containers(stack, config),
         networks={name: exists for (name,), exists in facts(docker_daemon.has_docker_network).items()},
-        projects=tuple(facts(read_compose_project).values()),
+        projects=projects,
+        moved={} if stack is None else _moved(stack, projects),
         env_files={str(path): env_file for (path,), env_file in facts(read_env_file).items()},
         requests=(
             *facts(read_own_requests).values(),
@@ -183,6 +188,16 @@ def evidence_of(target: ExaminationTarget, survey: Survey, findings: tuple[Findi
             restore for restore in facts(read_unfinished_restores).get((), ()) if restore.is_interrupted
         ),
     )
+
+
+def _moved(stack: StackContainers, projects: Iterable[ComposeFacts]) -> dict[str, MovedProject]:
+    there = set(stack.projects.values())
+    moved = {
+        project.name: moved_project(stack.listed, project.services, project.files)
+        for project in projects
+        if project.name not in there
+    }
+    return {name: project for name, project in moved.items() if project is not None}
 
 
 def examined_containers(stack: StackContainers, config: Config) -> tuple[ExaminedContainer, ...]:

@@ -12,7 +12,7 @@ from typing import Any
 
 from msgspec import ValidationError, convert
 
-from opskit.config.schema import Config
+from opskit.config.schema import COMPOSE_FILES, Config, with_override
 from opskit.facts.survey import Survey
 from opskit.records import Record, replace
 from opskit.system.compose import (
@@ -21,6 +21,7 @@ from opskit.system.compose import (
     find,
     further_files,
     old_name,
+    optional_services,
     plain_project,
     project,
     unset,
@@ -28,7 +29,6 @@ from opskit.system.compose import (
 )
 from opskit.system.program import NotStarted
 
-_USUAL_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
 _NEXT = "\n---\n"
 _FILE_BYTES = 4 * 1024 * 1024
 _PLUGINS = (
@@ -42,7 +42,7 @@ _PLUGINS = (
 _CHOSEN = re.compile(r"^\s*(?:export\s+)?COMPOSE_PROJECT_NAME\s*=\s*(['\"]?)([^'\"#\n]*)\1", re.MULTILINE)
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
 #: What is remembered of a project has this shape; another one is asked for again.
-_SHAPE = 3
+_SHAPE = 4
 
 
 class Sources(Record):
@@ -67,7 +67,7 @@ class ComposeFacts(Record, kw_only=True):
 
     `name` is that of the configuration. `command` is what a person types for this project; empty where there
     is no Compose (`has_no_program`) or a file `is_missing`. `unknown` is what of the files nobody could
-    resolve without it; `version` is of the Compose that did.
+    resolve without it; `version` is of the Compose that did. `optional` are those of profiles.
     """
 
     name: str
@@ -80,6 +80,7 @@ class ComposeFacts(Record, kw_only=True):
     version: str = ""
     unset: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
+    optional: frozenset[str] = frozenset()
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -100,7 +101,8 @@ async def read_compose_project(survey: Survey, name: str) -> ComposeFacts:
         return replace(facts, problem=f"{error.filename or files[0]} cannot be read: {error.strerror}")
     except NotStarted as error:
         return _without_compose(replace(facts, has_no_program=True, problem=error.message), sources, survey)
-    facts = replace(facts, command=compose.command, version=compose.version)
+    optional = frozenset(optional_services(sources.raw))
+    facts = replace(facts, command=compose.command, version=compose.version, optional=optional)
     known = remembered_project(survey.remembered().get(f"compose:{name}"), sources.digest)
     if known is not None:
         return replace(facts, project=known[0], unset=known[1])
@@ -179,8 +181,8 @@ def stack_files(config: Config, cwd: Path) -> dict[str, tuple[Path, ...]]:
     """Return the files of the stack's Compose projects: where none is configured, of the working folder's."""
     if config.stack.compose:
         return config.compose_files()
-    usual = next((cwd / name for name in _USUAL_FILES if (cwd / name).is_file()), None)
-    return {} if usual is None else {cwd.absolute().name or "project": (usual,)}
+    usual = next((cwd / name for name in COMPOSE_FILES if (cwd / name).is_file()), None)
+    return {} if usual is None else {cwd.absolute().name or "project": with_override([usual])}
 
 
 def env_files(config: Config, cwd: Path) -> list[Path]:

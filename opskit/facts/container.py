@@ -14,7 +14,7 @@ ONE_OFF = "com.docker.compose.oneoff"
 _NUMBER = "com.docker.compose.container-number"
 _CONFIG_HASH = "com.docker.compose.config-hash"
 _COMPOSE_VERSION = "com.docker.compose.version"
-_FOLDER = "com.docker.compose.project.working_dir"
+FOLDER = "com.docker.compose.project.working_dir"
 _FILES = "com.docker.compose.project.config_files"
 _ENV_FILE = "com.docker.compose.project.environment_file"
 _DEPENDS_ON = "com.docker.compose.depends_on"
@@ -56,6 +56,13 @@ class ContainerMount(Record, kw_only=True):
     source: str = ""
 
 
+class StartObstacle(Record):
+    """Why a container is not to be started, and what a person does about it."""
+
+    detail: str
+    remedy: str
+
+
 @dataclass(frozen=True, slots=True, kw_only=True)
 class Container:
     """One container, running or not. Times are UTC on the daemon's clock, None for never.
@@ -66,7 +73,8 @@ class Container:
     run may hold an id that is gone. `bindings` are host ports that it asks for, `ports` the ports it has now.
     `stop_exit` is the exit code of a program that its stop signal ended.
     `action` is what its labels let a repairer do: restart, stop, notify, none or a word that is not known.
-    `wanted` is False where its Compose file, as far as it was read, wants no container of its service.
+    `wanted` is False where its Compose file, as far as it was read, wants no container of its service;
+    `optional` where that is because no profile of the service is active.
     `depends_on` are services that it needs, with Compose's word for when they are ready (Compose 2 alone).
     """
 
@@ -95,6 +103,7 @@ class Container:
     number: int | None = None
     one_off: bool = False
     wanted: bool = True
+    optional: bool = False
     config_hash: str | None = None
     compose_version: str | None = None
     folder: str | None = None
@@ -187,7 +196,7 @@ def container(item: Mapping[str, Any]) -> Container:
         one_off=is_one_off(labels),
         config_hash=labels.get(_CONFIG_HASH),
         compose_version=labels.get(_COMPOSE_VERSION),
-        folder=labels.get(_FOLDER),
+        folder=labels.get(FOLDER),
         compose_files=compose_files_of(labels),
         env_file=labels.get(_ENV_FILE) or None,
         depends_on=_depends_on(labels.get(_DEPENDS_ON) or ""),
@@ -224,7 +233,7 @@ def _signal(word: str) -> int:
 
 def compose_files_of(labels: Mapping[str, str]) -> tuple[Path, ...]:
     """Return the Compose files that a container was made of, as its labels name them."""
-    folder, files = labels.get(_FOLDER) or "/", (labels.get(_FILES) or "").split(",")
+    folder, files = labels.get(FOLDER) or "/", (labels.get(_FILES) or "").split(",")
     return tuple(Path(folder, file.strip()) for file in files if file.strip())
 
 

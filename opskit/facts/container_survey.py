@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from opskit.config.schema import Config
-from opskit.facts.container import Container, container, docker_time
+from opskit.facts.container import Container, StartObstacle, container, docker_time
 from opskit.facts.container_events import ContainerEvents, RecoveryHistory, read_container_events
-from opskit.records import Record
+from opskit.records import Record, field
 from opskit.system.docker import Docker
 from opskit.system.docker_records import PROJECT, SERVICE
 
@@ -27,7 +27,8 @@ class ContainerSurvey(Record, kw_only=True):
     """The containers that were asked for, and by id all that they are judged beside: `peers` holds them too.
 
     `now` is the daemon's clock. `events` is None where every container runs, so that nobody stopped one.
-    `networks` are the ids of existing networks, None where nobody asked.
+    `networks` are the ids of existing networks, None where nobody asked. `obstacles` keep containers, by id,
+    from their start.
     """
 
     containers: tuple[Container, ...]
@@ -35,6 +36,7 @@ class ContainerSurvey(Record, kw_only=True):
     now: datetime
     events: ContainerEvents | None = None
     networks: frozenset[str] | None = None
+    obstacles: Mapping[str, StartObstacle] = field(default_factory=dict)
 
 
 async def read_container(docker: Docker, name: str) -> Container | None:
@@ -71,16 +73,18 @@ async def survey_containers(
     *,
     history: RecoveryHistory | None = None,
     clock_s: float | None = None,
+    obstacles: Mapping[str, StartObstacle] | None = None,
 ) -> ContainerSurvey:
     """Read what judging these containers needs: peers, the daemon's clock, and events where one stopped.
 
-    `history` is what recovery remembers; None means what the state folder holds of it.
+    `history` is what recovery remembers; None means what the state folder holds of it. `obstacles` are those
+    of `read_start_obstacles`.
     Raises OpskitError DOCKER_*.
     """
     peers = await _peers(docker, containers)
     if all(container.running for container in containers):
         now = docker_time((await docker.info()).get("SystemTime")) or datetime.now(UTC)
-        return ContainerSurvey(containers=tuple(containers), peers=peers, now=now)
+        return ContainerSurvey(containers=tuple(containers), peers=peers, now=now, obstacles=obstacles or {})
     events, networks = await asyncio.gather(
         read_container_events(
             docker,
@@ -92,7 +96,12 @@ async def survey_containers(
         read_network_ids(docker),
     )
     return ContainerSurvey(
-        containers=tuple(containers), peers=peers, now=events.now, events=events, networks=networks
+        containers=tuple(containers),
+        peers=peers,
+        now=events.now,
+        events=events,
+        networks=networks,
+        obstacles=obstacles or {},
     )
 
 

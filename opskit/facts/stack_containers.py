@@ -8,10 +8,11 @@ from typing import Any
 
 from opskit.config.schema import StackConfig
 from opskit.errors import OpskitError
-from opskit.facts.compose_project import read_compose_project, stack_files
+from opskit.facts.compose_project import ComposeFacts, read_compose_project, stack_files
 from opskit.facts.container import Container, compose_files_of, container
 from opskit.facts.container_survey import ContainerSurvey, survey_containers
 from opskit.facts.environment import addresses_in
+from opskit.facts.start_obstacles import read_start_obstacles
 from opskit.facts.survey import Survey
 from opskit.records import Record, replace
 from opskit.system.docker_records import PROJECT, ListedContainer
@@ -66,11 +67,8 @@ async def read_stack_containers(survey: Survey) -> StackContainers:
     declared = await asyncio.gather(
         *(survey.get(read_compose_project, key) for key in files if key in stopped)
     )
-    wishes = {facts.name: facts.services for facts in declared if facts.project and not facts.unknown}
-    read = [
-        replace(member, wanted=member.name in names or _is_wanted(member, projects, wishes))
-        for member in read
-    ]
+    wishes = {facts.name: facts for facts in declared if facts.project and not facts.unknown}
+    read = [_with_wish(member, wishes.get(projects.get(member.id, "")), names) for member in read]
     clients = {
         member.id
         for member in read
@@ -79,7 +77,9 @@ async def read_stack_containers(survey: Survey) -> StackContainers:
     chosen = [member for member in read if not named or member.id in named | clients]
     return StackContainers(
         listed=tuple(listed),
-        survey=await survey_containers(docker, chosen, config),
+        survey=await survey_containers(
+            docker, chosen, config, obstacles=await read_start_obstacles(survey, chosen)
+        ),
         named=frozenset(named),
         clients=frozenset(clients),
         projects=projects,
@@ -95,10 +95,11 @@ def missing_containers(listed: Sequence[ListedContainer], stack: StackConfig) ->
     return [name for group in groups for name in group if name not in names]
 
 
-def _is_wanted(member: Container, projects: Mapping[str, str], wishes: Mapping[str, Collection[str]]) -> bool:
-    """Tell whether the files of its project, where these were read, want a container of its service."""
-    wished = wishes.get(projects.get(member.id, ""))
-    return wished is None or member.service in wished
+def _with_wish(member: Container, project: ComposeFacts | None, names: Collection[str]) -> Container:
+    """Add whether the files of its project, where these were read, want a container of its service."""
+    if project is None or member.name in names or member.service in project.services:
+        return member
+    return replace(member, wanted=False, optional=member.service in project.optional)
 
 
 def stack_projects(

@@ -36,6 +36,8 @@ _HEALERS = ("opskit.", "autoheal")
 _PLAIN_KEYS = frozenset({"version", "name", "services", "networks", "volumes", "secrets", "configs"})
 #: What decides whether a service is wanted, and how it is found.
 _DECISIVE = ("deploy", "network_mode", "profiles", "scale")
+#: Addresses of published ports that meet a listener at the loopback address.
+LOCAL_ADDRESSES = ("", "0.0.0.0", "::", "127.0.0.1")  # noqa: S104 - addresses that are compared
 _NOT_A_NAME = re.compile(r"[^-_a-z0-9]")
 
 
@@ -145,7 +147,8 @@ class ComposeService(Record):
     they are ready, and `shares_network_of` is the one whose network it shares. `labels` are what speaks
     to healers. `digests` are Compose's own, one of which it writes on each container that it makes; no
     container `has_digest` where ids of other containers are part of it. `blank` are variables that have no
-    value here: a new container would be made without them.
+    value here: a new container would be made without them. `mounts` are paths of this machine that it mounts,
+    `ports` those that it publishes by TCP at the loopback address.
     """
 
     name: str
@@ -159,6 +162,8 @@ class ComposeService(Record):
     digests: tuple[str, ...] = ()
     has_digest: bool = True
     blank: tuple[str, ...] = ()
+    mounts: tuple[str, ...] = ()
+    ports: tuple[int, ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:
@@ -225,6 +230,18 @@ def project(
         raise ValueError(f"what `compose config` wrote cannot be read ({type(exc).__name__})") from exc
     own_networks = tuple(dict.fromkeys((*own_networks, f"{project_name}_default")))
     return Project(project_name, version, services, own_networks, own_volumes)
+
+
+def optional_services(raw: str) -> set[str]:
+    """Return the services that belong to profiles, as the files hold them."""
+    services: set[str] = set()
+    try:
+        for document in yaml.safe_load_all(raw):
+            declared = (document or {}).get("services") or {}
+            services |= {name for name, service in declared.items() if service and service.get("profiles")}
+    except (yaml.YAMLError, AttributeError, RecursionError):
+        return set()
+    return services
 
 
 def _named(declared: Any, project_name: str) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -346,12 +363,37 @@ def _service(
         digests=digests,
         has_digest=not (modern and (item.get("volumes_from") or "service" in kinds)),
         blank=tuple(sorted(blank)),
+        mounts=tuple(path for volume in item.get("volumes") or () if (path := _mounted(volume))),
+        ports=tuple(port for given in item.get("ports") or () if (port := _published(given))),
     )
+
+
+def _mounted(given: Any) -> str:
+    """Return the path of this machine that a volume of a resolved configuration mounts; empty for none."""
+    if isinstance(given, Mapping):
+        return str(given.get("source") or "") if given.get("type") == "bind" else ""
+    return str(given).partition(":")[0] if str(given).startswith("/") and ":" in str(given) else ""
+
+
+def _published(given: Any) -> int | None:
+    """Return the port of this machine that a resolved configuration publishes; None for another kind."""
+    if isinstance(given, Mapping):
+        address, port = str(given.get("host_ip") or ""), str(given.get("published") or "")
+        protocol = given.get("protocol") or "tcp"
+    else:
+        rest, _, protocol = str(given).partition("/")
+        address, _, port = rest.rpartition(":")[0].rpartition(":")
+    is_local = protocol in ("", "tcp") and address in LOCAL_ADDRESSES
+    return int(port) if is_local and port.isdecimal() else None
 
 
 def _depends_on(given: Any) -> dict[str, str]:
     rules = given if isinstance(given, Mapping) else {name: {} for name in given}
-    return {str(name): str(rule.get("condition") or "service_started") for name, rule in rules.items()}
+    return {
+        str(name): str(rule.get("condition") or "service_started")
+        for name, rule in rules.items()
+        if rule.get("required", True)
+    }
 
 
 def _labels(given: Any) -> dict[str, str]:

@@ -105,7 +105,7 @@ async def test_what_is_unhealthy_after_its_start_was_not_repaired(stack: Stack):
     """A missing service is created, its check fails beyond its grace: the run says so, and exits 1."""
     stack.write({"sick": {"healthcheck": CHECK, "script": f"touch /ill; {WAIT}"}, "good": {}})
     stack.compose("up", "-d", "good")
-    run = await stack.heal(startup_grace_s=1.0, step_s=4.0)
+    run = await stack.heal(startup_grace_s=1.0, step_s=4.0, hands_off_s=0.001)
     found = outcome(run, "compose:app")
     assert found.result is RepairResult.FAILED, found
     assert "its health check fails" in found.cause

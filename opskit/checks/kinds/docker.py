@@ -19,6 +19,7 @@ from opskit.facts.container import docker_time
 from opskit.facts.container_survey import read_compose_containers, read_containers, survey_containers
 from opskit.facts.docker_daemon import read_docker_daemon
 from opskit.facts.stack_containers import missing_containers, read_stack_containers
+from opskit.facts.start_obstacles import read_start_obstacles
 from opskit.text import counted, listing
 
 _STATES = frozenset({"up", "down", "states", "unhealthy", "exited"})
@@ -112,7 +113,8 @@ async def container(params: ContainerParams, context: CheckContext) -> Observati
         remedy = "`docker ps --all` lists containers; `docker compose up -d` creates those of the stack"
         return _missing("there is no such container", remedy, 0)
     config = context.survey.config
-    survey = await survey_containers(docker, containers, config)
+    obstacles = await read_start_obstacles(context.survey, containers)
+    survey = await survey_containers(docker, containers, config, obstacles=obstacles)
     judged = assessed(survey, ContainerRules.of(config.recovery))
     return observed_container(worst_of(judged), len(containers))
 
@@ -239,7 +241,9 @@ async def compose(params: ComposeParams, context: CheckContext) -> Observation:
         return Observation(values, f"valid, {counted(len(services), 'service')}", state="ok")
     docker, config = await context.survey.docker(), context.survey.config
     containers = await read_containers(docker, await compose.container_ids())
-    survey = await survey_containers(docker, [member for member in containers if not member.one_off], config)
+    members = [member for member in containers if not member.one_off]
+    obstacles = await read_start_obstacles(context.survey, members)
+    survey = await survey_containers(docker, members, config, obstacles=obstacles)
     project = assessed(survey, ContainerRules.of(config.recovery))
     values |= states(project, list(params.services) or services, params.one_shot)
     down = values["down"]

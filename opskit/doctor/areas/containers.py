@@ -5,6 +5,7 @@ from functools import partial
 from typing import Literal
 
 from opskit.checks.container_assessment import ContainerCondition, ContainerRepair, ContainerState
+from opskit.checks.project_assessment import other_files
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
 from opskit.doctor.areas.docker import IMPORTS, ROOTS
 from opskit.doctor.cause import Cause, Fix, key_of, warning
@@ -126,6 +127,7 @@ def _of(examined: ExaminedContainer) -> Cause | None:
             )
         case ContainerState.UNHEALTHY:
             title, remedy = f"container {name} is unhealthy", f"{log}; then {assessment.remedy}"
+            remedy = remedy if restart is not None else base.remedy
             return replace(base, id="container-unhealthy", title=title, remedy=remedy, fix=restart)
         case state if state in _LOST_NETWORK and container.running:
             title = f"container {name} has lost its network"
@@ -195,30 +197,38 @@ def _missing_containers(evidence: Evidence) -> Iterator[Cause]:
 def _missing_services(evidence: Evidence) -> Iterator[Cause]:
     """The services without a container; a project that has none at all is one cause."""
     for project in evidence.projects:
-        services = {
-            examined.container.service for examined in evidence.containers if examined.project == project.name
-        }
+        containers = [
+            examined.container for examined in evidence.containers if examined.project == project.name
+        ]
+        services = {container.service for container in containers}
         if project.unknown or project.has_no_program:
             continue
         if project.services and not services:
+            moved = evidence.moved.get(project.name)
             yield warning(
                 id="container-missing",
                 target=project.name,
                 title=f"no service of {project.name} has a container",
-                evidence=(f"`stack.compose` names it: {listing(project.services)}",),
-                remedy=f"`{' '.join((*project.command, 'up', '-d'))}`",
+                evidence=(
+                    moved.detail if moved else f"`stack.compose` names it: {listing(project.services)}",
+                ),
+                remedy=moved.remedy if moved else f"`{' '.join((*project.command, 'up', '-d'))}`",
                 claims=_CLAIMS,
             )
             continue
+        other = other_files(containers, project.files)
         for service in project.services:
             if service not in services:
                 command = " ".join((*project.command, "up", "-d", "--no-recreate", service))
+                correction = (
+                    f"name in `stack.compose.{project.name}` the files that the project is started from"
+                )
                 yield warning(
                     id="container-missing",
                     target=f"{project.name}/{service}",
                     title=f"service {service} of {project.name} has no container",
-                    evidence=("its Compose file declares it, and others of the project are there",),
-                    remedy=f"`{command}`",
+                    evidence=(other or "its Compose file declares it, and others of the project are there",),
+                    remedy=correction if other else f"`{command}`",
                     claims=_CLAIMS,
                     because=evidence.half_restored(project.files),
                 )

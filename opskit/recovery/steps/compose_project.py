@@ -5,13 +5,10 @@ nothing and starts no other; containers that run badly are restarted one by one.
 """
 
 import asyncio
-import os
 import shlex
-import time
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from opskit.checks.container_assessment import (
@@ -21,13 +18,15 @@ from opskit.checks.container_assessment import (
     ContainerRules,
     ContainerState,
 )
+from opskit.checks.project_assessment import MovedProject, moved_project, other_files, other_folder
 from opskit.checks.restore_assessment import assess_interrupted_restore
+from opskit.checks.stopped_by_hand import until
 from opskit.facts.compose_project import Sources
-from opskit.facts.container import Container
+from opskit.facts.container import Container, StartObstacle
 from opskit.facts.container_events import ContainerEvents
 from opskit.facts.container_log import read_container_log
 from opskit.facts.container_survey import read_compose_containers, read_container, read_network_ids
-from opskit.facts.port_owner import read_port
+from opskit.facts.start_obstacles import read_start_obstacle, read_start_obstacles
 from opskit.records import Record, replace
 from opskit.recovery import budget, hands_off, pauses
 from opskit.recovery.compose_projects import UnusableProject, configured, read_project
@@ -35,11 +34,10 @@ from opskit.recovery.step import Command, Condition, RecoveryContext, Repair, St
 from opskit.recovery.steps.decision import container_restart
 from opskit.recovery.steps.project_facts import ProjectFacts
 from opskit.recovery.steps.project_state import ProjectAssessment
-from opskit.system.compose import Project
+from opskit.system.compose import Project, optional_services
+from opskit.system.docker_records import PROJECT, SERVICE
 
 _UP_S = 120.0
-#: Addresses of bindings that meet a listener at the loopback address.
-_LOCAL = ("", "0.0.0.0", "::", "127.0.0.1")  # noqa: S104 - addresses that are compared
 _STOP_MARGIN_S = 30.0
 _LOG_LINES = 20
 _LOG_S = 3.0
@@ -75,8 +73,14 @@ class _ComposeStep(Record):
             return [unusable.finding]
         containers = await self._containers(project.name)
         if containers:
-            self.context.memory.marks[f"seen {self.name}"] = self.context.clock()
-        if (folder := _elsewhere(containers, sources)) is not None:
+            marks, now_s = self.context.memory.marks, self.context.clock()
+            marks[f"seen {self.name}"] = now_s
+            for container in containers:
+                marks.setdefault(f"had {self.name}/{container.service}", now_s)
+        elif (moved := await self._moved(sources, project)) is not None:
+            finding = TargetFinding(self.name, Condition.BROKEN, "moved", moved.detail, (self.key,))
+            return [replace(finding, remedy=moved.remedy)]
+        if (folder := other_folder(containers, sources.files)) is not None:
             cause = f"the project name {project.name} is also that of {folder}, whose containers run"
             remedy = "give one of the two a name of its own: `COMPOSE_PROJECT_NAME=...` in its `.env`"
             return [
@@ -117,6 +121,12 @@ class _ComposeStep(Record):
         names = [name for name in seen.start if name in services and not _is_paused(facts, name, paused)]
         if not names:
             return finding
+        now = replace(facts, containers=await self._containers(facts.project.name))
+        unmet = {name: why for name in names if (why := now.unmet(name, names))}
+        names = [name for name in names if name not in unmet]
+        if not names:
+            why = "; ".join(f"{name} is not started: {reason}" for name, reason in unmet.items())
+            return replace(finding, condition=Condition.LEFT, cause=f"{finding.cause}; {why}")
         work = await configured(self.context, self.key)
         commands: list[Command] = []
         for switch, is_new in (("--force-recreate", True), ("--no-recreate", False)):
@@ -144,15 +154,25 @@ class _ComposeStep(Record):
         return {"logs": dict(zip(names, logs, strict=True))}
 
     async def _repairable(self, assessed: AssessedContainer, finding: TargetFinding) -> TargetFinding:
-        """Add how a container is repaired that runs badly; nothing when it is gone, or a person's."""
+        """Add how a container is repaired that runs badly; nothing when it is gone, or a person's.
+
+        Nothing either when a start would do harm.
+        """
         container = await read_container(self.context.docker, assessed.container.name)
         if container is None:
             return finding
         name, cause, repair = container.name, finding.cause, None
+        obstacle = (await read_start_obstacles(self.context.survey, [container])).get(container.id)
+        if obstacle is not None and assessed.assessment.repair is not ContainerRepair.STOP:
+            return replace(finding, cause=f"{cause}; {obstacle.detail}", remedy=obstacle.remedy)
         match assessed.assessment.repair:
             case ContainerRepair.STOP:
                 stop = Command(("docker", "stop", name), container.stop_timeout_s + _STOP_MARGIN_S)
                 repair = Repair((stop,), f"{cause}; its label says to stop it", f"docker start {name}")
+            case ContainerRepair.START if assessed.container.optional:
+                repair = Repair(
+                    (Command(("docker", "start", name), _STOP_MARGIN_S),), cause, f"docker stop {name}"
+                )
             case ContainerRepair.RECREATE:
                 repair = await self._recreation(container, cause)
             case ContainerRepair.RESTART:
@@ -179,7 +199,8 @@ class _ComposeStep(Record):
             return None
         service = project.services.get(container.service or "")
         containers = await self._containers(project.name)
-        if service is None or not self._facts(sources, project, containers).may_recreate(container):
+        facts = self._facts(sources, project, containers)
+        if service is None or facts.other_files or not facts.may_recreate(container):
             return None
         running = {other.service for other in containers if other.running}
         siblings = [other for other in containers if other.service == container.service]
@@ -201,6 +222,8 @@ class _ComposeStep(Record):
         rules = self.context.config.recovery
         program = "docker-compose" if project.version.startswith("1.") else "docker compose"
         files = " ".join(f"-f {shlex.quote(str(path))}" for path in sources.files)
+        has_stopped = not all(container.running for container in containers)
+        optional = optional_services(sources.raw) if has_stopped else set()
         return ProjectFacts(
             key=self.key,
             project=project,
@@ -209,6 +232,8 @@ class _ComposeStep(Record):
             rules=ContainerRules(rules.startup_grace_s, rules.hands_off_s, f"{program} {files}"),
             changed_s=max(sources.edits.values()),
             remembered=frozenset(self.context.memory.targets),
+            optional=frozenset(optional) - project.services.keys(),
+            other_files=other_files(containers, sources.files),
         )
 
     async def _with_past(self, facts: ProjectFacts) -> ProjectFacts:
@@ -252,26 +277,61 @@ class _ComposeStep(Record):
             missed=missed,
             imageless=frozenset(name for name, has in zip(down, have_image, strict=True) if not has),
             netless={name: min(lost) for name in down if (lost := gone & set(services[name].networks))},
-            taken=await self._taken(facts, down),
+            obstacles=await self._obstacles(facts, down),
+            unasked=self._unasked(facts, events, down),
             paused=frozenset(name for name in down if _is_paused(facts, name, paused)),
             alone=frozenset(name for name in down if self._stands_alone(facts, name)),
         )
 
-    async def _taken(self, facts: ProjectFacts, down: Iterable[str]) -> dict[str, str]:
-        """Return the services that cannot be started because somebody else has their port, and who it is."""
-        if await self.context.docker.began_s() is None:
+    async def _moved(self, sources: Sources, project: Project) -> MovedProject | None:
+        return moved_project(await self.context.docker.containers(), project.services, sources.files)
+
+    def _unasked(self, facts: ProjectFacts, events: ContainerEvents, down: Iterable[str]) -> dict[str, str]:
+        """Return the services that have never had a container, as far as is known, and why none is made.
+
+        Somebody starts only a part of the project, or has added them to the files and not started them.
+        """
+        marks, created = self.context.memory.marks, [*filter(self._is_of_people, facts.containers)]
+        newest = max(created or facts.containers, key=_created_s, default=None)
+        if newest is None:
             return {}
-        taken: dict[str, str] = {}
-        now_s = time.monotonic()
+        own = (event.attributes for event in events.events if event.action in ("create", "destroy"))
+        had = {labels.get(SERVICE) for labels in own if labels.get(PROJECT) == facts.project.name}
+        services = [name for name in down if name not in had and f"had {facts.target_of(name)}" not in marks]
+        ago_s = facts.now.timestamp() - _created_s(newest)
+        if created and ago_s < facts.rules.hands_off_s and events.reach(newest.created or events.now):
+            why = f"somebody made {newest.name} {ago_s:.0f} s ago{until(ago_s, facts.rules.hands_off_s)}"
+            return dict.fromkeys(services, why)
+        # A time ahead is of another clock.
+        if not _created_s(newest) < facts.changed_s <= facts.now.timestamp():
+            return {}
+        return dict.fromkeys(services, "it is new in the files, and nobody has started it yet")
+
+    def _is_of_people(self, container: Container) -> bool:
+        """Tell whether no repair that is remembered made a container."""
+        record = self.context.memory.of(f"{self.name}/{container.service}")
+        began_s, created_s = record.repairs[-1] if record.repairs else float("inf"), _created_s(container)
+        ended_s = began_s + _UP_S if record.ended_at is None else record.ended_at
+        return not began_s - 1.0 <= created_s <= ended_s
+
+    async def _obstacles(self, facts: ProjectFacts, down: Iterable[str]) -> dict[str, StartObstacle]:
+        """Return what keeps services from their start that are down, by service.
+
+        What a project mounts that was never there may be made by its first start.
+        """
+        survey, obstacles = self.context.survey, {}
+        was_there = f"seen {self.name}" in self.context.memory.marks
         for name in down:
-            bindings = [port for container in facts.of(name) for port in container.bindings]
-            for port in bindings:
-                if not port.host_port or not port.inside.endswith("/tcp") or port.host_ip not in _LOCAL:
-                    continue
-                read = await self.context.survey.get(read_port, "tcp", port.host_port, not_before=now_s)
-                if (owner := read.loopback_owner) is not None:
-                    taken[name] = f"port {port.host_port} is used by {owner.words}"
-        return taken
+            service, containers = facts.project.services[name], facts.of(name)
+            stopped = [container for container in containers if not container.running]
+            own = await read_start_obstacles(survey, stopped)
+            obstacle = next(iter(own.values()), None)
+            if not containers:
+                mounts = service.mounts if was_there else ()
+                obstacle = await read_start_obstacle(survey, name, mounts, service.ports)
+            if obstacle is not None:
+                obstacles[name] = obstacle
+        return obstacles
 
     def _stands_alone(self, facts: ProjectFacts, service: str) -> bool:
         """Tell whether a service is started by itself, because its last start did not help."""
@@ -314,11 +374,5 @@ def _is_paused(facts: ProjectFacts, service: str, paused: Mapping[str, pauses.Pa
     return service in own or pauses.covering(own, *names) is not None
 
 
-def _elsewhere(containers: Sequence[Container], sources: Sources) -> str | None:
-    """Return the folder of another project that bears the same name; None when the containers are this one's.
-
-    A folder that is no longer there is where this project was before it was moved.
-    """
-    here = os.path.realpath(sources.folder)
-    folders = (container.folder for container in containers if container.folder)
-    return next((path for path in folders if Path(path).is_dir() and os.path.realpath(path) != here), None)
+def _created_s(container: Container) -> float:
+    return 0.0 if container.created is None else container.created.timestamp()

@@ -141,6 +141,10 @@ class _Decision(Record):
         if state in (ContainerState.LOOPING, ContainerState.DEAD):
             why = f"container {name}: {assessment.detail}"
             return self._finding(Condition.BROKEN, why, state=state.value, remedy=assessment.remedy)
+        if assessment.obstacle is not None:
+            return self._by_hand(
+                assessment.obstacle.remedy, f"container {name}: {assessment.obstacle.detail}"
+            )
         if state is ContainerState.ORPHANED:
             return self._by_hand(assessment.remedy, f"container {name}: {assessment.detail}")
         young = container.running and assessment.age_s is not None and assessment.age_s < self._grace_s

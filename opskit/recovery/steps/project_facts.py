@@ -1,16 +1,18 @@
 """What is known of a Compose project: what its files declare, its containers, what a look found. Pure."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from datetime import datetime
 
 from opskit.checks.container_assessment import (
+    COMPLETES,
     SETTLED_S,
     AssessedContainer,
     ContainerCondition,
     ContainerRules,
     assessed,
 )
-from opskit.facts.container import KILLED, Container
+from opskit.checks.health_check import fresh_health
+from opskit.facts.container import KILLED, Container, StartObstacle
 from opskit.facts.container_events import ContainerEvents
 from opskit.facts.container_survey import ContainerSurvey
 from opskit.records import Record, field, replace
@@ -23,7 +25,10 @@ class ProjectFacts(Record, kw_only=True):
     `events` is None while everything seems well, and nobody asked. `busy` is why nothing of the project is
     touched, `missed` why nothing is created. `imageless` are services whose image is not on this machine,
     `netless` services that need a network which is not there and which Compose does not make,
-    `paused` services that a person paused. `remembered` are targets that recovery has repaired before.
+    `obstacles` is what else keeps services from their start, `paused` services that a person paused.
+    `remembered` are targets that recovery has repaired before, `optional` services of profiles.
+    `other_files` says of what other files its containers were made, `unasked` why services are not made that
+    were never there.
     `networks` are the ids of existing networks. The files were changed last at `changed_s` (epoch).
     """
 
@@ -39,10 +44,13 @@ class ProjectFacts(Record, kw_only=True):
     missed: str | None = None
     imageless: frozenset[str] = frozenset()
     netless: Mapping[str, str] = field(default_factory=dict)
-    taken: Mapping[str, str] = field(default_factory=dict)
+    obstacles: Mapping[str, StartObstacle] = field(default_factory=dict)
     paused: frozenset[str] = frozenset()
     remembered: frozenset[str] = frozenset()
     alone: frozenset[str] = frozenset()
+    optional: frozenset[str] = frozenset()
+    other_files: str = ""
+    unasked: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def target(self) -> str:
@@ -68,6 +76,7 @@ class ProjectFacts(Record, kw_only=True):
                 container,
                 depends_on={**container.depends_on, **needs.get(container.service or "", {})},
                 wanted=container.service in self.project.wanted,
+                optional=container.service in self.optional,
             )
             for container in self.containers
         )
@@ -95,6 +104,26 @@ class ProjectFacts(Record, kw_only=True):
             if words:
                 down[name] = "; ".join(word.removeprefix("it ") for word in words)
         return down
+
+    def unmet(self, service: str, together: Collection[str]) -> str:
+        """Return what a service waits for that is not started `together` with it; nothing when it may start.
+
+        Compose itself awaits what it starts together.
+        """
+        for need, condition in self.project.services[service].depends_on.items():
+            containers = self.of(need)
+            if need in together or need not in self.project.services:
+                continue
+            if condition == COMPLETES:
+                if not all(end.is_stopped and end.started and not end.exit_code for end in containers):
+                    return f"{need} has not ended with exit code 0"
+            elif not any(container.running for container in containers):
+                return f"{need} does not run"
+            elif condition == "service_healthy" and any(
+                fresh_health(known) != "healthy" for known in containers
+            ):
+                return f"{need} is not healthy"
+        return ""
 
     def relapsed(self) -> frozenset[str]:
         """Return the services that ended by themselves within moments of their last start."""

@@ -1,6 +1,7 @@
 """What is found of a Compose project: what it declares against the containers that are there. Pure."""
 
 from collections.abc import Mapping, Sequence
+from graphlib import TopologicalSorter
 from typing import Any
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerCondition, ContainerState
@@ -45,7 +46,9 @@ class ProjectAssessment:
         for name in self.down:
             self._sort(name, removed.get(name))
         self._leave_dependants()
-        self.alone = {name: self._service(name) for name in self.start if name in facts.alone}
+        needs = {name: facts.project.services[name].needs for name in self.start}
+        in_order = TopologicalSorter(needs).static_order()
+        self.alone = {name: self._service(name) for name in in_order if name in needs.keys() & facts.alone}
         self.project = self._project()
         self.containers = [
             (entry, finding) for entry in self._assessed if (finding := self._container(entry)) is not None
@@ -86,7 +89,7 @@ class ProjectAssessment:
             return facts.busy, None
         if stopped := next(filter(None, (entry.assessment.left for entry in self._down(name))), ""):
             return stopped, None
-        if lacks and (why := removed or facts.missed) is not None:
+        if lacks and (why := removed or facts.missed or facts.unasked.get(name)):
             return why, None
         if not actions <= {"restart", "notify"}:
             labels = " and ".join(f"`opskit.action={action}`" for action in sorted(actions))
@@ -100,9 +103,11 @@ class ProjectAssessment:
             return f"its image {service.images[0]} is not on this machine", build
         if (network := facts.netless.get(name)) is not None:
             return f"there is no network {network}", f"`docker network create {network}`"
-        if name in facts.taken:
-            remedy = f"end what uses the port, or give {name} another one in the Compose file"
-            return facts.taken[name], remedy
+        if (obstacle := facts.obstacles.get(name)) is not None:
+            return obstacle.detail, obstacle.remedy
+        if (lacks or orphans) and facts.other_files:
+            remedy = f"name in `stack.compose.{facts.key}` the files that the project is started from"
+            return facts.other_files, remedy
         if (lacks or orphans) and service.blank:
             blank = ", ".join(service.blank)
             return (
@@ -238,7 +243,10 @@ class ProjectAssessment:
         facts, container, assessment = self.facts, entry.container, entry.assessment
         target, service = f"container:{container.name}", container.service or ""
         condition, why = _CONDITIONS[assessment.condition], ""
-        if entry.is_down and service not in facts.paused:
+        if entry.is_down and service not in facts.project.services:
+            why = assessment.left or facts.busy or ""
+            condition = Condition.LEFT if why else Condition.BROKEN
+        elif entry.is_down and service not in facts.paused:
             if service not in self.left:
                 return None
             condition, why = Condition.LEFT, self.left[service]
@@ -308,7 +316,9 @@ class ProjectAssessment:
                 if is_drifted(facts.project, container)
             }
         )
-        if drifted:
+        if facts.other_files and facts.other_files not in self.refused.values():
+            notes.append(facts.other_files)
+        if drifted and not facts.other_files:
             notes.append(
                 f"{', '.join(drifted)}: made of older settings than the files hold now "
                 f"(`{facts.command} up -d` applies them)"

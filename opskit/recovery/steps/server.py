@@ -13,6 +13,7 @@ from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.errors import OpskitError
 from opskit.facts.container_survey import read_containers, survey_containers
 from opskit.facts.port_owner import PortOwner, read_port
+from opskit.facts.start_obstacles import read_start_obstacles
 from opskit.llm.loads import load_budget_s
 from opskit.providers.kinds import ServerKind, expected_kind
 from opskit.records import Record
@@ -206,6 +207,7 @@ async def _containers(
             context.config,
             history=hands_off.history(context),
             clock_s=context.clock(),
+            obstacles=await read_start_obstacles(context.survey, containers),
         )
     except OpskitError as error:
         return (), error.message

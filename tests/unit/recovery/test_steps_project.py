@@ -209,6 +209,14 @@ def test_a_stop_after_our_repair_is_a_persons():
     assert "somebody stopped it" in stopped_by_hand(killed(id="i"), past, HANDS_OFF_S)
 
 
+def test_a_stop_at_the_end_of_our_repair_is_a_persons_without_events_too():
+    """What the repair started tells by its own times that it was stopped after that."""
+    past = ContainerEvents(NOW, [], complete=False, own_repairs={"p_web_1": [(ago(12), ago(10.1))]})
+    assert stopped_by_hand(killed(id="i", exit_code=0, started=ago(20)), past, HANDS_OFF_S) == ""
+    stopped = stopped_by_hand(killed(id="i", exit_code=0, started=ago(11)), past, HANDS_OFF_S)
+    assert "Docker does not remember whether somebody stopped it" in stopped
+
+
 def test_what_proves_a_crash_is_believed_without_events():
     """Want of memory and Docker's own error are nobody's doing."""
     past = ContainerEvents(NOW, [], complete=False)
