@@ -15,7 +15,7 @@ from typing import Any, Protocol
 
 from opskit.agent.grounding import sentences, supported, ungrounded
 from opskit.agent.prompt import act_prompt, prompt
-from opskit.agent.quoting import direct_answer, first_steps, strays, summary, summary_source
+from opskit.agent.quoting import compared, direct_answer, first_steps, strays, summary, summary_source
 from opskit.agent.step import AgentStep, StepError, read_object, read_step, step_schema
 from opskit.agent.tools.tool import FINISH, NeedsApproval, ToolResult
 from opskit.llm.answer import Answer, NoAnswer
@@ -276,7 +276,9 @@ class AgentLoop:
                 return self._end(
                     RunEnding.FINISHED, await self._summarised(goal, str(step.args["path"]), source)
                 )
-        return None
+        seen = [(observed.step, observed.result) for observed in self._result.steps]
+        answer = compared(goal, seen)
+        return None if answer is None else self._end(RunEnding.FINISHED, answer)
 
     async def _summarised(self, goal: str, path: str, source: str) -> str:
         messages = (Message("system", prompt("summarise")), Message("user", f"{source}\n\nGoal: {goal}"))

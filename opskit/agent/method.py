@@ -36,6 +36,11 @@ _ABOUT_STACK = lazy_pattern(
     r"последн\w+ (?:ответ|запрос)\w*)\b",
     re.IGNORECASE,
 )
+_ASKS_STATE = lazy_pattern(
+    r"\b(?:down|up|dead|alive|paused|(?:un)?healthy|(?:stop|crash|exit|restart|fail|end)\w*|died?|"
+    r"упал\w*|жив\w?|работает|останов\w+|перезапуска\w+|завершил\w+|случилось)\b",
+    re.IGNORECASE,
+)
 #: A request to write or to explain something is answered from what a model knows, whatever it is about.
 _GENERAL = lazy_pattern(
     r"^\W*(?:write|draft|translate|explain what|what (?:is|are) an?\b|what does .{1,40} mean|define|"
@@ -68,7 +73,19 @@ def about_stack(goal: str) -> bool:
 def about_machine(goal: str) -> bool:
     """Tell whether a goal can only be answered by looking at this machine."""
     head = goal[:4000]
-    return _ABOUT_MACHINE.search(head) is not None and _GENERAL.search(head) is None
+    if _GENERAL.search(head) is not None:
+        return False
+    return _ABOUT_MACHINE.search(head) is not None or _names_service(head)
+
+
+def _names_service(goal: str) -> bool:
+    """Tell whether a goal asks for the state of one thing, whose name has small letters or a dash."""
+    if _ASKS_STATE.search(goal) is None:
+        return False
+    from opskit.agent.question import state_of
+
+    names = state_of(goal)
+    return len(names) == 1 and (names[0].islower() or not names[0].isalpha())
 
 
 def method_of(goal: str, *, enhanced: bool = False) -> str:
