@@ -183,7 +183,10 @@ class PostgresDatabase:
                 return cursor.fetchall() if cursor.description is not None else []
             except self._psycopg.Error as error:
                 why = str(error).strip().splitlines()
-                raise StateError(f"PostgreSQL: {why[0] if why else type(error).__name__}") from error
+                raise StateError(
+                    f"PostgreSQL: {why[0] if why else type(error).__name__}",
+                    remedy="start the PostgreSQL that DATABASE_URL names, or unset it to use a file",
+                ) from error
 
     def close(self) -> None:
         with self._lock:

@@ -116,9 +116,13 @@ class Runs:
                 return run
             await self._live.setdefault(task_id, _Live()).next_change()
 
-    async def events(self, task_id: str) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
-        """Yield what happens in a run: `step`, `observation`, `note`, `needs_approval`, at last `end`."""
-        seen, live = 0, self._live.get(task_id) or _Live()
+    async def events(self, task_id: str, after: int = 0) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
+        """Yield what happens in a run: `step`, `observation`, `note`, `needs_approval`, at last `end`.
+
+        The first `after` events are left out, where that many are known: those before a restart are not.
+        """
+        live = self._live.get(task_id) or _Live()
+        seen = after if after <= live.count else 0
         while True:
             run = self.store.get(task_id)
             ended = run is None or run.status.is_end
@@ -194,12 +198,18 @@ class Runs:
         finally:
             renewing.cancel()
             approval = None
-            # Where the database is away the run ends as interrupted, when its lease does.
-            with contextlib.suppress(OpskitError):
-                if stopped is not None and self.approvals is not None:
-                    approval = await self.approvals.request(run, token, stopped)
-                if approval is None:
-                    self.store.end(token, status, result=result, error=problem)
+            while True:
+                try:
+                    if stopped is not None and self.approvals is not None:
+                        approval = await self.approvals.request(run, token, stopped)
+                    if approval is None:
+                        self.store.end(token, status, result=result, error=problem)
+                    break
+                except OpskitError:
+                    # The database is away: what came of the run waits for it, while the server does.
+                    if self.draining:
+                        break
+                    await asyncio.sleep(_AWAY_S)
             if approval is not None:
                 # Its listeners stay; the worker takes another run.
                 live.task = None

@@ -12,7 +12,7 @@ from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.exceptions import HTTPException
 
@@ -31,6 +31,7 @@ from opskit.tags import correlated, new_correlation_id
 
 HISTORY_PAIRS = 30
 _ID = r"^[A-Za-z0-9._:-]{1,128}$"
+_DOCS = "`GET /docs` describes the paths"
 _WHO = r"^[^\x00-\x1f\x7f]{1,128}$"
 #: How old a status page may be: counting a hundred thousand runs takes 6 ms.
 _STATUS_S = 0.5
@@ -198,8 +199,9 @@ def create_app(
     def permitted(request: Request, authorization: Annotated[str, Header()] = "") -> None:
         if token is None:
             return
-        given = authorization.removeprefix("Bearer ").encode()
-        if not hmac.compare_digest(given, token.encode()):
+        # The bytes of a header come as Latin-1.
+        scheme, _, given = authorization.encode("latin-1").partition(b" ")
+        if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), token.encode()):
             raise HTTPException(401, f"{request.url.path} needs a token: Authorization: Bearer TOKEN")
 
     api = FastAPI(
@@ -268,15 +270,18 @@ def _add_runs(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
         return _known(task_id).as_json()
 
     @api.get("/run/events/{task_id}", dependencies=guarded, responses=_RESPONSES)
-    async def run_events(task_id: str) -> StreamingResponse:
-        """What happens in a run, as server-sent events, until its end."""
+    async def run_events(task_id: str, last_event_id: Annotated[str, Header(max_length=20)] = "") -> Response:
+        """What happens in a run, as server-sent events, until its end.
+
+        With `Last-Event-ID` it goes on behind that event; 204, which ends a client's reconnecting, behind the
+        last one.
+        """
         _known(task_id)
+        if last_event_id == "end":
+            return Response(status_code=204)
+        after = int(last_event_id) if last_event_id.isdecimal() else 0
 
-        async def lines() -> AsyncIterator[str]:
-            async for kind, content in runs.events(task_id):
-                yield f"event: {kind}\ndata: {json.dumps(content, ensure_ascii=False, default=str)}\n\n"
-
-        return StreamingResponse(lines(), media_type="text/event-stream")
+        return StreamingResponse(_event_lines(runs, task_id, after), media_type="text/event-stream")
 
     @api.post("/run/cancel/{task_id}", dependencies=guarded, responses=_RESPONSES)
     async def cancel(task_id: str) -> dict[str, Any]:
@@ -304,6 +309,14 @@ def _add_runs(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
         if run is None:
             raise HTTPException(404, f"there is no run {task_id}")
         return run
+
+
+async def _event_lines(runs: Runs, task_id: str, after: int) -> AsyncIterator[str]:
+    number = after
+    async for kind, content in runs.events(task_id, after):
+        number += 1
+        data = json.dumps(content, ensure_ascii=False, default=str)
+        yield f"id: {'end' if kind == 'end' else number}\nevent: {kind}\ndata: {data}\n\n"
 
 
 def _add_pages(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
@@ -373,7 +386,7 @@ def _add_error_handlers(api: FastAPI) -> None:
 
     @api.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        problem = OpskitError("VAL_002", str(error.detail), remedy="`GET /docs` describes the paths")
+        problem = OpskitError("VAL_002", str(error.detail), remedy=_DOCS)
         headers = {"WWW-Authenticate": "Bearer"} if error.status_code == 401 else error.headers
         return JSONResponse(error_document(problem), status_code=error.status_code, headers=headers)
 
@@ -387,7 +400,9 @@ def _add_error_handlers(api: FastAPI) -> None:
         missing = any(item["type"] == "missing" for item in problems)
         places = ", ".join(".".join(item["loc"]) for item in problems)
         document = error_document(
-            OpskitError("VAL_003" if missing else "VAL_002", f"the request is not valid: {places}")
+            OpskitError(
+                "VAL_003" if missing else "VAL_002", f"the request is not valid: {places}", remedy=_DOCS
+            )
         )
         document["details"]["problems"] = problems
         return JSONResponse(document, status_code=422)
@@ -433,7 +448,7 @@ class _Guard:
 
 
 async def _refuse(scope: Scope, receive: Any, send: Any, status: int, why: str) -> None:
-    document = error_document(OpskitError("VAL_002", why))
+    document = error_document(OpskitError("VAL_002", why, remedy=_DOCS))
     await JSONResponse(document, status_code=status)(scope, receive, send)
 
 
