@@ -65,9 +65,10 @@ def supported(sentence: str, source: str, goal: str = "") -> bool:
     """Tell whether one sentence of the source says what this one says: its words, its names, its negations.
 
     Words that stand in several sentences can be put together to what none of them says. Those of the goal
-    do not count.
+    do not count where the source does not have them: "the deploy" of one line with the day of another.
     """
-    words, names = stems(sentence) - stems(goal), _named(sentence) - _named(goal)
+    words = stems(sentence) - (stems(goal) - stems(source))
+    names = _named(sentence) - (_named(goal) - _named(source))
     return any(
         len(words & stems(other)) >= _SUPPORTED * len(words)
         and names <= _named(other)

@@ -7,7 +7,8 @@ from pathlib import Path
 from typing import Any
 
 from opskit.agent.evidence import CheckStack, evidence_tools, stack_report
-from opskit.agent.fact import FactSolver
+from opskit.agent.fact import FactSolver, only_small_models
+from opskit.agent.grounding import sentences, supported
 from opskit.agent.loop import Checkpoint, LoopResult, Observed, RunEnding, RunLimits, unattended
 from opskit.agent.memory import AnswerMemory, KeptAnswer, cache_key
 from opskit.agent.method import about_machine, about_stack, enhanced, method_of
@@ -166,10 +167,14 @@ class Victoria:
         if name in ("react", "hierarchical") or not goal.needs_evidence:
             return await methods[name].solve(goal)
         shown = await react.solve(goal)
-        if not shown.ok:
+        if not shown.ok or ask.last is None:
+            # What the tools answered by themselves is not to be thought over.
             return shown
         results = tuple(observed.result.text for observed in shown.steps)
         result = await methods[name].solve(replace(goal, results=results, draft=shown.answer, hint=""))
+        says = all(supported(part, "\n".join(results), goal.text) for part in sentences(result.answer))
+        if not says and await only_small_models(self._app, ask.request.model):
+            return replace(shown, notes=[*shown.notes, f"{name} says what no line of the results says"])
         return replace(result, steps=shown.steps, notes=[*shown.notes, *result.notes])
 
     async def _remembered(self, goal: Goal, method: str, identifier: str) -> RunResult | None:
