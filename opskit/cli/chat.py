@@ -51,7 +51,8 @@ async def _chat(local: bool, model: str | None, shared: SharedOptions) -> None:
             conversation = _Conversation(app, "local" if local else "auto", name_of_model(model), lines)
             ask = _reader(app)
             while (text := await ask()) is not None:
-                if text.startswith("/"):
+                # A goal may begin with a path.
+                if text.startswith("/") and "/" not in text.split()[0][1:]:
                     if not await conversation.command(text):
                         return
                 elif text:
@@ -166,6 +167,8 @@ class _Conversation:
             case "/trace":
                 self._trace()
             case _:
+                if name != "/help":
+                    render.line(f"there is no command {name}:")
                 for command, meaning in _COMMANDS.items():
                     render.line(f"{command:<10} {meaning}")
         return True
