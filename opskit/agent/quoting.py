@@ -21,13 +21,15 @@ from opskit.agent.question import (
 from opskit.agent.step import AgentStep
 from opskit.agent.tools.tool import ToolResult
 from opskit.agent.words import same_word
-from opskit.facts.data_file import SETTING, DataFile, data_file
+from opskit.facts.data_file import DataFile, Setting, data_file
 from opskit.logs.shape import shape
 
 _CONTAINER = re.compile(r"\b(?:containers?|контейнер\w*)\b", re.IGNORECASE)
 _MAX_PATHS = 2
 _MAX_ERRORS = 3
 _MAX_DIFFERENT = 12
+#: More lines are not gone through word for word while others wait.
+_MAX_READ_LINES = 20_000
 #: One word alone may stand anywhere.
 _LEAST_TERMS = 2
 _OF_FOLDERS = ("files", "folders", "entries")
@@ -91,11 +93,11 @@ def _read(
     goal: str, question: Question | None, path: str, lines: Sequence[tuple[int, str]], *, russian: bool
 ) -> str | None:
     """Return the answer that a file gives: a setting, records, or the one sentence that has all words."""
-    is_value = question is not None and question.kind is QuestionKind.VALUE
-    if question and is_value and (answer := _value(question, path, lines, russian=russian)):
-        return answer
+    if len(lines) > _MAX_READ_LINES:
+        return None
     data = data_file(path, "\n".join(text for _, text in lines))
-    if (answer := query(goal, path, data) or _setting(goal, path, data, russian=russian)) is not None:
+    names = question.terms if question and question.kind is QuestionKind.VALUE else ()
+    if answer := _value(goal, path, data, lines, names, russian=russian) or query(goal, path, data):
         return answer
     terms = words_that_matter(goal, path)
     if len(terms) < _LEAST_TERMS or NO.search(goal):
@@ -108,23 +110,6 @@ def _read(
     ]
     word = "строка" if russian else "line"
     return f"{path}, {word} {told[0][0]}: {told[0][1]}" if len(told) == 1 else None
-
-
-def _setting(goal: str, path: str, data: DataFile, *, russian: bool) -> str | None:
-    """Return the setting whose names, those around it too, are all that the goal asks for."""
-    terms = words_that_matter(goal, path)
-    named = [
-        setting
-        for setting in data.settings
-        if terms
-        and (words := _KEY_WORD.findall(" ".join(setting.names)))
-        and all(any(same_word(word, term) for word in words) for term in terms)
-        and any(same_word(word, term) for word in _KEY_WORD.findall(setting.names[-1]) for term in terms)
-    ]
-    if len(named) != 1:
-        return None
-    word, names = "строка" if russian else "line", ".".join(named[0].names)
-    return f"{path}, {word} {named[0].line}: {names}: {named[0].value}"
 
 
 def compared(goal: str, steps: Sequence[tuple[AgentStep, ToolResult]]) -> str | None:
@@ -228,17 +213,38 @@ def _error(
     return "\n".join(f"{path}, {word} {number}: {line.strip()}" for number, line in chosen)
 
 
-def _value(question: Question, path: str, lines: Sequence[tuple[int, str]], *, russian: bool) -> str | None:
+def _value(
+    goal: str,
+    path: str,
+    data: DataFile,
+    lines: Sequence[tuple[int, str]],
+    terms: Sequence[str],
+    *,
+    russian: bool,
+) -> str | None:
+    """Return the one setting that is called as the goal calls it, by its own name or by all around it."""
     filled = [(number, line.strip()) for number, line in lines if line.strip()]
-    settings = [
-        (number, line, match.group(1)) for number, line in filled if (match := SETTING.fullmatch(line))
-    ]
+    settings = data.settings
     if len(filled) == 1:
-        settings = [(*filled[0], path.rpartition("/")[2].partition(".")[0])]
-    named = [(number, line) for number, line, key in settings if _is_named(key, question.terms)]
+        settings = [Setting(filled[0][0], (path.rpartition("/")[2].partition(".")[0],), filled[0][1])]
+    named = [setting for setting in settings if _is_named(setting.names[-1], terms)]
+    wanted = words_that_matter(goal, path)
+    if len(named) != 1 and wanted:
+        named = [setting for setting in settings if _is_inside(setting.names, wanted)]
     if len(named) != 1:
         return None
-    return f"{path}, {'строка' if russian else 'line'} {named[0][0]}: {named[0][1]}"
+    setting, word = named[0], "строка" if russian else "line"
+    shown, own = f"{'.'.join(setting.names)}: {setting.value}", dict(filled).get(setting.line, "{")
+    shown = own if len(setting.names) == 1 and own[0] not in "{[" else shown
+    return f"{path}, {word} {setting.line}: {shown}"
+
+
+def _is_inside(names: Sequence[str], terms: Sequence[str]) -> bool:
+    """Tell whether all terms are among the words of the names, one of them in the last name."""
+    words, last = (_KEY_WORD.findall(text) for text in (" ".join(names), names[-1]))
+    return all(any(same_word(word, term) for word in words) for term in terms) and any(
+        same_word(word, term) for word in last for term in terms
+    )
 
 
 def strays(goal: str, path: str, lines: Sequence[tuple[int, str]], answer: str) -> bool:

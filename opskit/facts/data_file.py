@@ -1,5 +1,6 @@
 """A data file as it is: its records and its settings. CSV and its relatives, JSON, YAML, INI, TOML. Pure."""
 
+import contextlib
 import csv
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -14,7 +15,7 @@ _DELIMITED = frozenset({".csv", ".tsv", ".psv"})
 _NAME = re.compile(r"[^\W\d][\w.%()/-]*")
 _SECTION = re.compile(r"\s*\[+\s*([\w.:\" -]+?)\s*\]+\s*")
 #: `port: 80`, `port = 80`, `"port": 80`, `export PORT=80`.
-SETTING = re.compile(r"\s*(?:[-*]\s+|export\s+)?[\"']?(\w[\w .-]{0,60}?)[\"']?\s*[:=]\s*(\S.*)")
+_SETTING = re.compile(r"\s*(?:[-*]\s+|export\s+)?[\"']?(\w[\w .-]{0,60}?)[\"']?\s*[:=]\s*(\S.*)")
 #: An alias may stand for a tree that is as large as one likes.
 _MAX_VALUES = 200_000
 
@@ -48,30 +49,30 @@ class DataFile(MutableRecord):
 def data_file(path: str, text: str) -> DataFile:
     """Read what a file holds; nothing where it has none of the forms."""
     name, suffix = PurePath(path).stem, PurePath(path).suffix.lower()
-    lines, data = text.splitlines(), DataFile()
+    lines = text.splitlines()
     if (rows := _delimited(lines, by_name=suffix in _DELIMITED)) is not None:
-        data.records.append(Records(name, rows))
-    elif suffix in (".yaml", ".yml") or (
-        lines and text.lstrip()[:1] in ("{", "[") and not _SECTION.fullmatch(lines[0])
-    ):
-        if len(lines) > 1 and all(
-            line.startswith("{") and line.rstrip().endswith("}") for line in lines if line
-        ):
-            text = "\n".join(f"--- {line}" for line in lines if line)  # JSON lines
-        try:
+        return DataFile(records=[Records(name, rows)])
+    if suffix in (".yaml", ".yml") or text.lstrip()[:1] in ("{", "["):
+        filled = [line for line in lines if line.strip()]
+        if len(filled) > 1 and all(line[:1] == "{" and line.rstrip()[-1:] == "}" for line in filled):
+            text = "\n".join(f"--- {line}" if line.strip() else "" for line in lines)  # JSON lines
+        with contextlib.suppress(yaml.YAMLError, RecursionError):
+            data = DataFile()
             documents = list(yaml.compose_all(text.expandtabs(2), yaml.CSafeLoader))
             for _ in zip(range(_MAX_VALUES), _read(documents, name, data), strict=False):
                 pass
-        except (yaml.YAMLError, RecursionError):
-            return DataFile()
-    else:
-        section: tuple[str, ...] = ()
-        for number, line in enumerate(lines, 1):
-            if match := _SECTION.fullmatch(line):
-                section = (match[1].strip('"'),)
-            elif match := SETTING.fullmatch(line):
-                data.settings.append(Setting(number, (*section, match[1]), match[2]))
-    return data
+            return data
+    return DataFile(_settings(lines))
+
+
+def _settings(lines: Sequence[str]) -> list[Setting]:
+    section, settings = tuple[str, ...](), list[Setting]()
+    for number, line in enumerate(lines, 1):
+        if match := _SECTION.fullmatch(line):
+            section = (match[1].strip('"'),)
+        elif match := _SETTING.fullmatch(line):
+            settings.append(Setting(number, (*section, match[1]), match[2]))
+    return settings
 
 
 def _delimited(lines: list[str], *, by_name: bool) -> tuple[tuple[int, Mapping[str, str]], ...] | None:

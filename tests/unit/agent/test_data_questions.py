@@ -71,7 +71,7 @@ async def answered(box: Tools, goal: str) -> str | None:
         ("Which account was opened first in data/accounts.csv?", "owner Bo"),
         ("What is the total balance in data/accounts.csv?", r"is 1335\.75\.$"),
         ("What is the total balance of the accounts in Oslo in data/accounts.csv?", r"is 135\.75\.$"),
-        ("Какой средний баланс в data/accounts.csv?", r": 333\.94\.$"),
+        ("Какой средний баланс в data/accounts.csv?", r" 333\.94\.$"),
         ("In which city does Bo live according to data/accounts.csv?", "city Lund"),
         ("How many CPUs does gamma have in data/hosts.json?", "cpu 4"),
     ],
