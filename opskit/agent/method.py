@@ -37,9 +37,13 @@ _ABOUT_STACK = lazy_pattern(
     re.IGNORECASE,
 )
 _ASKS_STATE = lazy_pattern(
-    r"\b(?:down|up|dead|alive|paused|(?:un)?healthy|(?:stop|crash|exit|restart|fail|end)\w*|died?|"
+    r"\b(?:down|up|running|dead|paused|happened|(?:un)?healthy|(?:stop|crash|exit|restart|fail|end)\w*|died?|"
     r"упал\w*|жив\w?|работает|останов\w+|перезапуска\w+|завершил\w+|случилось)\b",
     re.IGNORECASE,
+)
+#: Where a plain word may be a name: in "is it down", and among Cyrillic ones.
+_IS_DOWN = lazy_pattern(
+    r"\b(?:is|are)\b.{1,60}\b(?:down|up|running|dead|(?:un)?healthy)\b|[а-яё]", re.IGNORECASE
 )
 #: A request to write or to explain something is answered from what a model knows, whatever it is about.
 _GENERAL = lazy_pattern(
@@ -79,13 +83,16 @@ def about_machine(goal: str) -> bool:
 
 
 def _names_service(goal: str) -> bool:
-    """Tell whether a goal asks for the state of one thing, whose name has small letters or a dash."""
+    """Tell whether a goal asks for the state of one thing that is called as services are."""
     if _ASKS_STATE.search(goal) is None:
         return False
     from opskit.agent.question import state_of
 
     names = state_of(goal)
-    return len(names) == 1 and (names[0].islower() or not names[0].isalpha())
+    if len(names) != 1 or not any(map(str.isalpha, names[0])):
+        return False
+    is_word = names[0].isalpha()
+    return not is_word or (len(names[0]) > 3 and names[0].islower() and _IS_DOWN.search(goal) is not None)
 
 
 def method_of(goal: str, *, enhanced: bool = False) -> str:

@@ -16,6 +16,8 @@ from opskit.facts.data_file import DataFile, Records
 
 _WORD = re.compile(r"[\w.@%:-]*\w")
 _MAX_ROWS, _MAX_CHARS, _MAX_VALUE_WORDS = 3, 450, 4
+#: So many values are compared with declined words; of more only the words as they stand.
+_MAX_DECLINED = 2000
 #: With a unit, which must be that of all.
 _NUMBER = re.compile(r"(-?\d+(?:\.\d+)?) ?([^\d\s]{0,4})")
 _DATE = re.compile(r"\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d.*)?|\d\d:\d\d(?::\d\d)?")
@@ -136,11 +138,12 @@ def _found_values(words: list[str], records: Records) -> tuple[list[str], dict[s
         for begin in range(len(words))
         for end in range(begin + 1, min(begin + _MAX_VALUE_WORDS, len(words)) + 1)
     }
-    declined = [part for part in parts if " " not in part and is_cyrillic(part)]
-    fields: dict[str, dict[str, str]] = {}
-    for name, value in {item for _, row in records.rows for item in row.items()}:
+    items, fields = {item for _, row in records.rows for item in row.items()}, dict[str, dict[str, str]]()
+    is_small = len(items) <= _MAX_DECLINED
+    declined = [part for part in parts if is_small and " " not in part and is_cyrillic(part)]
+    for name, value in items:
         key = value.casefold()
-        if key not in parts and is_cyrillic(value):
+        if declined and key not in parts and is_cyrillic(value):
             key = next((part for part in declined if same_word(value, part)), key)
         if key in parts and not means(value, "filling"):
             fields.setdefault(key, {})[name] = value

@@ -23,6 +23,10 @@ from opskit.llm.category import has_parts
         "В каком состоянии контейнер web?",
         "Что запущено на этой машине?",
         "Прочитай ./README.md",
+        "Why is worker-1 down?",
+        "Is redis up?",
+        "What happened to web_2?",
+        "Почему упал redis?",
     ],
 )
 def test_a_goal_about_this_machine_needs_tools(goal: str):
@@ -45,6 +49,9 @@ def test_a_goal_about_this_machine_needs_tools(goal: str):
         "Что такое процесс?",
         "Translate: the disk is full",
         "Good morning!",
+        "Why do stars die?",
+        "Why is he down?",
+        "Why did the company crash?",
     ],
 )
 def test_a_general_question_is_one_call(goal: str):
