@@ -58,6 +58,7 @@ class _Query:
             any(means(word, kind) for word in words) for kind in ("count", "distinct")
         )
         names = [part for name in (place, records.name, *named) for part in re.split(r"[\W_]+", name) if part]
+        self._by_age = any(means(word, "by_age") for word in words)
         self._is_understood = all(
             means(word, *_KNOWN, *_FOLDS) or any(same_word(word, name) for name in names) for word in words
         )
@@ -90,7 +91,7 @@ class _Query:
     def _end(self, fold: str, rows: Sequence[Row]) -> str | None:
         """Return the first or the last record, by the date where there is one: lines may be in any order."""
         dates = [name for name in self._records.fields if _are_dates([row.get(name, "") for _, row in rows])]
-        if len(dates) > 1 or (dates and self._fields not in ([], dates)):
+        if len(dates) > 1 or (dates and self._fields not in ([], dates)) or (self._by_age and not dates):
             return None
         ordered = sorted(rows, key=lambda row: row[1][dates[0]]) if dates else rows
         return self._shown([ordered[0 if fold == "first" else -1]])

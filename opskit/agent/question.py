@@ -91,6 +91,8 @@ def asks_difference(goal: str, places: Sequence[str]) -> bool:
     for place in places:
         goal = goal.replace(place, " ")
     words = _WORD.findall(goal)
+    if _any(words, "asks_sameness") and not YES_OR_NO.match(goal):
+        return False  # "what is the same in"
     return _any(words, "asks_difference") and _covered(words, "asks_difference", "about_difference")
 
 

@@ -31,7 +31,7 @@ _MAX_DIFFERENT = 12
 #: More lines are not gone through word for word while others wait.
 _MAX_READ_LINES = 20_000
 #: One word alone may stand anywhere.
-_LEAST_TERMS = 2
+_LEAST_TERMS, _SHARE_OF_WORDS = 2, 0.4
 _OF_FOLDERS = ("files", "folders", "entries")
 _ANY_WORD = re.compile(r"[\w-]+")
 #: A summary is no longer than this, nor than this part of its source.
@@ -102,14 +102,14 @@ def _read(
     terms = words_that_matter(goal, path)
     if len(terms) < _LEAST_TERMS or NO.search(goal):
         return None
-    said = [(number, sentence) for number, line in lines for sentence in sentences(line)]
-    told = [
+    said = [
         (number, sentence)
-        for number, sentence in said
-        if all(any(same_word(word, term) for word in _ANY_WORD.findall(sentence)) for term in terms)
+        for number, line in lines
+        for sentence in sentences(line)
+        if _says_all(sentence, terms)
     ]
     word = "строка" if russian else "line"
-    return f"{path}, {word} {told[0][0]}: {told[0][1]}" if len(told) == 1 else None
+    return f"{path}, {word} {said[0][0]}: {said[0][1]}" if len(said) == 1 else None
 
 
 def compared(goal: str, steps: Sequence[tuple[AgentStep, ToolResult]]) -> str | None:
@@ -211,6 +211,14 @@ def _error(
     chosen = lines[:1] if question.first else sorted(newest.values())[-1 if question.last else -_MAX_ERRORS :]
     word = "строка" if russian else "line"
     return "\n".join(f"{path}, {word} {number}: {line.strip()}" for number, line in chosen)
+
+
+def _says_all(sentence: str, terms: Sequence[str]) -> bool:
+    """Tell whether a sentence has all words; of a long one, which says much else, two are not enough."""
+    words = _ANY_WORD.findall(sentence)
+    if not all(any(same_word(word, term) for word in words) for term in terms):
+        return False
+    return len(set(terms)) > _LEAST_TERMS or len(terms) >= _SHARE_OF_WORDS * len(stems(sentence))
 
 
 def _value(

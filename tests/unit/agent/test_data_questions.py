@@ -27,7 +27,8 @@ FILES = {
     "2026-03-02 10:15:00 ERROR disk full on sdb\n",
     "logs/days.log": "2026-03-01 10:05:00 ERROR a\n2026-03-02 10:05:00 ERROR b\n",
     "memo.txt": "The cache was moved to host redis-2 on Tuesday.\nOlga is responsible for the backups.\n"
-    "The nightly job takes forty minutes.\n",
+    "The nightly job takes forty minutes.\n"
+    "The replica of the database was moved to db-2 during the night, and it follows the main server again.\n",
     "план.md": "Сервер почты переезжает на mail-3 в пятницу.\nРезервные копии делает Ольга каждую ночь.\n",
 }
 
@@ -94,6 +95,7 @@ async def test_records_answer(box: Tools, goal: str, said: str):
         "What was the balance of Bo last year in data/accounts.csv?",
         "Which city has the most accounts in data/accounts.csv?",
         "What is the last owner in data/accounts.csv?",
+        "Which is the newest event in events.jsonl?",
         "Delete the account of Bo in data/accounts.csv",
         "Which port does web use in compose.yaml?",
         "Какой хост самый загруженный в data/hosts.json?",
@@ -125,6 +127,7 @@ async def test_a_setting_inside_of_others_is_named_with_them(box: Tools, goal: s
         ("Who is responsible for the backups in memo.txt?", "Olga"),
         ("How long does the nightly job take according to memo.txt?", "forty"),
         ("Куда переезжает сервер почты? план.md", "mail-3"),
+        ("Which is the main server, according to memo.txt?", None),
         ("Why was the cache moved? See memo.txt", None),
         ("Who is not responsible for the backups in memo.txt?", None),
         ("Was the cache moved to redis-3? See memo.txt", None),
@@ -166,6 +169,7 @@ async def test_a_time_of_the_day_chooses_the_lines_of_a_log(box: Tools, goal: st
         ("Чем отличается conf/a.yaml от conf/b.yaml?", "port: 81"),
         ("Are conf/a.yaml and conf/c.yaml identical?", "is the same"),
         ("Which of conf/a.yaml and conf/b.yaml is right?", None),
+        ("What is the same in conf/a.yaml and conf/b.yaml?", None),
     ],
 )
 async def test_two_files_are_compared_by_their_lines(box: Tools, goal: str, said: str | None):
