@@ -74,7 +74,7 @@ def direct_answer(goal: str, step: AgentStep, result: ToolResult) -> str | None:
     """Return the answer where the result of a step is one; in Russian for a goal in Russian."""
     container = step.args.get("container")
     question = asked_about(goal, str(container or step.args.get("path")), container=container is not None)
-    if not result.ok:
+    if not result.ok or (question and any(question.window) and not result.evidence.get("one_day")):
         return None
     evidence, answer = result.evidence, None
     russian = is_cyrillic(goal.replace(str(step.args.get("path")), ""))
@@ -182,7 +182,7 @@ def _count(question: Question, evidence: Mapping[str, Any], *, russian: bool) ->
         number = evidence["entries"] if what == "entries" else kinds.get(what.removesuffix("s"), 0)
         named = {"files": "файлов", "folders": "папок", "entries": "элементов"}[what]
         return f"{path}: {named} — {number}." if russian else f"The number of {what} in {path} is {number}."
-    if evidence.get("cut") or (any(question.window) and evidence["days"] > 1):
+    if evidence.get("cut"):
         return None
     if what in ("lines", "times"):
         number = evidence["matches" if term else "lines"] if what == "lines" else evidence["times"]

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from opskit.agent.policy.containment import Containment
 from opskit.agent.policy.decision import Decision, Objection, Ruling
@@ -24,14 +25,23 @@ _BINARY = b"\0"
 #: Of a larger file only the end is searched.
 _MAX_SEARCHED_BYTES = 16 * 1024 * 1024
 _LINE_CHARS = 240
+_TIME = re.compile(r"[0-2]?\d:[0-5]\d(?::[0-5]\d)?", re.ASCII)
 #: The lines of a larger file are not given one by one.
 _MAX_LINES_BYTES = 1024 * 1024
+
+
+def _clock(text: str) -> str:
+    if text and not _TIME.fullmatch(text):
+        raise ValueError("it is no time such as 10:05")
+    return text
+
 
 RelativePath = Annotated[
     str, Field(strict=True, min_length=1, max_length=1024, description="path in the workspace")
 ]
 
-Clock = Annotated[str, Field(pattern=r"^(\d{1,2}:\d\d(:\d\d)?)?$")]
+# No pattern in the schema: not every server can enforce one.
+Clock = Annotated[str, Field(max_length=8), AfterValidator(_clock)]
 
 
 @parameters
@@ -212,7 +222,7 @@ class SearchFile(_FileTool):
                 "matches": len(counts.found),
                 "times": counts.times,
                 "levels": dict(counts.levels),
-                "days": counts.days,
+                "one_day": counts.one_day,
                 "cut": cut,
             },
             lines=tuple(shown),

@@ -17,7 +17,7 @@ _SYSTEM = re.compile(
     "|".join(re.escape(os.strerror(code)) for code in errno.errorcode if " " in os.strerror(code)),
     re.IGNORECASE,
 )
-_CLOCK = re.compile(r"\b\d\d:\d\d:\d\d")
+_CLOCK = re.compile(r"(?<!\d)\d\d:\d\d(?::\d\d)?(?!\d)")
 _FAILING = re.compile(
     r"\b(?:error|fail(?:ed|ure|s)?|fatal|panic|exception|cannot|can't|could not|unable to|denied|refused|"
     r"timed out|aborted|killed|ошибк\w*|не удалось|отказ\w*|сбой)\b",
@@ -28,14 +28,14 @@ _FAILING = re.compile(
 class LineCounts(Record):
     """`found` are the lines with the text, by number; `times` counts it, also twice in a line.
 
-    `levels` are those that the lines name, `days` how many days they are of.
+    `levels` are those that the lines name, `one_day`: they have a time, all of one day.
     """
 
     lines: int
     found: tuple[tuple[int, str], ...]
     times: int
     levels: Counter[str]
-    days: int = 0
+    one_day: bool = False
 
 
 def count_lines(data: bytes, pattern: str = "", after: str = "", before: str = "") -> LineCounts:
@@ -45,9 +45,10 @@ def count_lines(data: bytes, pattern: str = "", after: str = "", before: str = "
     line before it.
     """
     numbered = list(enumerate((line.decode("utf-8", "replace") for line in data.splitlines()), 1))
+    clock = [""]
     if after or before:
-        clock = [""]
-        numbered = [item for item in numbered if _is_within(clock, item[1], after.zfill(5), before.zfill(5))]
+        span = [text.zfill(8 if text.count(":") > 1 else 5) for text in (after, before or "24:00")]
+        numbered = [item for item in numbered if _is_within(clock, item[1], *span)]
     lines = [line for _, line in numbered]
     read = [facts(line.encode()) for line in lines]
     levels = [line_facts.level for line_facts in read]
@@ -61,14 +62,20 @@ def count_lines(data: bytes, pattern: str = "", after: str = "", before: str = "
         least = max(weights, default=0) or 1
     found = tuple(item for item, weight in zip(numbered, weights, strict=True) if weight >= least)
     named = Counter(level for level in levels if level is not None)
-    return LineCounts(len(lines), found, sum(weights) if wanted else len(found), Counter(named), len(days))
+    return LineCounts(
+        len(lines),
+        found,
+        sum(weights) if wanted else len(found),
+        Counter(named),
+        bool(clock[0]) and len(days) < 2,
+    )
 
 
 def _is_within(clock: list[str], line: str, after: str, before: str) -> bool:
     """Tell whether a line is of a time; `clock` holds the time of the line before, and gets that of this."""
     if match := _CLOCK.search(line):
         clock[0] = match[0]
-    return bool(clock[0]) and after <= clock[0] and (before == "00000" or clock[0][: len(before)] <= before)
+    return bool(clock[0]) and after <= clock[0] and clock[0][: len(before)] <= before
 
 
 def error_weight(line: str, level: str | None) -> int:

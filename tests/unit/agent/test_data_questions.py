@@ -25,6 +25,9 @@ FILES = {
     "logs/shop.log": "2026-03-02 10:00:01 INFO started\n2026-03-02 10:05:00 ERROR disk full on sda\n"
     "2026-03-02 10:06:30 WARNING slow query\n2026-03-02 10:09:00 ERROR timeout of gateway\n"
     "2026-03-02 10:15:00 ERROR disk full on sdb\n",
+    "logs/iso.log": "2026-03-02T09:05:00Z ERROR a\n2026-03-02T10:05:00.123+02:00 ERROR b\n  at line 7\n",
+    "logs/short.log": "09:05 ERROR a\n10:05 ERROR b\n",
+    "logs/epoch.log": "1772445900 ERROR a\n1772445960 ERROR b\n",
     "logs/days.log": "2026-03-01 10:05:00 ERROR a\n2026-03-02 10:05:00 ERROR b\n",
     "memo.txt": "The cache was moved to host redis-2 on Tuesday.\nOlga is responsible for the backups.\n"
     "The nightly job takes forty minutes.\n"
@@ -152,12 +155,17 @@ async def test_the_one_sentence_with_all_words_of_a_question_answers_it(
         ("When was the last error in logs/shop.log?", "10:15:00"),
         ("What was the first error in logs/shop.log?", "10:05:00"),
         ("When did the gateway timeout happen in logs/shop.log?", "10:09:00"),
+        ("How many errors are in logs/iso.log after 9:30?", r"is 1\.$"),
+        ("How many errors are in logs/iso.log before 10:05:01?", r"is 2\.$"),
+        ("How many errors are in logs/short.log after 9:30?", r"is 1\.$"),
+        ("How many errors are in logs/epoch.log after 9:30?", None),
         ("How many errors are in logs/days.log after 10:00?", None),
+        ("Which errors are in logs/days.log after 10:00?", None),
         ("How many lines are in logs/shop.log after noon?", None),
     ],
 )
 async def test_a_time_of_the_day_chooses_the_lines_of_a_log(box: Tools, goal: str, said: str | None):
-    """Where all lines are of one day."""
+    """Where all lines have a time, and are of one day."""
     answer = await answered(box, goal)
     assert (answer is None) if said is None else re.search(said, answer or "")
 
