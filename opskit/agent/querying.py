@@ -144,7 +144,7 @@ def _found_values(words: list[str], records: Records) -> tuple[list[str], dict[s
     declined = [part for part in parts if is_small and " " not in part and is_cyrillic(part)]
     for name, value in items:
         key = value.casefold()
-        if declined and key not in parts and is_cyrillic(value):
+        if declined and key not in parts and value.isalpha():
             key = next((part for part in declined if same_word(value, part)), key)
         if key in parts and not means(value, "filling"):
             fields.setdefault(key, {})[name] = value
