@@ -129,6 +129,7 @@ async def test_a_setting_inside_of_others_is_named_with_them(box: Tools, goal: s
     [
         ("Where was the cache moved? See memo.txt", "redis-2"),
         ("Who is responsible for the backups in memo.txt?", "Olga"),
+        ("What time does the nightly job take, by memo.txt?", "forty"),
         ("How long does the nightly job take according to memo.txt?", "forty"),
         ("Куда переезжает сервер почты? план.md", "mail-3"),
         ("Which is the main server, according to memo.txt?", None),
@@ -210,6 +211,7 @@ async def test_a_secret_among_the_records_is_masked(box: Tools, tmp_path: Path):
         ("Why is worker-1 down?", "worker-1"),
         ("Почему упал worker-1?", "worker-1"),
         ("Is redis up?", "redis"),
+        ("Did migrate-1 finish properly?", "migrate-1"),
         ("Why is the sky blue?", None),
         ("Why is ollama down?", None),
         ("What is wrong with the stack?", None),
