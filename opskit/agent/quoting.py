@@ -21,7 +21,7 @@ from opskit.agent.question import (
 from opskit.agent.step import AgentStep
 from opskit.agent.tools.tool import ToolResult
 from opskit.agent.words import same_word
-from opskit.facts.data_file import DataFile, Setting, data_file
+from opskit.facts.data_file import DataFile, NamedValue, data_file
 from opskit.logs.shape import shape
 
 _CONTAINER = re.compile(r"\b(?:containers?|контейнер\w*)\b", re.IGNORECASE)
@@ -234,7 +234,7 @@ def _value(
     filled = [(number, line.strip()) for number, line in lines if line.strip()]
     settings = data.settings
     if len(filled) == 1:
-        settings = [Setting(filled[0][0], (path.rpartition("/")[2].partition(".")[0],), filled[0][1])]
+        settings = [NamedValue(filled[0][0], (path.rpartition("/")[2].partition(".")[0],), filled[0][1])]
     named = [setting for setting in settings if _is_named(setting.names[-1], terms)]
     wanted = words_that_matter(goal, path)
     if len(named) != 1 and wanted:

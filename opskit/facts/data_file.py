@@ -20,7 +20,7 @@ _SETTING = re.compile(r"\s*(?:[-*]\s+|export\s+)?[\"']?(\w[\w .-]{0,60}?)[\"']?\
 _MAX_VALUES = 200_000
 
 
-class Setting(Record):
+class NamedValue(Record):
     """A value with the names that lead to it, the outermost first; a place in a list is a number."""
 
     line: int
@@ -42,7 +42,7 @@ class Records(Record):
 class DataFile(MutableRecord):
     """What a file holds; a setting or a record may be missing, and then the list is empty."""
 
-    settings: list[Setting] = field(default_factory=list)
+    settings: list[NamedValue] = field(default_factory=list)
     records: list[Records] = field(default_factory=list)
 
 
@@ -65,13 +65,13 @@ def data_file(path: str, text: str) -> DataFile:
     return DataFile(_settings(lines))
 
 
-def _settings(lines: Sequence[str]) -> list[Setting]:
-    section, settings = tuple[str, ...](), list[Setting]()
+def _settings(lines: Sequence[str]) -> list[NamedValue]:
+    section, settings = tuple[str, ...](), list[NamedValue]()
     for number, line in enumerate(lines, 1):
         if match := _SECTION.fullmatch(line):
             section = (match[1].strip('"'),)
         elif match := _SETTING.fullmatch(line):
-            settings.append(Setting(number, (*section, match[1]), match[2]))
+            settings.append(NamedValue(number, (*section, match[1]), match[2]))
     return settings
 
 
@@ -113,7 +113,7 @@ def _read(documents: Sequence[yaml.Node | None], name: str, data: DataFile) -> I
         names, node = waiting.pop()
         line = node.start_mark.line + 1
         if isinstance(node, yaml.ScalarNode):
-            data.settings.append(Setting(line, names, node.value))
+            data.settings.append(NamedValue(line, names, node.value))
         elif isinstance(node, yaml.SequenceNode):
             rows = [_row(item) for item in node.value]
             waiting += [((*names, str(number)), item) for number, item in enumerate(node.value)][::-1]
