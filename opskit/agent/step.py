@@ -42,6 +42,16 @@ class StepError(Exception):
     """What a model wrote is no step; the text tells the model what is wrong."""
 
 
+def object_schema(**properties: Any) -> dict[str, Any]:
+    """Return the schema of an object with exactly these properties."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
 def step_schema(tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the schema of a step: one branch for each tool, every text bounded.
 
@@ -51,16 +61,7 @@ def step_schema(tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     thought = {"type": "string", "maxLength": _THOUGHT_CHARS}
     return {
         "oneOf": [
-            {
-                "type": "object",
-                "properties": {
-                    "thought": thought,
-                    "tool": {"const": tool["name"]},
-                    "args": tool["parameters"],
-                },
-                "required": ["thought", "tool", "args"],
-                "additionalProperties": False,
-            }
+            object_schema(thought=thought, tool={"const": tool["name"]}, args=tool["parameters"])
             for tool in tools
         ]
     }

@@ -4,9 +4,9 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from opskit.agent.loop import Checkpoint
+from opskit.agent.run_state import Checkpoint
 from opskit.agent.tools.tool import ExactCommand, NeedsApproval
-from opskit.engine import RunFailed
+from opskit.engine.goal import RunFailed
 from opskit.errors import OpskitError
 
 

@@ -77,20 +77,22 @@ class Router:
 
     async def chat(self, ask: Ask, session: Session | None = None) -> Answer:
         """The whole answer. Raises NoAnswer."""
-        async with contextlib.aclosing(self._route(ask, session or Session(), hold_back=None)) as route:
-            async for item in route:
+        async with contextlib.aclosing(self.stream(ask, session, pieces=False)) as items:
+            async for item in items:
                 if isinstance(item, Answer):
                     return item
         raise AssertionError("a route ends with an answer or raises")
 
-    async def stream(self, ask: Ask, session: Session | None = None) -> AsyncGenerator[str | Answer, None]:
+    async def stream(
+        self, ask: Ask, session: Session | None = None, *, pieces: bool = True
+    ) -> AsyncGenerator[str | Answer, None]:
         """Pieces of text, at the end the Answer. Raises NoAnswer, also after pieces were passed on.
 
         A failure before the first piece is invisible: the next model answers. After it the stream ends with
         the exception, never cleanly. Whether a prompt was cut is known at the end: with `strict_context` no
-        piece comes before it.
+        piece comes before it. Without `pieces` the Answer comes alone.
         """
-        hold_back = None if ask.strict_context else self._config.holdback_chars
+        hold_back = self._config.holdback_chars if pieces and not ask.strict_context else None
         route = self._route(ask, session or Session(), hold_back=hold_back)
         async with contextlib.aclosing(route) as items:
             async for item in items:

@@ -17,12 +17,13 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.exceptions import HTTPException
 
 from opskit import __version__
-from opskit.agent.loop import Observed, RunLimits, unattended
 from opskit.agent.method import METHODS, enhanced
+from opskit.agent.run_state import Observed, RunLimits, RunListener, unattended
 from opskit.agent.step import AgentStep
 from opskit.agent.victoria import Victoria
 from opskit.app import App
-from opskit.engine import Engine, Goal
+from opskit.engine.engine import Engine
+from opskit.engine.goal import Goal
 from opskit.errors import CATALOGUE, OpskitError
 from opskit.providers.base import Message
 from opskit.server.run_store import Run, RunStatus
@@ -102,15 +103,8 @@ class VictoriaServer:
 
         # Each run has an engine of its own: its steps are reported to its listeners.
         engine = Engine(self.app.config, self.app.log, {}, self.app.router, self.app.traces)
-        engine.solver = Victoria(
-            self.app,
-            limits=RunLimits(steps=request.max_steps),
-            on_step=on_step,
-            on_observed=on_observed,
-            approve=approve,
-            checkpoint=checkpoint,
-            on_note=on_note,
-        )
+        listener = RunListener(on_step, on_observed, on_note, approve)
+        engine.solver = Victoria(self.app, RunLimits(steps=request.max_steps), listener, checkpoint)
         engine.sessions = self.runs.store
         goal = Goal(
             request.goal,

@@ -9,7 +9,7 @@ from opskit.agent.loop import head_and_tail
 from opskit.agent.methods.budget import RunBudget
 from opskit.agent.methods.method import MethodGoal
 from opskit.agent.prompt import prompt
-from opskit.agent.step import StepError, read_object
+from opskit.agent.step import StepError, object_schema, read_object
 from opskit.agent.trajectory import Trajectory
 from opskit.app import App
 from opskit.llm.answer import Answer, Ask, Attempt, NoAnswer, Session
@@ -104,6 +104,15 @@ class ModelCaller:
             return read_object(answer.text)
         except StepError:
             return {}
+
+    async def texts(
+        self, rules: str, text: str, key: str, *, most: int, least: int = 0, **options: Any
+    ) -> list[str] | None:
+        """Ask for an object with one list of texts; None where the model gives none. Raises NoAnswer."""
+        items = {"type": "string", "maxLength": 200}
+        schema = {"type": "array", "items": items, "minItems": least, "maxItems": most}
+        listed = (await self.object(rules, text, object_schema(**{key: schema}), **options)).get(key)
+        return list(map(str, listed[:most])) if isinstance(listed, list) else None
 
     async def together(self, calls: Iterable[Callable[[], Awaitable[str]]]) -> list[str | NoAnswer]:
         """Make several calls, as many at once as the node has free slots; a failed one is its error."""

@@ -1,9 +1,10 @@
-"""What every method is: it works on a goal with the models of a run, to an answer or to why there is none."""
+"""A goal as a method gets it, and what a method is."""
 
-from typing import Protocol
+from collections.abc import Awaitable, Callable
 
-from opskit.agent.loop import LoopResult, RunEnding, answer_problem
+from opskit.agent.loop import answer_problem
 from opskit.agent.method import about_machine
+from opskit.agent.run_state import LoopResult, RunEnding
 from opskit.providers.base import Message
 from opskit.records import Record
 
@@ -41,9 +42,5 @@ class MethodGoal(Record):
         return LoopResult(ending, "" if why else answer, why, notes=notes or [])
 
 
-class Method(Protocol):
-    """One way to work on a goal."""
-
-    async def solve(self, goal: MethodGoal) -> LoopResult:
-        """Return what it came to, the reason where there is no honest answer. Raises NoAnswer."""
-        ...
+#: One way to work on a goal: to what it came to, or to why there is no honest answer. Raises NoAnswer.
+Method = Callable[[MethodGoal], Awaitable[LoopResult]]
