@@ -24,7 +24,7 @@ from opskit.agent.victoria import Victoria
 from opskit.app import App
 from opskit.engine.engine import Engine
 from opskit.engine.goal import Goal
-from opskit.errors import CATALOGUE, OpskitError
+from opskit.errors import OpskitError, catalogue
 from opskit.providers.base import Message
 from opskit.server.run_store import Run, RunStatus
 from opskit.server.runs import Runs, error_document
@@ -388,7 +388,7 @@ def _add_error_handlers(api: FastAPI) -> None:
 
 
 def _status_of(problem: Mapping[str, Any]) -> int:
-    known = CATALOGUE.get(str(problem.get("error_code")))
+    known = catalogue().get(str(problem.get("error_code")))
     return known.http_status if known is not None else 500
 
 
