@@ -10,43 +10,11 @@ A3) and the model's circuit counts it, but the model stays in the session.
 """
 
 from enum import StrEnum
+from typing import Self
 
 from opskit.llm import fault_texts as texts
 from opskit.providers.base import CallCause, CallError, without_reason
 from opskit.records import Record
-
-
-class FaultKind(StrEnum):
-    """Each has an action of its own; see ACTIONS."""
-
-    REFUSED = "refused"
-    UNREACHABLE = "unreachable"
-    CONNECT_TIMEOUT = "connect_timeout"
-    RESET = "reset"
-    EMPTY_REPLY = "empty_reply"
-    FIRST_TOKEN_TIMEOUT = "first_token_timeout"  # noqa: S105 - a kind of fault
-    IDLE_TIMEOUT = "idle_timeout"
-    TOTAL_TIMEOUT = "total_timeout"
-    LOAD_TIMEOUT = "load_timeout"
-    WEDGED = "wedged"
-    RUNNER_CRASHED = "runner_crashed"
-    OUT_OF_MEMORY = "out_of_memory"
-    BROKEN_MODEL_FILE = "broken_model_file"
-    BROKEN_TEMPLATE = "broken_template"
-    UNKNOWN_ARCHITECTURE = "unknown_architecture"
-    LOADING = "loading"
-    BUSY = "busy"
-    RATE_LIMITED = "rate_limited"
-    NOT_INSTALLED = "not_installed"
-    NOT_LISTED = "not_listed"
-    UNAUTHORISED = "unauthorised"
-    BAD_REQUEST = "bad_request"
-    CONTEXT_EXCEEDED = "context_exceeded"
-    UNPARSABLE_ANSWER = "unparsable_answer"
-    UNSUPPORTED = "unsupported"
-    BAD_PAYLOAD = "bad_payload"
-    TRUNCATED = "truncated"
-    SERVER_ERROR = "server_error"
 
 
 class Scope(StrEnum):
@@ -65,7 +33,7 @@ class Action(Record):
     for a while (SPEC B10). `wait`: worth another try on the same model when nothing else is left.
     """
 
-    scope: Scope
+    scope: Scope = Scope.MODEL
     at_once: bool = False
     session: bool = False
     overload: bool = False
@@ -73,36 +41,48 @@ class Action(Record):
     counts: bool = True
 
 
-ACTIONS: dict[FaultKind, Action] = {
-    FaultKind.REFUSED: Action(Scope.NODE, at_once=True),
-    FaultKind.UNREACHABLE: Action(Scope.NODE, at_once=True),
-    FaultKind.CONNECT_TIMEOUT: Action(Scope.NODE, at_once=True),
-    FaultKind.UNAUTHORISED: Action(Scope.NODE, at_once=True),
-    FaultKind.RESET: Action(Scope.MODEL, session=True),
-    FaultKind.EMPTY_REPLY: Action(Scope.MODEL),
-    FaultKind.FIRST_TOKEN_TIMEOUT: Action(Scope.MODEL, at_once=True),
-    FaultKind.IDLE_TIMEOUT: Action(Scope.MODEL),
-    FaultKind.TOTAL_TIMEOUT: Action(Scope.REQUEST, counts=False),
-    FaultKind.LOAD_TIMEOUT: Action(Scope.MODEL, at_once=True),
-    FaultKind.WEDGED: Action(Scope.MODEL, at_once=True),
-    FaultKind.RUNNER_CRASHED: Action(Scope.MODEL, session=True),
-    FaultKind.OUT_OF_MEMORY: Action(Scope.MODEL, at_once=True, session=True),
-    FaultKind.BROKEN_MODEL_FILE: Action(Scope.MODEL, at_once=True, session=True),
-    FaultKind.BROKEN_TEMPLATE: Action(Scope.MODEL, at_once=True, session=True),
-    FaultKind.UNKNOWN_ARCHITECTURE: Action(Scope.MODEL, at_once=True, session=True),
-    FaultKind.LOADING: Action(Scope.MODEL, wait=True, counts=False),
-    FaultKind.BUSY: Action(Scope.MODEL, overload=True, wait=True),
-    FaultKind.RATE_LIMITED: Action(Scope.NODE, overload=True, wait=True),
-    FaultKind.NOT_INSTALLED: Action(Scope.MODEL, at_once=True, session=True),
-    FaultKind.NOT_LISTED: Action(Scope.MODEL, session=True, counts=False),
-    FaultKind.BAD_REQUEST: Action(Scope.REQUEST, counts=False),
-    FaultKind.CONTEXT_EXCEEDED: Action(Scope.REQUEST, counts=False),
-    FaultKind.UNPARSABLE_ANSWER: Action(Scope.REQUEST, wait=True, counts=False),
-    FaultKind.UNSUPPORTED: Action(Scope.MODEL, at_once=True, session=True),
-    FaultKind.BAD_PAYLOAD: Action(Scope.MODEL),
-    FaultKind.TRUNCATED: Action(Scope.MODEL),
-    FaultKind.SERVER_ERROR: Action(Scope.MODEL),
-}
+_NEXT_MODEL = Action()
+
+
+class FaultKind(StrEnum):
+    """What went wrong, each with its action; where none is given the next candidate is asked."""
+
+    action: Action
+
+    def __new__(cls, value: str, action: Action = _NEXT_MODEL) -> Self:
+        kind = str.__new__(cls, value)
+        kind._value_, kind.action = value, action
+        return kind
+
+    REFUSED = "refused", Action(Scope.NODE, at_once=True)
+    UNREACHABLE = "unreachable", Action(Scope.NODE, at_once=True)
+    CONNECT_TIMEOUT = "connect_timeout", Action(Scope.NODE, at_once=True)
+    RESET = "reset", Action(session=True)
+    EMPTY_REPLY = "empty_reply"
+    FIRST_TOKEN_TIMEOUT = "first_token_timeout", Action(at_once=True)
+    IDLE_TIMEOUT = "idle_timeout"
+    TOTAL_TIMEOUT = "total_timeout", Action(Scope.REQUEST, counts=False)
+    LOAD_TIMEOUT = "load_timeout", Action(at_once=True)
+    WEDGED = "wedged", Action(at_once=True)
+    RUNNER_CRASHED = "runner_crashed", Action(session=True)
+    OUT_OF_MEMORY = "out_of_memory", Action(at_once=True, session=True)
+    BROKEN_MODEL_FILE = "broken_model_file", Action(at_once=True, session=True)
+    BROKEN_TEMPLATE = "broken_template", Action(at_once=True, session=True)
+    UNKNOWN_ARCHITECTURE = "unknown_architecture", Action(at_once=True, session=True)
+    LOADING = "loading", Action(wait=True, counts=False)
+    BUSY = "busy", Action(overload=True, wait=True)
+    RATE_LIMITED = "rate_limited", Action(Scope.NODE, overload=True, wait=True)
+    NOT_INSTALLED = "not_installed", Action(at_once=True, session=True)
+    NOT_LISTED = "not_listed", Action(session=True, counts=False)
+    UNAUTHORISED = "unauthorised", Action(Scope.NODE, at_once=True)
+    BAD_REQUEST = "bad_request", Action(Scope.REQUEST, counts=False)
+    CONTEXT_EXCEEDED = "context_exceeded", Action(Scope.REQUEST, counts=False)
+    UNPARSABLE_ANSWER = "unparsable_answer", Action(Scope.REQUEST, wait=True, counts=False)
+    UNSUPPORTED = "unsupported", Action(at_once=True, session=True)
+    BAD_PAYLOAD = "bad_payload"
+    TRUNCATED = "truncated"
+    SERVER_ERROR = "server_error"
+
 
 #: SPEC A2 names these as crashes.
 CRASHES = frozenset({FaultKind.RUNNER_CRASHED, FaultKind.OUT_OF_MEMORY, FaultKind.RESET})
@@ -138,7 +118,7 @@ class Fault(Record):
 
     @property
     def action(self) -> Action:
-        return ACTIONS[self.kind]
+        return self.kind.action
 
     @property
     def passes(self) -> bool:
