@@ -1,6 +1,6 @@
 """What went wrong with a call, and what to do about it: pure classification of `CallError`.
 
-Status and type come before text. The text patterns stand in `opskit.llm.fault_texts`, the recorded examples
+Status and type come before text. The patterns of texts stand in `fault_texts.toml`, the recorded examples
 in `tests/unit/llm/test_faults.py`.
 
 SPEC A2 calls HTTP 500 a crash. Ollama and llama.cpp answer 500 for a broken file, a template, an option
@@ -9,10 +9,12 @@ when it has no text. A 500 with a text that is not known is SERVER_ERROR: the ne
 A3) and the model's circuit counts it, but the model stays in the session.
 """
 
+import re
 from enum import StrEnum
+from functools import cache
+from pathlib import Path
 from typing import Self
 
-from opskit.llm import fault_texts as texts
 from opskit.providers.base import CallCause, CallError, without_reason
 from opskit.records import Record
 
@@ -163,26 +165,43 @@ _BY_STATUS = {
 #: Texts in the order in which they are searched: first what quotes the model's own words, which may be any,
 #: then the cause before the crash that it led to.
 _BY_TEXT = (
-    (FaultKind.UNPARSABLE_ANSWER, texts.UNPARSABLE_ANSWER),
-    (FaultKind.WEDGED, texts.DEAD_WORKER),
-    (FaultKind.OUT_OF_MEMORY, texts.OUT_OF_MEMORY),
-    (FaultKind.CONTEXT_EXCEEDED, texts.CONTEXT_EXCEEDED),
-    (FaultKind.UNKNOWN_ARCHITECTURE, texts.UNKNOWN_ARCHITECTURE),
-    (FaultKind.BROKEN_MODEL_FILE, texts.BROKEN_MODEL_FILE),
-    (FaultKind.BAD_REQUEST, texts.BAD_REQUEST),
-    (FaultKind.BROKEN_TEMPLATE, texts.BROKEN_TEMPLATE),
+    FaultKind.UNPARSABLE_ANSWER,
+    FaultKind.WEDGED,
+    FaultKind.OUT_OF_MEMORY,
+    FaultKind.CONTEXT_EXCEEDED,
+    FaultKind.UNKNOWN_ARCHITECTURE,
+    FaultKind.BROKEN_MODEL_FILE,
+    FaultKind.BAD_REQUEST,
+    FaultKind.BROKEN_TEMPLATE,
 )
+
+
+@cache
+def _texts() -> dict[str, list[str]]:
+    import tomllib
+
+    return tomllib.loads(Path(__file__).with_name("fault_texts.toml").read_text("utf-8"))
+
+
+@cache
+def _pattern(name: str) -> re.Pattern[str]:
+    """Return the pattern of all texts that stand under a name."""
+    return re.compile("|".join(_texts()[name]), re.IGNORECASE)
+
+
+def _says(name: str, text: str) -> bool:
+    return _pattern(name).search(text) is not None
 
 
 def fault_in(text: str) -> FaultKind | None:
     """Return the fault that a server names in a text, whatever its status; None where it names none."""
-    return next((kind for kind, pattern in _BY_TEXT if pattern.search(text)), None)
+    return next((kind for kind in _BY_TEXT if _says(kind, text)), None)
 
 
 def classify(error: CallError) -> Fault:
     """The fault behind a failed call; its detail is one line that can be shown."""
     kind, detail = _kind(error), error.text
-    if kind is FaultKind.OUT_OF_MEMORY and not texts.OUT_OF_MEMORY.search(detail):
+    if kind is FaultKind.OUT_OF_MEMORY and not _says(kind, detail):
         detail += " (probably out of memory: `journalctl -k -n 50` shows whether the kernel killed it)"
     return Fault(kind, detail, error.status, error.retry_after_s)
 
@@ -220,17 +239,17 @@ def _by_status(error: CallError) -> FaultKind:
         return by_status_or_type
     if (kind := fault_in(text)) is not None:
         return kind
-    if status == 503 and (named == "model_loading" or texts.LOADING.search(text)):
+    if status == 503 and (named == "model_loading" or _says(FaultKind.LOADING, text)):
         return FaultKind.LOADING
-    if status == 503 or texts.BUSY.search(text):
+    if status == 503 or _says(FaultKind.BUSY, text):
         return FaultKind.BUSY
-    if texts.LOAD_TIMEOUT.search(text):
+    if _says(FaultKind.LOAD_TIMEOUT, text):
         return FaultKind.LOAD_TIMEOUT
-    if texts.KILLED.search(text):
+    if _says("killed", text):
         return FaultKind.OUT_OF_MEMORY
-    if texts.CRASHED.search(text):
+    if _says(FaultKind.RUNNER_CRASHED, text):
         return FaultKind.RUNNER_CRASHED
-    if status == 501 or texts.UNSUPPORTED.search(text):
+    if status == 501 or _says(FaultKind.UNSUPPORTED, text):
         return FaultKind.UNSUPPORTED
     return _by_rest(status, text, named)
 
@@ -239,11 +258,11 @@ def _by_rest(status: int, text: str, named: str) -> FaultKind:
     """What is left when no text is known."""
     if status == 404:
         # mlx_lm.server answers every early error with 404 (B2): only the text tells a missing model.
-        missing = named == "model_not_found" or texts.NOT_INSTALLED.search(text)
+        missing = named == "model_not_found" or _says(FaultKind.NOT_INSTALLED, text)
         return FaultKind.NOT_INSTALLED if missing else FaultKind.SERVER_ERROR
     if named in _BY_GENERAL_TYPE:
         return _BY_GENERAL_TYPE[named]
-    if status == 500 and (text == without_reason(status) or texts.NO_REASON.fullmatch(text)):
+    if status == 500 and (text == without_reason(status) or _pattern("no_reason").fullmatch(text)):
         return FaultKind.RUNNER_CRASHED
     if 400 <= status < 500 and status != 499:
         return FaultKind.BAD_REQUEST
