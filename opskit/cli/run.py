@@ -247,7 +247,8 @@ def _sessions(app: "App", stack: contextlib.ExitStack) -> "RunStore":
     """Return the conversations of this machine: those of its agent server."""
     from pathlib import Path
 
-    from opskit.server.run_store import RunStore, open_database
+    from opskit.server.database import open_database
+    from opskit.server.run_store import RunStore
 
     store = RunStore(open_database(app.environ.get("DATABASE_URL"), Path(app.folder)), "")
     stack.callback(store.close)

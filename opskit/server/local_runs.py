@@ -22,7 +22,8 @@ from opskit.engine.remote import reached
 from opskit.errors import ApprovalNeeded, OpskitError, UsageError
 from opskit.recovery.audit import Audit
 from opskit.server.approvals import Approvals
-from opskit.server.run_store import Run, RunStatus, RunStore, SqliteDatabase
+from opskit.server.database import SqliteDatabase
+from opskit.server.run_store import Run, RunStatus, RunStore
 from opskit.server.runs import error_document
 from opskit.tags import correlated
 

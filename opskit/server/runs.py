@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
 from opskit.agent.suspension import RunSuspended
-from opskit.errors import OpskitError, catalogue
+from opskit.errors import OpskitError
 from opskit.records import MutableRecord, field
 from opskit.server.run_store import LEASE_S, Run, RunStatus, RunStore
 
@@ -235,10 +235,9 @@ class Runs:
 
 def error_document(error: OpskitError) -> dict[str, Any]:
     """Return an error in the shape of the catalogue (SPEC C13)."""
-    known = catalogue().get(error.code)
     return {
         "error_code": error.code,
         "error_message": error.message,
-        "details": {"remedy": error.remedy, "cause": known.cause if known else None},
+        "details": {"remedy": error.remedy, "cause": error.spec.cause},
         "timestamp": time.time(),
     }
