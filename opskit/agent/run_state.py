@@ -1,10 +1,14 @@
 """A run of the agent as it stands: its limits, who follows it, its steps, and what it came to."""
 
+import asyncio
 from collections.abc import Awaitable, Callable
 from enum import StrEnum
+from typing import Any
 
 from opskit.agent.step import AgentStep
-from opskit.agent.tools.tool import NeedsApproval, ToolResult
+from opskit.agent.tools.tool import ExactCommand, NeedsApproval, ToolResult
+from opskit.engine.goal import RunFailed
+from opskit.errors import OpskitError
 from opskit.providers.base import Message
 from opskit.records import MutableRecord, Record, field
 
@@ -100,3 +104,29 @@ class LoopResult(MutableRecord):
     @property
     def ok(self) -> bool:
         return self.ending in (RunEnding.FINISHED, RunEnding.CONCLUDED)
+
+
+class RunSuspended(RunFailed):
+    """The run stopped before a command that a person has to allow; `checkpoint` goes on from there."""
+
+    def __init__(self, why: str, needed: NeedsApproval, checkpoint: Checkpoint, **account: Any) -> None:
+        super().__init__(OpskitError("APPROVAL_001", why), **account)
+        self.needed = needed
+        self.checkpoint = checkpoint
+
+
+def approved_once(command: ExactCommand) -> Callable[[NeedsApproval], Awaitable[bool | None]]:
+    """Allow the next command of a run if it is exactly this one, and leave every other to a person."""
+    unused = [command]
+
+    async def approve(needed: NeedsApproval) -> bool | None:
+        if not unused:
+            return None
+        approved, now = unused.pop(), await asyncio.to_thread(needed.command)
+        if now == approved:
+            return True
+        if now.argv == approved.argv:
+            needed.why = f"{needed.why}; its folder or its program file is not the one that was approved"
+        return None
+
+    return approve

@@ -16,8 +16,15 @@ from opskit.agent.methods.hierarchical import hierarchical
 from opskit.agent.methods.method import MethodGoal
 from opskit.agent.methods.react import react
 from opskit.agent.methods.thinking import consensus, extended_thinking, swarm, tree_of_thoughts
-from opskit.agent.run_state import Checkpoint, LoopResult, Observed, RunEnding, RunLimits, RunListener
-from opskit.agent.suspension import RunSuspended
+from opskit.agent.run_state import (
+    Checkpoint,
+    LoopResult,
+    Observed,
+    RunEnding,
+    RunLimits,
+    RunListener,
+    RunSuspended,
+)
 from opskit.agent.tools.toolbox import Toolbox, toolbox
 from opskit.agent.trajectory import Trajectory
 from opskit.app import App

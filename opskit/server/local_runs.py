@@ -11,9 +11,8 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self
 from uuid import uuid4
 
-from opskit.agent.run_state import RunLimits, RunListener
+from opskit.agent.run_state import RunLimits, RunListener, RunSuspended
 from opskit.agent.step import AgentStep
-from opskit.agent.suspension import RunSuspended
 from opskit.agent.tools.toolbox import AUDIT_NAME
 from opskit.agent.victoria import Victoria
 from opskit.app import App

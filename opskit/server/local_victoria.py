@@ -1,6 +1,6 @@
 """The agent of this process. The store of its runs is imported when one has to wait."""
 
-from opskit.agent.suspension import RunSuspended
+from opskit.agent.run_state import RunSuspended
 from opskit.agent.victoria import Victoria
 from opskit.engine.goal import GoalRun, RunResult
 

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from opskit.agent.suspension import RunSuspended
+from opskit.agent.run_state import RunSuspended
 from opskit.errors import OpskitError
 from opskit.records import MutableRecord, field
 from opskit.server.run_store import LEASE_S, Run, RunStatus, RunStore
