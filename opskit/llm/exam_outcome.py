@@ -46,25 +46,31 @@ class ExamOutcome(Record):
         return [result for result in self.results if result.status is not Status.SKIP]
 
     @property
-    def fastest_answer(self) -> ExamResult | None:
-        timed = [result for result in self.working if result.total_s is not None]
-        return min(timed, key=lambda result: result.total_s or 0.0, default=None)
+    def fastest(self) -> dict[str, ExamResult | None]:
+        """The one that answered first, and the one that speaks fastest, by the figure that says so."""
+        answers = [result for result in self.working if result.total_s is not None]
+        speakers = [result for result in self.working if result.tokens_per_s is not None]
+        return {
+            "total_s": min(answers, key=lambda result: result.total_s or 0.0, default=None),
+            "tokens_per_s": max(speakers, key=lambda result: result.tokens_per_s or 0.0, default=None),
+        }
 
-    @property
-    def fastest_speaker(self) -> ExamResult | None:
-        timed = [result for result in self.working if result.tokens_per_s is not None]
-        return max(timed, key=lambda result: result.tokens_per_s or 0.0, default=None)
+    def fastest_lines(self) -> list[tuple[str, str, str]]:
+        """Return what each of the fastest does, who it is, and its figure."""
+        answer, speaker = self.fastest["total_s"], self.fastest["tokens_per_s"]
+        lines = []
+        if answer is not None:
+            lines.append(("answer", str(answer.examinee), f"{answer.total_s:.2f} s"))
+        if speaker is not None:
+            lines.append(("speaker", str(speaker.examinee), f"{speaker.tokens_per_s:.1f} tokens/s"))
+        return lines
 
     def as_json(self) -> dict[str, Any]:
         """What `models test --json` shows besides the findings."""
-        answer, speaker = self.fastest_answer, self.fastest_speaker
         return {
             "models": [result.as_json() for result in self.results],
             "working": [{"node": r.examinee.node, "model": r.examinee.model} for r in self.working],
-            "fastest": {
-                "total_s": answer and answer.as_json(),
-                "tokens_per_s": speaker and speaker.as_json(),
-            },
+            "fastest": {name: result and result.as_json() for name, result in self.fastest.items()},
             "recommendations": list(map(asdict, self.recommendations)),
         }
 
@@ -130,10 +136,7 @@ def summary(outcome: ExamOutcome) -> list[str]:
     if not outcome.tested:
         return []
     lines = [f"working: {len(outcome.working)} of {len(outcome.tested)}"]
-    if (answer := outcome.fastest_answer) is not None:
-        lines.append(f"fastest answer: {answer.examinee} ({answer.total_s:.2f} s)")
-    if (speaker := outcome.fastest_speaker) is not None:
-        lines.append(f"fastest speaker: {speaker.examinee} ({speaker.tokens_per_s:.1f} tokens/s)")
+    lines += [f"fastest {what}: {who} ({figure})" for what, who, figure in outcome.fastest_lines()]
     for advice in outcome.recommendations:
         model = f"{advice.name} on {advice.node}" if advice.node else "nobody"
         lines.append(f"for {advice.category}: {model} ({advice.why})")
