@@ -15,7 +15,7 @@ from opskit.app import App
 from opskit.checks import model_exam, node_assessment
 from opskit.llm.answer import Answer, Ask, Attempt, AttemptOutcome, NoAnswer
 from opskit.llm.exam import fresh_view, still_loaded
-from opskit.llm.exam_findings import absent
+from opskit.llm.exam_outcome import absent
 from opskit.llm.faults import OF_ONE_REQUEST, FaultKind
 from opskit.llm.plan import ModelRequest
 from opskit.llm.profile import ModelProfile, Probe, StepMode, identity_of

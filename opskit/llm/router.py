@@ -16,9 +16,8 @@ from opskit.llm.answer import Answer, Ask, Session
 from opskit.llm.attempt import CallContext, ModelCall
 from opskit.llm.call_record import end_span, write_call, write_end
 from opskit.llm.catalog import Catalog, NodeView
-from opskit.llm.context import fitting_context, wanted_context
 from opskit.llm.faults import FaultKind
-from opskit.llm.fit import LOADED, Fit, fit
+from opskit.llm.fit import LOADED, Fit, fit, fitting_context, wanted_context
 from opskit.llm.health import Health
 from opskit.llm.loads import Loads
 from opskit.llm.plan import Candidate, ModelRequest, Plan, PlanContext, SkipReason, plan

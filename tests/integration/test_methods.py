@@ -12,8 +12,7 @@ import pytest
 
 from opskit.agent.method import METHODS
 from opskit.agent.methods.budget import RunBudget
-from opskit.agent.methods.caller import ModelCaller
-from opskit.agent.methods.method import MethodGoal
+from opskit.agent.methods.caller import MethodGoal, ModelCaller
 from opskit.agent.run_state import RunLimits
 from opskit.agent.trajectory import Trajectory
 from opskit.agent.victoria import Victoria

@@ -1,8 +1,7 @@
 """A plan of sub-goals, each worked on by itself, and one answer out of what they came to."""
 
 from opskit.agent.agreement import alike
-from opskit.agent.methods.caller import ModelCaller
-from opskit.agent.methods.method import Method, MethodGoal
+from opskit.agent.methods.caller import Method, MethodGoal, ModelCaller
 from opskit.agent.methods.thinking import simple, synthesised
 from opskit.agent.prompt import prompt
 from opskit.agent.run_state import LoopResult, Observed, RunEnding

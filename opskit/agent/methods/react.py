@@ -2,8 +2,7 @@
 
 from opskit.agent.fact import only_small_models
 from opskit.agent.loop import AgentLoop
-from opskit.agent.methods.caller import ModelCaller
-from opskit.agent.methods.method import MethodGoal
+from opskit.agent.methods.caller import MethodGoal, ModelCaller
 from opskit.agent.prompt import prompt
 from opskit.agent.run_state import Checkpoint, LoopResult, Observed, RunListener
 from opskit.agent.step import AgentStep, object_schema

@@ -6,8 +6,7 @@ from itertools import cycle, islice
 from typing import Any
 
 from opskit.agent.agreement import alike, most_agreed, on_subject
-from opskit.agent.methods.caller import ModelCaller
-from opskit.agent.methods.method import MethodGoal
+from opskit.agent.methods.caller import MethodGoal, ModelCaller
 from opskit.agent.prompt import prompt
 from opskit.agent.run_state import LoopResult, RunEnding
 from opskit.agent.step import object_schema

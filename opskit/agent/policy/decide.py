@@ -1,6 +1,7 @@
 """The policy: one command in, one decision out. It looks at files; it runs and changes nothing."""
 
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from opskit.agent.policy.arguments import ReadArguments
@@ -8,12 +9,16 @@ from opskit.agent.policy.containment import Containment
 from opskit.agent.policy.decision import Decision, Objection, Ruling
 from opskit.agent.policy.identity import ProgramIdentity, identify, plain_names
 from opskit.agent.policy.repository import repository_objection
-from opskit.agent.policy.rules import CommandRule, PolicyRules, ShippedRules
+from opskit.agent.policy.rules import CommandRule, PolicyRules, ShippedRules, policy_rules
+from opskit.config.schema import Config
+from opskit.errors import UsageError
+from opskit.result import Finding, Report, Status
 
 MAX_WORDS = 200
 MAX_CHARS = 32 * 1024
 MAX_WHY_CHARS = 300
 _EMPTY = CommandRule()
+_STATUSES = {Ruling.ALLOW: Status.PASS, Ruling.ASK: Status.INCONCLUSIVE, Ruling.DENY: Status.FAIL}
 #: A shell of the other machine that is not POSIX reads these inside quotes too.
 _NOT_QUOTED_EVERYWHERE = "\\'!"
 
@@ -141,3 +146,31 @@ def _objections(
             yield Objection("repository", "of several -C each begins in the folder of the one before")
         for folder in (".", *folders):
             yield repository_objection((root / folder).resolve(), root, shipped)
+
+
+def checked(
+    argv: Sequence[str], workspace: Path | None, config: Config, environ: Mapping[str, str]
+) -> Report:
+    """Return the decision about one command. Raises UsageError for a workspace that is no folder."""
+    if workspace is not None and not workspace.is_dir():
+        raise UsageError(f"the workspace {workspace} is not a folder", remedy="set `agent.workspace`")
+    decision = decide(argv, workspace, policy_rules(config, environ))
+    remedies = {
+        "ask.no-workspace": "set `agent.workspace`, or give --workspace DIR",
+        "ask.unknown-program": "allow it in `agent.policy.allow` if the agent may run it",
+    }
+    finding = Finding(
+        check="policy",
+        target=shlex.join(argv),
+        status=_STATUSES[decision.ruling],
+        state=decision.ruling.value,
+        detail=decision.why,
+        remedy=remedies.get(decision.rule),
+        evidence={
+            "rule": decision.rule,
+            "argv": list(argv),
+            "program": decision.program,
+            "workspace": None if workspace is None else str(workspace),
+        },
+    )
+    return Report("policy check", [finding])

@@ -12,8 +12,7 @@ from opskit.config.schema import Config, NodeConfig
 from opskit.errors import Exit, catalogue
 from opskit.llm.catalog import NodeView
 from opskit.llm.exam import ExamResult
-from opskit.llm.exam_findings import report
-from opskit.llm.exam_outcome import ExamOutcome, cells, recommend, summary
+from opskit.llm.exam_outcome import ExamOutcome, cells, recommend, report, summary
 from opskit.llm.faults import FaultKind
 from opskit.llm.plan import Skipped
 from opskit.llm.selection import ExaminedModel, Load, ModelSelection
