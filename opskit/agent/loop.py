@@ -16,13 +16,12 @@ from opskit.agent.grounding import sentences, supported, ungrounded
 from opskit.agent.prompt import act_prompt, prompt
 from opskit.agent.quoting import direct_answer, first_steps, strays, summary, summary_source
 from opskit.agent.run_state import Checkpoint, LoopResult, Observed, RunEnding, RunLimits, RunListener
-from opskit.agent.step import AgentStep, StepError, object_schema, read_object, read_step, step_schema
+from opskit.agent.step import AgentStep, StepError, object_schema, read_answer, read_object, step_schema
 from opskit.agent.tools.tool import FINISH, NeedsApproval, ToolResult
 from opskit.llm.answer import Answer, NoAnswer
 from opskit.llm.faults import FaultKind
 from opskit.llm.profile import StepMode
 from opskit.llm.verdict import judge
-from opskit.llm.visible import without_thinking
 from opskit.providers.base import Message, ToolCall, ToolSpec
 from opskit.records import replace
 from opskit.tags import correlation_id
@@ -203,7 +202,7 @@ class AgentLoop:
             self._state.nudged.add("cut")
             self._state.notes.append(answer.prompt_cut.text)
         try:
-            step = self._named(called_step(answer) or _read(answer))
+            step = self._named(read_answer(answer))
         except StepError:
             self._state.dialogue.append(Message("assistant", answer.text[: self._limits.observation_chars]))
             raise
@@ -364,25 +363,6 @@ def answer_problem(answer: str, goal: str, texts: Sequence[str] | None) -> tuple
     if texts is not None and (why := ungrounded(answer, goal, texts)):
         return RunEnding.UNGROUNDED, f"{why}: answer from the results only"
     return None
-
-
-def called_step(answer: Answer) -> AgentStep | None:
-    """Return the step that came as a call of a function, where the server speaks so."""
-    if not answer.tool_calls:
-        return None
-    call = answer.tool_calls[0]
-    arguments = read_object(call.arguments) if call.arguments.strip() not in ("", "{}") else {}
-    return AgentStep(answer.text.strip()[:300], call.name, arguments)
-
-
-def _read(answer: Answer) -> AgentStep:
-    """Return the step in a text; plain words of a model that was offered functions are its answer."""
-    try:
-        return read_step(answer.text)
-    except StepError:
-        if answer.mode is not StepMode.NATIVE or "{" in answer.text:
-            raise
-        return AgentStep("", FINISH, {"answer": without_thinking(answer.text).strip()})
 
 
 def head_and_tail(text: str, limit: int) -> str:

@@ -9,8 +9,7 @@ import secrets
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
 
-from opskit.agent.loop import called_step
-from opskit.agent.step import AgentStep, StepError, object_schema, read_step
+from opskit.agent.step import AgentStep, StepError, called_step, object_schema, read_step
 from opskit.app import App
 from opskit.checks import model_exam, node_assessment
 from opskit.llm.answer import Answer, Ask, Attempt, AttemptOutcome, NoAnswer
