@@ -13,7 +13,7 @@ import re
 from enum import StrEnum
 from functools import cache
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 from opskit.providers.base import CallCause, CallError, without_reason
 from opskit.records import Record
@@ -177,7 +177,8 @@ _BY_TEXT = (
 
 
 @cache
-def _texts() -> dict[str, list[str]]:
+def fault_texts() -> dict[str, Any]:
+    """Return the texts by which servers tell a fault, under its name, and under `remedies` what to type."""
     import tomllib
 
     return tomllib.loads(Path(__file__).with_name("fault_texts.toml").read_text("utf-8"))
@@ -186,7 +187,7 @@ def _texts() -> dict[str, list[str]]:
 @cache
 def _pattern(name: str) -> re.Pattern[str]:
     """Return the pattern of all texts that stand under a name."""
-    return re.compile("|".join(_texts()[name]), re.IGNORECASE)
+    return re.compile("|".join(fault_texts()[name]), re.IGNORECASE)
 
 
 def _says(name: str, text: str) -> bool:
