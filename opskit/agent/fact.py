@@ -13,6 +13,7 @@ from opskit.app import App
 from opskit.engine.goal import Goal, GoalRun, RunResult
 from opskit.llm.answer import Answer, Ask, Attempt, AttemptOutcome, NoAnswer
 from opskit.llm.plan import ModelRequest
+from opskit.llm.wording import PATTERNS
 from opskit.providers.base import Message, Token
 
 #: Weights of about two billion parameters.
@@ -20,22 +21,13 @@ _SMALL_BYTES = 1024**3
 #: How sure of the number or the name that is asked for, and of what else it claims.
 _SURE, _HALF_SURE, _RATHER_SURE = 0.65, 0.5, 0.35
 _MAX_WORDS, _TOKENS = 20, 200
-_ASKS_FACT = re.compile(
-    r"\W*(?:who|when|where|which|whose|how (?:many|much|old|far|tall|long|high|big)|in (?:which|what)|"
-    r"what(?:'s| is| are| was| were| year| day| colou?r| number)|"
-    r"(?:в |на |с )?(?:сколько|кто|когда|где|как(?:ой|ая|ое|ие|ую|ом)|чему)|столица)\b",
-    re.IGNORECASE,
-)
-_ASKS_NUMBER = re.compile(
-    r"\b(?:how|when|year|number|temperature|port|сколько|когда|год[уа]?|чему)\b", re.IGNORECASE
-)
 _WORD = re.compile(r"[^\W_]+")
 _SENTENCE_BEGINS = ("", ".", "!", "?", ":", "\n")
 
 
 def asks_fact(goal: str) -> bool:
     """Tell whether a goal is a short question for a fact."""
-    return len(goal.split()) <= _MAX_WORDS and _ASKS_FACT.match(goal) is not None
+    return len(goal.split()) <= _MAX_WORDS and PATTERNS.asks_fact.match(goal) is not None
 
 
 class FactSolver:
@@ -117,7 +109,7 @@ def is_sure(tokens: tuple[Token, ...], goal: str) -> bool:
     new = list(_new_words(tokens, goal))
     numbers = [probability for probability, word, _ in new if word[0].isdigit()]
     names = [probability for probability, word, first in new if word[0].isupper() and not first]
-    asked, others = (numbers, names) if _ASKS_NUMBER.search(goal) else ([*names, *numbers], [])
+    asked, others = (numbers, names) if PATTERNS.asks_number.search(goal) else ([*names, *numbers], [])
     asked = asked or [probability for probability, _, _ in new]  # "seven"
     return bool(asked) and min(asked) >= _SURE and min(others, default=1.0) >= _RATHER_SURE
 
