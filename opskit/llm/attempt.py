@@ -56,7 +56,7 @@ class CallContext(MutableRecord):
     left: dict[tuple[str, str], float] = field(default_factory=dict)
 
 
-class ModelCall(MutableRecord):
+class ActiveCall(MutableRecord):
     """One call of a model, and what it has come to so far; it chooses nothing.
 
     `hold_back` None shows nothing before the whole text has been judged; otherwise text is passed on once it

@@ -3,13 +3,13 @@
 from typing import Any
 from urllib.parse import urlsplit
 
-from opskit.llm.attempt import ModelCall
+from opskit.llm.attempt import ActiveCall
 from opskit.llm.faults import Fault, FaultKind
 from opskit.tags import Tag, TagLog
 from opskit.trace.span import Leaf, SpanKind
 
 
-def write_call(log: TagLog, call: ModelCall, number: int, *, fallback: bool) -> Leaf:
+def write_call(log: TagLog, call: ActiveCall, number: int, *, fallback: bool) -> Leaf:
     """Write the log line of a call that begins, the `number`th of its request, and begin its span."""
     candidate, ask, node = call.candidate, call.ask, call.node.config
     log.write(
@@ -47,7 +47,7 @@ def write_call(log: TagLog, call: ModelCall, number: int, *, fallback: bool) -> 
     )
 
 
-def end_span(leaf: Leaf, call: ModelCall) -> None:
+def end_span(leaf: Leaf, call: ActiveCall) -> None:
     """End a span with its load, the wait for a token, thinking and the answer.
 
     A call that was cut off from outside counts as cancelled.
@@ -78,7 +78,7 @@ def end_span(leaf: Leaf, call: ModelCall) -> None:
     leaf.part("generate", token_s, whole_s)
 
 
-def write_end(log: TagLog, call: ModelCall) -> None:
+def write_end(log: TagLog, call: ActiveCall) -> None:
     """Write the log line of a call that has ended."""
     candidate, cut, first_s = call.candidate, call.prompt_cut, call.first_token_s
     fields: dict[str, Any] = {"node": candidate.node, "model": candidate.model}

@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 
 from opskit.llm.answer import Answer, Ask, Attempt, AttemptOutcome, Session
-from opskit.llm.attempt import ModelCall
+from opskit.llm.attempt import ActiveCall
 from opskit.llm.faults import Fault, FaultKind, Scope
 from opskit.llm.plan import Candidate, ModelRequest
 from opskit.llm.verdict import Verdict
@@ -66,12 +66,12 @@ class RequestState:
         """From now on any model will do, the dependable first."""
         self.request = replace(self.request, model=None, fallback=True)
 
-    def record(self, call: ModelCall) -> None:
+    def record(self, call: ActiveCall) -> None:
         self.attempts.append(_attempt(call, fallback=self.is_fallback))
         if call.committed and not call.ok:
             self.partial = call.text
 
-    def avoid(self, call: ModelCall, now: float) -> None:
+    def avoid(self, call: ActiveCall, now: float) -> None:
         """After a failure: not this model again, not this node when the fault was the node's."""
         candidate, fault = call.candidate, call.fault
         self._tried.add(call.key)
@@ -103,7 +103,7 @@ class RequestState:
         self._waiting.remove(model)
         self._again += model.fault.passes
 
-    def answer(self, call: ModelCall, now: float) -> Answer:
+    def answer(self, call: ActiveCall, now: float) -> Answer:
         return Answer(
             text=call.text,
             node=call.candidate.node,
@@ -119,7 +119,7 @@ class RequestState:
         )
 
 
-def _attempt(call: ModelCall, *, fallback: bool) -> Attempt:
+def _attempt(call: ActiveCall, *, fallback: bool) -> Attempt:
     remedy = None
     if call.ok:
         outcome, fault, detail = AttemptOutcome.OK, None, call.candidate.why
@@ -150,7 +150,7 @@ def _attempt(call: ModelCall, *, fallback: bool) -> Attempt:
     )
 
 
-def _rejection(call: ModelCall, verdict: Verdict) -> str:
+def _rejection(call: ActiveCall, verdict: Verdict) -> str:
     """Return what is wrong with the text of a call, as one line for a person."""
     if verdict is not Verdict.ONLY_THINKING:
         return f"{len(call.text)} characters, {verdict.value}"

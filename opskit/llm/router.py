@@ -13,7 +13,7 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 from opskit.config.schema import Budgets, CircuitConfig, RouterConfig
 from opskit.llm.answer import Answer, Ask, Session
-from opskit.llm.attempt import CallContext, ModelCall
+from opskit.llm.attempt import ActiveCall, CallContext
 from opskit.llm.call_record import end_span, write_call, write_end
 from opskit.llm.catalog import Catalog, NodeView
 from opskit.llm.faults import FaultKind
@@ -194,7 +194,7 @@ class Router:
             if state.may_try(c) and (first or self._config.may_fall_back_to(c.source))
         ]
 
-    async def _prepared(self, state: RequestState, candidate: Candidate, *, hurry: bool) -> ModelCall:
+    async def _prepared(self, state: RequestState, candidate: Candidate, *, hurry: bool) -> ActiveCall:
         """Return a call of a model; in a `hurry` another is there that need not be loaded."""
         ask, started = state.ask, self._clock()
         if not (ask.strict_context and state.attempts):
@@ -207,7 +207,7 @@ class Router:
             self._log.write(Tag.LLM_WAIT, node=candidate.node, model=candidate.model, detail=why)
             ask.on_wait(f"{candidate.model} on {candidate.node} has not answered yet: {why}")
 
-        return ModelCall(
+        return ActiveCall(
             context=self._context,
             node=self._nodes[candidate.node],
             candidate=candidate,
@@ -219,7 +219,7 @@ class Router:
             started=started,
         )
 
-    async def _made(self, state: RequestState, call: ModelCall) -> AsyncGenerator[str, None]:
+    async def _made(self, state: RequestState, call: ActiveCall) -> AsyncGenerator[str, None]:
         """Make a call and yield its text; it is noted in health, log and state when it ends."""
         node, model = call.key
         last = state.attempts[-1] if state.attempts else None
@@ -247,7 +247,7 @@ class Router:
         state.record(call)
         write_end(self._log, call)
 
-    def _learn(self, state: RequestState, call: ModelCall) -> None:
+    def _learn(self, state: RequestState, call: ActiveCall) -> None:
         """Note a failure in health, session, catalog and state."""
         (node, model), fault, now = call.key, call.fault, self._clock()
         state.avoid(call, now)

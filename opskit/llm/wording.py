@@ -14,7 +14,7 @@ def _tables() -> dict[str, dict[str, Any]]:
     return tomllib.loads(Path(__file__).with_name("words.toml").read_text("utf-8"))
 
 
-class _Words:
+class _Vocabularies:
     """The lists of words as attributes, each read once: a stream asks for them with each token."""
 
     def __getattr__(self, name: str) -> frozenset[str]:
@@ -35,7 +35,7 @@ class _Patterns:
         return pattern
 
 
-WORDS = _Words()
+WORDS = _Vocabularies()
 PATTERNS = _Patterns()
 
 
