@@ -119,7 +119,8 @@ def run(
             raise UsageError(problem, remedy=remedy)
     if follow is not None:
         task_id = run_id(follow)
-        show_result(shared.run(lambda app: app.engine.victoria().follow(task_id, render.note)), json=shared.json)
+        result = shared.run(lambda app: app.engine.victoria().follow(task_id, render.note))
+        show_result(result, json=shared.json)
         return
     wanted = Goal(
         goal or "",
