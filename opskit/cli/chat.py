@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from opskit.app import App
-    from opskit.engine import RunResult
+    from opskit.engine.goal import RunResult
     from opskit.providers.base import Message
 
 _HISTORY_NAME = "chat_history"
@@ -91,7 +91,7 @@ class _Conversation:
         import asyncio
         import signal
 
-        from opskit.engine import RunFailed
+        from opskit.engine.goal import RunFailed
         from opskit.providers.base import Message
 
         work = asyncio.ensure_future(self._result(text))
@@ -122,7 +122,7 @@ class _Conversation:
     async def _result(self, text: str) -> "RunResult":
         import contextlib
 
-        from opskit.engine import Goal, RunResult
+        from opskit.engine.goal import Goal, RunResult
 
         goal = Goal(
             text,

@@ -52,7 +52,9 @@ async def _serve(
         from opskit.recovery.audit import Audit
         from opskit.server import victoria as api
         from opskit.server.approvals import Approvals
-        from opskit.server.run_store import RunStore, open_database
+        from opskit.server.database import open_database
+        from opskit.server.errors import loopback_names
+        from opskit.server.run_store import RunStore
         from opskit.server.runs import Runs
     except ImportError as error:
         raise OpskitError(
@@ -86,7 +88,7 @@ async def _serve(
         api_server = api.VictoriaServer(
             app, lambda made: Runs(store, made.work, concurrency=concurrency, approvals=approvals)
         )
-        asgi = api.create_app(api_server, token=token, hosts=api.loopback_names(host), drain_s=drain_s)
+        asgi = api.create_app(api_server, token=token, hosts=loopback_names(host), drain_s=drain_s)
 
         class Server(uvicorn.Server):
             @contextlib.contextmanager

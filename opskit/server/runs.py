@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from opskit.agent.suspension import RunSuspended
-from opskit.errors import CATALOGUE, OpskitError
+from opskit.agent.run_state import RunSuspended
+from opskit.errors import OpskitError
 from opskit.records import MutableRecord, field
 from opskit.server.run_store import LEASE_S, Run, RunStatus, RunStore
 
@@ -245,10 +245,9 @@ class Runs:
 
 def error_document(error: OpskitError) -> dict[str, Any]:
     """Return an error in the shape of the catalogue (SPEC C13)."""
-    known = CATALOGUE.get(error.code)
     return {
         "error_code": error.code,
         "error_message": error.message,
-        "details": {"remedy": error.remedy, "cause": known.cause if known else None},
+        "details": {"remedy": error.remedy, "cause": error.spec.cause},
         "timestamp": time.time(),
     }

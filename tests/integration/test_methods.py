@@ -10,16 +10,15 @@ from typing import Any
 
 import pytest
 
-from opskit.agent.loop import RunLimits
 from opskit.agent.method import METHODS
 from opskit.agent.methods.budget import RunBudget
-from opskit.agent.methods.caller import ModelCaller
-from opskit.agent.methods.method import MethodGoal
+from opskit.agent.methods.caller import MethodGoal, ModelCaller
+from opskit.agent.run_state import RunLimits
 from opskit.agent.trajectory import Trajectory
 from opskit.agent.victoria import Victoria
 from opskit.app import App
 from opskit.config.schema import Config, NodeConfig, VictoriaConfig
-from opskit.engine import Goal, RunFailed, RunResult
+from opskit.engine.goal import Goal, RunFailed, RunResult
 from opskit.llm.answer import Session
 from opskit.llm.plan import ModelRequest
 from opskit.sandbox.ollama import SimModel, SimulatedOllama

@@ -91,6 +91,17 @@ async def test_when_victoria_fails_the_models_here_answer(tmp_path: Path, fault:
     assert result.document["output"] == "42"
 
 
+async def test_a_run_that_fails_here_too_names_the_failure_of_victoria(tmp_path: Path) -> None:
+    """Every attempt is told, whichever solver ended the run; what follows hers is a fallback."""
+    async with staged("victoria=crash", "ollama=empty", "mlx=empty") as stage:
+        result = await ran(stage, tmp_path, GOAL, "--method", "consensus", "--json")
+    assert result.status == 1
+    nodes = [attempt["node"] for attempt in result.document["attempts"]]
+    assert nodes[0] == "victoria"
+    assert len(nodes) > 1
+    assert all(attempt["fallback"] for attempt in result.document["attempts"][1:])
+
+
 async def test_remote_means_victoria_or_nothing(tmp_path: Path) -> None:
     """With --remote a missing Victoria is COMM_001 and nobody else is asked."""
     async with staged() as stage:

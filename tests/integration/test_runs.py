@@ -9,7 +9,8 @@ import pytest
 
 from opskit.errors import StateError
 from opskit.server import runs as runs_module
-from opskit.server.run_store import RunStatus, RunStore, SqliteDatabase
+from opskit.server.database import SqliteDatabase
+from opskit.server.run_store import RunStatus, RunStore
 from opskit.server.runs import Runs
 
 
