@@ -1,14 +1,14 @@
 """The probe of an agent: tcp, http, its levels, and the full request cycle through it (SPEC A5, D1, D2)."""
 
+import contextlib
 import time
 from functools import partial
 
-from opskit.checks.probe_record import AgentProbe
-from opskit.checks.probe_stages import ProbeFailed, Stages
+from opskit.checks.probe_record import AgentProbe, ProbeEnded
 from opskit.checks.remedies import agent_remedy
 from opskit.checks.state import NodeState, judge_queue, state_of
 from opskit.config.schema import AgentConfig, Config
-from opskit.facts.agent import AgentFacts, read_agent
+from opskit.facts.agent import read_agent
 from opskit.facts.survey import Survey
 from opskit.llm.faults import FaultKind, classify
 from opskit.llm.verdict import judge
@@ -21,45 +21,34 @@ from opskit.tags import new_correlation_id
 async def probe_agent(survey: Survey, config: AgentConfig) -> AgentProbe:
     """Probe an agent by its status page, and give it no work. Never raises for what the agent does."""
     began = time.monotonic()
-    facts = await survey.get(read_agent, config, not_before=began)
-    stages = Stages(config)
-    try:
-        state, detail = await _judge(stages, facts, survey.config)
-    except ProbeFailed as failed:
-        state, detail = failed.state, failed.detail
-    upkeep = None
-    if state in (NodeState.WEDGED, NodeState.FAILING):
+    probe = AgentProbe(config=config, facts=await survey.get(read_agent, config, not_before=began))
+    with contextlib.suppress(ProbeEnded):
+        probe.state, probe.detail = await _judge(probe, survey.config)
+    if probe.state in (NodeState.WEDGED, NodeState.FAILING):
         from opskit.checks.upkeep import read_upkeep  # only what is broken needs it
 
-        upkeep = await read_upkeep(survey, config.url)
-    return AgentProbe(
-        config=config,
-        facts=facts,
-        state=state,
-        detail=detail,
-        stages=tuple(stages.passed),
-        process=stages.process,
-        upkeep=upkeep,
-        seconds=time.monotonic() - began,
-    )
+        probe.upkeep = await read_upkeep(survey, config.url)
+    probe.seconds = time.monotonic() - began
+    return probe
 
 
-async def _judge(stages: Stages, facts: AgentFacts, whole: Config) -> tuple[NodeState, str]:
-    """The stages tcp, http and levels. Raises ProbeFailed where one ends the probe."""
+async def _judge(probe: AgentProbe, whole: Config) -> tuple[NodeState, str]:
+    """The stages tcp, http and levels. Raises ProbeEnded where one ends the probe."""
+    facts = probe.facts
     if facts.address_problem is not None and facts.error is not None:
-        stages.end_at_address(facts.address_problem, facts.error, facts.tcp, facts.http_s)
-    stages.connected(facts.tcp)
+        probe.end_at_address(facts.address_problem, facts.error, facts.tcp, facts.http_s)
+    probe.connected(facts.tcp)
     if facts.error is not None:
-        stages.end("http", *await stages.reason(facts.error, facts.http_s), facts.http_s)
-    stages.add("http", Status.PASS, facts.http_s, "its status page answers")
+        probe.end(*await probe.reason(facts.error, facts.http_s), stage="http", seconds=facts.http_s)
+    probe.add("http", Status.PASS, facts.http_s, "its status page answers")
     detail = f"its status page answers in {facts.http_s:.2f} s"
     if levels := facts.levels:
         shown = ", ".join(f"{level} {'on' if value else 'off'}" for level, value in levels.items())
-        stages.add("levels", Status.PASS if all(levels.values()) else Status.WARN, 0.0, shown)
+        probe.add("levels", Status.PASS if all(levels.values()) else Status.WARN, 0.0, shown)
         detail = f"{detail}; levels: {shown}"
     if (queue := facts.queue) is not None:
         hindered, words = judge_queue(queue)
-        stages.add("queue", Status.PASS if hindered is None else Status.WARN, 0.0, words)
+        probe.add("queue", Status.PASS if hindered is None else Status.WARN, 0.0, words)
         last = f"its last error: {facts.last_error}" if facts.last_error else ""
         detail = "; ".join(filter(None, (detail, words, last)))
         if hindered is not None:

@@ -58,41 +58,33 @@ class Checklist(Record):
 
         Raises ConfigError for a tag or a name that no check has, and when nothing is chosen.
         """
-        known_tags = {tag for check in self.checks for tag in check.tags}
-        known_names = [check.name for check in self.checks]
+        all_tags = {tag for check in self.checks for tag in check.tags}
+        all_names = [check.name for check in self.checks]
         for tag in tags:
-            if tag not in known_tags:
-                raise ConfigError(
-                    f"no check has the tag {printable(tag)!r}: {hint(tag, known_tags)}", remedy=_HELP
-                )
-        for pattern in names:
-            if not any(_is_named(name, [pattern]) for name in known_names):
-                problem = f"no check is called {printable(pattern)!r}: {hint(pattern, known_names)}"
+            if tag not in all_tags:
+                problem = f"no check has the tag {printable(tag)!r}: {hint(tag, all_tags)}"
                 raise ConfigError(problem, remedy=_HELP)
-        chosen = [
+        for pattern in names:
+            if not any(_is_named(name, [pattern]) for name in all_names):
+                problem = f"no check is called {printable(pattern)!r}: {hint(pattern, all_names)}"
+                raise ConfigError(problem, remedy=_HELP)
+        waiting = [
             check.name
             for check in self.checks
             if (not tags or set(tags) & set(check.tags)) and (not names or _is_named(check.name, names))
         ]
-        if not chosen:
+        if not waiting:
             first = self.checks[0].where if self.checks else "the checklist"
-            raise ConfigError(
-                f"{first}: no check is selected by these tags and names, and nothing checked is not a pass",
-                remedy=_HELP,
-            )
-        wanted = self._with_required(chosen)
-        return [check for check in self.checks if check.name in wanted]
-
-    def _with_required(self, names: Iterable[str]) -> set[str]:
+            problem = "no check is selected by these tags and names, and nothing checked is not a pass"
+            raise ConfigError(f"{first}: {problem}", remedy=_HELP)
         requires = {check.name: check.requires for check in self.checks}
         wanted: set[str] = set()
-        waiting = list(names)
         while waiting:
             name = waiting.pop()
             if name not in wanted:
                 wanted.add(name)
                 waiting.extend(requires[name])
-        return wanted
+        return [check for check in self.checks if check.name in wanted]
 
 
 def _is_named(name: str, patterns: Iterable[str]) -> bool:
@@ -147,43 +139,10 @@ class _ChecklistFile(MutableRecord):
 
     document: Document
     problems: list[Problem]
-    each: Mapping[str, Sequence[str]]
     broken: set[str] = field(default_factory=set)
 
     def report(self, at: Path, message: str) -> None:
         self.problems.append(self.document.problem(at, message))
-
-    def checks(self, names: Names, folder: FilePath) -> Iterator[tuple[int, Check]]:
-        raw = self.document.data.get("checks")
-        if raw is None:
-            if "include" not in self.document.data:
-                self.report(("checks",) if "checks" in self.document.data else (), "there are no checks")
-            return
-        if not isinstance(raw, list) or not raw:
-            self.report(("checks",), "must be a list of checks")
-            return
-        for index, entry in enumerate(raw):
-            at: Path = ("checks", index)
-            if not isinstance(entry, dict):
-                self.report(at, "must be a section with `name` and `kind`")
-                continue
-            where = self.document.where(at)
-            for known in self._repeated(entry, names):
-                before = len(self.problems)
-                content = filled(entry, known, at, self.report)
-                check = read_check(content, at, self.report, where=where, folder=folder)
-                if check is not None and len(self.problems) == before:
-                    yield index, check
-                else:
-                    self.broken.add(str(entry.get("name")))
-
-    def _repeated(self, entry: Mapping[str, Any], names: Names) -> Iterator[Names]:
-        """The variables of each check that an entry stands for: with `repeat_for` one for each thing."""
-        kind = entry.get("repeat_for")
-        if kind not in EACH:
-            yield names
-        for value in self.each.get(str(kind), ()):
-            yield {**names, "each": value}
 
 
 class _Loading(MutableRecord):
@@ -206,16 +165,15 @@ class _Loading(MutableRecord):
         except InvalidConfigError as exc:
             self.problems += exc.problems
             return
-        file = _ChecklistFile(document, self.problems, self.each)
+        file, title = _ChecklistFile(document, self.problems), document.data.get("title")
         for key in document.data:
             if key not in _TOP:
                 file.report((key,), unknown(key, _TOP))
         variables = self._variables(file, given)
         names = {**self.environ, **variables}
-        title = document.data.get("title")
         if title is not None and not isinstance(title, str):
             file.report(("title",), "must be text")
-        for at, text in self._included(file, names):
+        for at, text in _included(file, names):
             target = path.parent / text
             if target.resolve() in (*parents, real):
                 file.report(at, f"{printable(text)} includes this file again")
@@ -226,14 +184,35 @@ class _Loading(MutableRecord):
                 file.report(at, exc.message)
         if isinstance(title, str):
             self.titles.append(title)
-        for index, check in file.checks(names, path.parent):
-            if check.name in self.checks:
+        entries = document.data.get("checks")
+        if entries is None and "include" not in document.data:
+            file.report(("checks",) if "checks" in document.data else (), "there are no checks")
+        elif entries is not None and (not isinstance(entries, list) or not entries):
+            file.report(("checks",), "must be a list of checks")
+        else:
+            for index, entry in enumerate(entries or ()):
+                self._add(file, index, entry, names, path.parent)
+
+    def _add(self, file: _ChecklistFile, index: int, entry: Any, names: Names, folder: FilePath) -> None:
+        """Add the check of an entry: with `repeat_for` one for each node, agent or database."""
+        at: Path = ("checks", index)
+        if not isinstance(entry, dict):
+            file.report(at, "must be a section with `name` and `kind`")
+            return
+        kind = entry.get("repeat_for")
+        repeated = [{**names, "each": value} for value in self.each.get(str(kind), ())]
+        for known in repeated if kind in EACH else [names]:
+            before = len(self.problems)
+            content = filled(entry, known, at, file.report)
+            check = read_check(content, at, file.report, where=file.document.where(at), folder=folder)
+            if check is None or len(self.problems) != before:
+                file.broken.add(str(entry.get("name")))
+            elif check.name in self.checks:
                 first = self.checks[check.name].where
-                message = f"{printable(check.name)} is the name of a check at {first}"
-                file.report(("checks", index, "name"), message)
-                continue
-            self.checks[check.name] = check
-            self._places[check.name] = file, index
+                file.report((*at, "name"), f"{printable(check.name)} is the name of a check at {first}")
+            else:
+                self.checks[check.name] = check
+                self._places[check.name] = file, index
 
     def connect(self) -> None:
         """Report requirements that do not exist, and a circle of them."""
@@ -275,18 +254,19 @@ class _Loading(MutableRecord):
                 variables[name] = filled(text, known, ("vars", name), file.report)
         return {**given, **variables}
 
-    def _included(self, file: _ChecklistFile, names: Names) -> Iterator[tuple[Path, str]]:
-        raw = file.document.data.get("include")
-        listed = [raw] if isinstance(raw, str) else raw or []
-        if not isinstance(listed, list):
-            file.report(("include",), "must be a path or a list of paths")
-            return
-        for index, path in enumerate(listed):
-            at: Path = ("include", index) if isinstance(raw, list) else ("include",)
-            if isinstance(path, str) and path:
-                yield at, filled(path, names, at, file.report)
-            else:
-                file.report(at, "must be a path: text in quotes")
+
+def _included(file: _ChecklistFile, names: Names) -> Iterator[tuple[Path, str]]:
+    raw = file.document.data.get("include")
+    listed = [raw] if isinstance(raw, str) else raw or []
+    if not isinstance(listed, list):
+        file.report(("include",), "must be a path or a list of paths")
+        return
+    for index, path in enumerate(listed):
+        at: Path = ("include", index) if isinstance(raw, list) else ("include",)
+        if isinstance(path, str) and path:
+            yield at, filled(path, names, at, file.report)
+        else:
+            file.report(at, "must be a path: text in quotes")
 
 
 def filled(value: Any, names: Names, at: Path, report: Report) -> Any:

@@ -120,7 +120,7 @@ class ContainerRules(Record):
         return cls(rules.startup_grace_s, rules.hands_off_s)
 
 
-class ContainerAssessment(Record, kw_only=True):
+class ContainerAssessment(Record):
     """What one container is, why, and what a person types about it.
 
     `left` is why it is left to people, empty when it is not. `repair` is what opskit may do, None when it may
@@ -209,10 +209,10 @@ def assess_container(
     age_s = None if container.started is None else max(0.0, (now - container.started).total_seconds())
     were_ended = frozenset() if events is None else events.were_ended
     if not container.wanted and container.is_stopped:
-        detail = "its Compose file wants no container of its service"
-        assessment = ContainerAssessment(state=ContainerState.ENDED, detail=detail)
+        wanted = "its Compose file wants no container of its service"
+        assessment = ContainerAssessment(ContainerState.ENDED, wanted)
     elif _did_its_work(container, peers, were_ended):
-        assessment = ContainerAssessment(state=ContainerState.ENDED, detail="it ended well")
+        assessment = ContainerAssessment(ContainerState.ENDED, "it ended well")
     elif lost := lost_networks(container, networks):
         detail = f"it {_end(container)}; the network {', '.join(lost)} that it holds was removed"
         assessment = _orphaned(container, rules, detail)
@@ -232,29 +232,26 @@ def _state(
         case "running":
             return _running(container, peers, rules, float("inf") if age_s is None else age_s)
         case "restarting" if container.restarts < _LOOP_RESTARTS:
-            detail = f"Docker restarts it ({_end(container)})"
-            return ContainerAssessment(state=ContainerState.STARTING, detail=detail)
+            return ContainerAssessment(ContainerState.STARTING, f"Docker restarts it ({_end(container)})")
         case "restarting":
             return _looping(container)
         case "paused":
-            return ContainerAssessment(
-                state=ContainerState.PAUSED,
-                detail="it is paused, which only a person does",
-                remedy=f"`docker unpause {name}` lets it go on",
+            detail, remedy = (
+                "it is paused, which only a person does",
+                f"`docker unpause {name}` lets it go on",
             )
+            return ContainerAssessment(ContainerState.PAUSED, detail, remedy)
         case "removing":
-            return ContainerAssessment(state=ContainerState.REMOVING, detail="it is being removed")
+            return ContainerAssessment(ContainerState.REMOVING, "it is being removed")
         case "dead":
-            return ContainerAssessment(
-                state=ContainerState.DEAD,
-                detail="Docker could not remove it and calls it dead",
-                remedy=f"`docker rm -f {name}`, then `{_compose(container, rules)} up -d`",
-            )
+            remedy = f"`docker rm -f {name}`, then `{_compose(container, rules)} up -d`"
+            detail = "Docker could not remove it and calls it dead"
+            return ContainerAssessment(ContainerState.DEAD, detail, remedy)
     if container.shares_network_of is not None and container.shares_network_of not in peers:
         detail = f"the container whose network it shares is gone, and it {_end(container)}"
         return _orphaned(container, rules, detail)
     why = "was never started" + _why(container) if container.started is None else _end(container)
-    return ContainerAssessment(state=ContainerState.DOWN, detail=f"it {why}", remedy=_start(container))
+    return ContainerAssessment(ContainerState.DOWN, f"it {why}", _start(container))
 
 
 def _did_its_work(container: Container, peers: Mapping[str, Container], were_ended: frozenset[str]) -> bool:
@@ -288,8 +285,8 @@ def _running(
         return _unhealthy(container, rules, age_s)
     if health == "starting":
         detail = f"it was started {age_s:.0f} s ago, and its health is not known yet"
-        return ContainerAssessment(state=ContainerState.STARTING, detail=detail)
-    return ContainerAssessment(state=ContainerState.UP)
+        return ContainerAssessment(ContainerState.STARTING, detail)
+    return ContainerAssessment(ContainerState.UP)
 
 
 def _lost_network(
@@ -305,41 +302,29 @@ def _lost_network(
         if not owner.started or not container.started or owner.started <= container.started:
             return None
         detail = f"{owner.name}, whose network it shares, was started after it: its own network is gone"
-    restart = f"`docker restart {container.name}`"
-    return ContainerAssessment(state=ContainerState.CUT_OFF, detail=detail, remedy=restart)
+    return ContainerAssessment(ContainerState.CUT_OFF, detail, f"`docker restart {container.name}`")
 
 
 def _unhealthy(container: Container, rules: ContainerRules, age_s: float) -> ContainerAssessment:
     output = health_words(container)
-    evidence = {"health_output": output}
+    unhealthy = partial(ContainerAssessment, evidence={"health_output": output})
     if (fault := health_check_fault(container)) is not None:
-        return ContainerAssessment(
-            state=ContainerState.UNCHECKED,
-            detail=fault.detail,
-            remedy=health_check_remedy(container, fault),
-            evidence=evidence,
-        )
+        return unhealthy(ContainerState.UNCHECKED, fault.detail, health_check_remedy(container, fault))
     said = f": {output}" if output else ""
     grace_s = 0.0 if was_healthy(container) else max(rules.grace_s, container.start_period_s)
     if age_s < grace_s:
         detail = f"its health check fails, but it was started only {age_s:.0f} s ago{said}"
-        return ContainerAssessment(state=ContainerState.STARTING, detail=detail, evidence=evidence)
-    return ContainerAssessment(
-        state=ContainerState.UNHEALTHY,
-        detail=f"its health check fails{said}",
-        remedy=f"`docker restart {container.name}`",
-        evidence=evidence,
-    )
+        return unhealthy(ContainerState.STARTING, detail)
+    restart = f"`docker restart {container.name}`"
+    return unhealthy(ContainerState.UNHEALTHY, f"its health check fails{said}", restart)
 
 
 def _looping(container: Container) -> ContainerAssessment:
     times = f"Docker has restarted it {container.restarts} times"
-    return ContainerAssessment(
-        state=ContainerState.LOOPING,
-        detail=f"{times}, and it ends each time ({_end(container)})",
-        remedy=f"`docker logs --tail 50 {container.name}` tells why it ends",
-        evidence={"restarts": container.restarts, "exit_code": container.exit_code},
-    )
+    detail = f"{times}, and it ends each time ({_end(container)})"
+    remedy = f"`docker logs --tail 50 {container.name}` tells why it ends"
+    evidence = {"restarts": container.restarts, "exit_code": container.exit_code}
+    return ContainerAssessment(ContainerState.LOOPING, detail, remedy, evidence=evidence)
 
 
 def _left(container: Container, state: ContainerState, events: ContainerEvents, rules: ContainerRules) -> str:
@@ -367,7 +352,7 @@ def _orphaned(container: Container, rules: ContainerRules, detail: str) -> Conta
     remedy = f"`{_compose(container, rules)} up -d --no-deps --force-recreate {container.service}`"
     if container.service is None:
         remedy = f"`docker rm {container.name}`, then make it again as it was made"
-    return ContainerAssessment(state=ContainerState.ORPHANED, detail=detail, remedy=remedy)
+    return ContainerAssessment(ContainerState.ORPHANED, detail, remedy)
 
 
 def _compose(container: Container, rules: ContainerRules) -> str:

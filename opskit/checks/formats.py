@@ -54,37 +54,24 @@ def as_json(report: Report) -> str:
 
 def junit(report: Report) -> str:
     """One test suite; an inconclusive check is an error, a warning passes and says so."""
-    counts = _counts(report)
+    counts, total = _counts(report), len(report.findings)
+    names = {"failures": Status.FAIL, "errors": Status.INCONCLUSIVE, "skipped": Status.SKIP}
+    figures = {name: str(counts[status]) for name, status in names.items()}
+    head = {"name": f"opskit {report.command}", "tests": str(total), **figures}
     root = ET.Element("testsuites")
-    suite = ET.SubElement(
-        root,
-        "testsuite",
-        name=f"opskit {report.command}",
-        tests=str(len(report.findings)),
-        failures=str(counts[Status.FAIL]),
-        errors=str(counts[Status.INCONCLUSIVE]),
-        skipped=str(counts[Status.SKIP]),
-        time=f"{_seconds(report):.4f}",
-    )
+    suite = ET.SubElement(root, "testsuite", head, time=f"{_seconds(report):.4f}")
     for finding in report.findings:
-        case = ET.SubElement(
-            suite,
-            "testcase",
-            classname=_xml(finding.target),
-            name=_xml(finding.check),
-            time=f"{finding.seconds:.4f}",
-        )
+        about = {"classname": _xml(finding.target), "name": _xml(finding.check)}
+        case = ET.SubElement(suite, "testcase", about, time=f"{finding.seconds:.4f}")
         message, label = _xml(finding.detail), _xml(finding.code or finding.state)
         content = message + (f"\nnext: {_xml(finding.remedy)}" if finding.remedy else "")
-        match finding.status:
-            case Status.FAIL:
-                ET.SubElement(case, "failure", message=message, type=label).text = content
-            case Status.INCONCLUSIVE:
-                ET.SubElement(case, "error", message=message, type=label).text = content
-            case Status.SKIP:
-                ET.SubElement(case, "skipped", message=message)
-            case Status.WARN:
-                ET.SubElement(case, "system-out").text = f"warning: {content}"
+        if finding.status in _BAD:
+            element = "failure" if finding.status is Status.FAIL else "error"
+            ET.SubElement(case, element, message=message, type=label).text = content
+        elif finding.status is Status.SKIP:
+            ET.SubElement(case, "skipped", message=message)
+        elif finding.status is Status.WARN:
+            ET.SubElement(case, "system-out").text = f"warning: {content}"
     ET.indent(root)
     return '<?xml version="1.0" encoding="UTF-8"?>\n' + ET.tostring(root, encoding="unicode") + "\n"
 
@@ -125,40 +112,28 @@ def nagios(report: Report) -> str:
 def prometheus(report: Report) -> str:
     """Text exposition 0.0.4, for a textfile collector. What was skipped has no status."""
     judged = [finding for finding in report.findings if finding.status is not Status.SKIP]
-    counts = _counts(report)
-    families: tuple[tuple[str, str, Callable[[Finding], str]], ...] = (
-        (
-            "opskit_check_status",
-            "1 when the check passed or only warned, 0 when not",
-            lambda finding: str(int(finding.status not in _BAD)),
+    head = "# HELP {0} {1}\n# TYPE {0} gauge"
+    families: dict[tuple[str, str], Callable[[Finding], str]] = {
+        ("opskit_check_status", "1 when the check passed or only warned, 0 when not"): (
+            lambda finding: str(int(finding.status not in _BAD))
         ),
-        (
-            "opskit_check_inconclusive",
-            "1 when the check could not be judged",
-            lambda finding: str(int(finding.status is Status.INCONCLUSIVE)),
+        ("opskit_check_inconclusive", "1 when the check could not be judged"): (
+            lambda finding: str(int(finding.status is Status.INCONCLUSIVE))
         ),
-        ("opskit_check_seconds", "how long the check took", lambda finding: f"{finding.seconds:.6f}"),
-    )
+        ("opskit_check_seconds", "how long the check took"): lambda finding: f"{finding.seconds:.6f}",
+    }
     rows = []
-    for name, meaning, value in families:
-        rows.append(_family(name, meaning))
-        rows += [f"{name}{{{_labels(finding)}}} {value(finding)}" for finding in judged]
-    rows.append(_family("opskit_checks", "number of checks by status"))
-    rows += [f'opskit_checks{{status="{status.value}"}} {counts[status]}' for status in Status]
+    for family, value in families.items():
+        rows.append(head.format(*family))
+        rows += [f"{family[0]}{{{_labels(finding)}}} {value(finding)}" for finding in judged]
+    rows.append(head.format("opskit_checks", "number of checks by status"))
+    rows += [f'opskit_checks{{status="{status.value}"}} {_counts(report)[status]}' for status in Status]
     return "\n".join([*rows, ""])
 
 
-def _family(name: str, meaning: str) -> str:
-    return f"# HELP {name} {meaning}\n# TYPE {name} gauge"
-
-
 def _labels(finding: Finding) -> str:
-    labels = {
-        "check": finding.check,
-        "target": finding.target,
-        "kind": str(finding.evidence.get("kind", "")),
-        "severity": str(finding.evidence.get("severity", "")),
-    }
+    of_check = {name: str(finding.evidence.get(name, "")) for name in ("kind", "severity")}
+    labels = {"check": finding.check, "target": finding.target, **of_check}
     escapes = str.maketrans({"\\": "\\\\", '"': '\\"', "\n": "\\n"})
     return ",".join(f'{key}="{value.translate(escapes)}"' for key, value in labels.items())
 

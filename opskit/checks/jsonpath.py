@@ -5,8 +5,8 @@ reads only ASCII names, and does not say whether a path can mean several places.
 """
 
 import re
-from collections.abc import Iterator, Mapping
-from typing import Any, Final, Literal
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final
 
 from opskit.records import Record
 
@@ -18,30 +18,18 @@ _STEP = re.compile(
 )
 
 
-class Missing:
-    """There is no such value."""
-
-    def __repr__(self) -> str:
-        return "nothing"
-
-
-MISSING: Final = Missing()
-
-
-class PathStep(Record):
-    """One selector. `deep` looks on every level below."""
-
-    kind: Literal["name", "index", "all"]
-    key: str | int = ""
-    deep: bool = False
+#: There is no such value.
+MISSING: Final = object()
+#: A selector of a member: its name, its index, or None for all. True selects on every level below.
+PathStep = tuple[str | int | None, bool]
 
 
 class JsonPath(Record):
     """A compiled path: `steps` that lead to one place, and from `branching` on to any number of them."""
 
     text: str
-    steps: tuple[PathStep, ...]
-    branching: tuple[PathStep, ...] = ()
+    steps: Sequence[PathStep]
+    branching: Sequence[PathStep] = ()
 
     def value(self, document: Any) -> Any:
         """The value at a path that can mean one place only, else the list of values.
@@ -51,14 +39,14 @@ class JsonPath(Record):
         place = next(iter(_followed([document], self.steps)), MISSING)
         if not self.branching:
             return place
-        return (
-            MISSING if isinstance(place, Missing | str | int | float) else _followed([place], self.branching)
-        )
+        has_members = place is not MISSING and not isinstance(place, str | int | float)
+        return _followed([place], self.branching) if has_members else MISSING
 
 
-def _followed(values: list[Any], steps: tuple[PathStep, ...]) -> list[Any]:
-    for step in steps:
-        values = [inner for value in values for inner in _selected(value, step)]
+def _followed(values: list[Any], steps: Sequence[PathStep]) -> list[Any]:
+    for key, is_deep in steps:
+        levels = [level for value in values for level in (_levels(value) if is_deep else (value,))]
+        values = [member for level in levels for member in _selected(level, key)]
     return values
 
 
@@ -66,36 +54,25 @@ def compile_path(text: str) -> JsonPath:
     """Raises ValueError for what is no path of this kind."""
     if not text.startswith("$"):
         raise ValueError("a JSONPath begins with $")
-    at, steps = 1, []
+    at, steps = 1, list[PathStep]()
     while at < len(text):
         match = _STEP.match(text, at)
         if match is None:
             raise ValueError(f"this JSONPath cannot be read from {text[at:][:20]!r} on")
-        steps.append(_step(match))
+        names = [match[group] for group in ("name", "single", "double") if match[group] is not None]
+        key = int(match["index"]) if match["index"] else next(iter(names), None)
+        steps.append((key, match["dots"] == ".." or match["descent"] is not None))
         at = match.end()
-    fork = next((index for index, step in enumerate(steps) if step.kind == "all" or step.deep), len(steps))
-    return JsonPath(text, tuple(steps[:fork]), tuple(steps[fork:]))
+    fork = next((number for number, (key, deep) in enumerate(steps) if key is None or deep), len(steps))
+    return JsonPath(text, steps[:fork], steps[fork:])
 
 
-def _step(match: re.Match[str]) -> PathStep:
-    deep = match["dots"] == ".." or match["descent"] is not None
-    if match["index"] is not None:
-        return PathStep("index", int(match["index"]), deep)
-    for group in ("name", "single", "double"):
-        if match[group] is not None:
-            return PathStep("name", match[group], deep)
-    return PathStep("all", deep=deep)
-
-
-def _selected(value: Any, step: PathStep) -> Iterator[Any]:
-    for level in _levels(value) if step.deep else (value,):
-        if step.kind == "all":
-            yield from _children(level)
-        elif step.kind == "name":
-            if isinstance(level, Mapping) and step.key in level:
-                yield level[step.key]
-        elif isinstance(level, list) and -len(level) <= int(step.key) < len(level):
-            yield level[int(step.key)]
+def _selected(value: Any, key: str | int | None) -> Iterable[Any]:
+    if key is None:
+        return _members(value)
+    if isinstance(key, str):
+        return [value[key]] if isinstance(value, Mapping) and key in value else ()
+    return [value[key]] if isinstance(value, list) and -len(value) <= key < len(value) else ()
 
 
 def _levels(value: Any) -> Iterator[Any]:
@@ -104,11 +81,8 @@ def _levels(value: Any) -> Iterator[Any]:
     while waiting:
         level = waiting.pop()
         yield level
-        waiting.extend(reversed(list(_children(level))))
+        waiting.extend(reversed(_members(level)))
 
 
-def _children(value: Any) -> Iterator[Any]:
-    if isinstance(value, Mapping):
-        yield from value.values()
-    elif isinstance(value, list):
-        yield from value
+def _members(value: Any) -> list[Any]:
+    return list(value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ())

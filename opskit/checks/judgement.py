@@ -1,7 +1,6 @@
 """From what was seen to a finding: pure."""
 
 from collections.abc import Mapping, Sequence
-from collections.abc import Set as AbstractSet
 from functools import partial
 from typing import Any
 
@@ -26,11 +25,14 @@ def judged(check: Check, observation: Observation, seconds: float) -> Finding:
     expected = check.expect.matchers.keys()
     reasons = check.expect.mismatches(observation.values)
     finding = partial(_finding, check, seconds=seconds, observation=observation)
-    if observation.unseen.intersection(expected) and not _mismatches_of_seen(check, observation):
+    seen = Expectation({key: check.expect.matchers[key] for key in expected - observation.unseen})
+    if observation.unseen.intersection(expected) and not seen.mismatches(observation.values):
         return finding(Status.INCONCLUSIVE, observation.state or "unknown", observation.detail)
     if observation.problem and not expected & {"error", *observation.settled}:
-        unknown = not reasons and any(observation.values.get(key) is False for key in expected)
-        undecided = observation.undecided or (_unproven(observation, expected) if unknown else "")
+        undecided = observation.undecided
+        unknown = [f"`{key}`" for key in expected if observation.values.get(key) is False]
+        if unknown and not reasons and not undecided:
+            undecided = f"{observation.problem}: that does not tell {', '.join(unknown)}"
         reasons = [observation.problem]
     else:
         undecided = observation.undecided
@@ -43,18 +45,6 @@ def judged(check: Check, observation: Observation, seconds: float) -> Finding:
     status = Status.FAIL if check.severity.fails else Status.WARN
     state = observation.state if observation.state not in ("", "ok") else "failed"
     return finding(status, state, "; ".join(reasons).replace("; (", " ("))
-
-
-def _unproven(observation: Observation, expected: AbstractSet[str]) -> str:
-    names = ", ".join(f"`{key}`" for key in expected if observation.values.get(key) is False)
-    return f"{observation.problem}: that does not tell {names}"
-
-
-def _mismatches_of_seen(check: Check, observation: Observation) -> list[str]:
-    matchers = {
-        key: matcher for key, matcher in check.expect.matchers.items() if key not in observation.unseen
-    }
-    return Expectation(matchers).mismatches(observation.values)
 
 
 def assessed(check: Check, finding: Finding) -> Finding:
@@ -78,34 +68,29 @@ def _origin(check: Check) -> dict[str, Any]:
     return {"kind": check.kind.name, "severity": check.severity.value, "where": check.where}
 
 
-def late(check: Check, seconds: float) -> Finding:
-    status = Status.FAIL if check.severity.fails else Status.WARN
-    detail = f"no result within {check.timeout_s:g} s"
-    return _finding(check, status, LATE, detail, seconds, code="COMM_003")
-
-
-def unjudged(check: Check, why: Unjudged | OpskitError, seconds: float) -> Finding:
-    reason = why.reason if isinstance(why, Unjudged) else why.message
-    return _finding(check, Status.INCONCLUSIVE, "unknown", reason, seconds, code=why.code, remedy=why.remedy)
-
-
-def broken(check: Check, failure: Failure, seconds: float) -> Finding:
-    """The kind itself failed: a mistake of ours says nothing of the target."""
+def without_values(check: Check, failure: Failure, seconds: float) -> Finding:
+    """Return the finding of a kind that gave none: it was late, said why, or made a mistake of ours."""
+    match failure.exception:
+        case None:
+            status = Status.FAIL if check.severity.fails else Status.WARN
+            return _finding(
+                check, status, LATE, f"no result within {check.timeout_s:g} s", seconds, code="COMM_003"
+            )
+        case NotHere(reason):
+            return _finding(check, Status.SKIP, "absent", reason, seconds)
+        case Unjudged() | OpskitError() as why:
+            reason = why.reason if isinstance(why, Unjudged) else why.message
+            state = Status.INCONCLUSIVE, "unknown"
+            return _finding(check, *state, reason, seconds, code=why.code, remedy=why.remedy)
     observation = Observation({}, evidence={"traceback": failure.trace(12)})
     detail = f"opskit itself failed in this check: {failure.error.message}"
     return _finding(check, Status.INCONCLUSIVE, "bug", detail, seconds, observation, code="BUG_001")
 
 
-def absent(check: Check, why: NotHere, seconds: float) -> Finding:
-    return _finding(check, Status.SKIP, "absent", why.reason, seconds)
-
-
-def skipped(check: Check) -> Finding:
-    return _finding(check, Status.SKIP, "skipped", check.skip or "", 0.0)
-
-
-def blocked(check: Check, causes: Sequence[Finding]) -> Finding:
-    """A requirement did not hold, so the check says nothing."""
+def not_run(check: Check, causes: Sequence[Finding]) -> Finding:
+    """Return the finding of a check that is skipped, or whose requirements did not hold: `causes`."""
+    if check.skip is not None:
+        return _finding(check, Status.SKIP, "skipped", check.skip, 0.0)
     words = {Status.SKIP: "was skipped", Status.INCONCLUSIVE: "could not be judged"}
     names = ", ".join(f"{cause.check!r} {words.get(cause.status, 'failed')}" for cause in causes)
     return _finding(check, Status.INCONCLUSIVE, "not judged", f"because {names}", 0.0, own_remedy=False)

@@ -3,26 +3,46 @@
 A matcher that cannot judge a value (an order and a text, anything and a value that is not there) mismatches,
 and so does its negation.
 
-Compiled by `opskit.checks.expectation` from what stands in a checklist.
+Compiled by `opskit.checks.check_shape` from what stands in a checklist. What programs print for a version
+(`v1`, `24.04`, `1.2.3.4`) the `semver` library refuses, and it knows no ranges such as `^1.2`.
 """
 
 import operator
+import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from decimal import Decimal
 from typing import Any
 
 from opskit.checks.jsonpath import MISSING, JsonPath
-from opskit.checks.versions import compile_range, version
 from opskit.config.document import FromEnvironment, scalar
 from opskit.records import Record
 from opskit.text import shortened
 
 _SHOWN_CHARS = 80
-_ORDERS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
+ORDERS: dict[str, tuple[str, Callable[[Any, Any], bool]]] = {
     "gt": ("more than", operator.gt),
     "ge": ("at least", operator.ge),
     "lt": ("less than", operator.lt),
     "le": ("at most", operator.le),
+}
+#: How each begins its sentence, the word for the types that it judges, these types, and the test.
+TEXT_TESTS: dict[str, tuple[str, str, type, Callable[[Any, str], bool]]] = {
+    "prefix": ("a beginning of", "text", str, str.startswith),
+    "suffix": ("an end of", "text", str, str.endswith),
+    "has_key": ("a key", "section of keys", Mapping, operator.contains),
+}
+_VERSION = re.compile(r"v?(\d+)(?:\.(\d+))?(?:\.(\d+))?(?:[.\d]*)(?:-([0-9A-Za-z.-]+))?(?:\+[0-9A-Za-z.-]+)?")
+_TERM = re.compile(r"(>=|<=|>|<|=|\^|~)?\s*([vV]?\d[^\s,|]*)")
+Version = tuple[int, int, int, tuple[tuple[int, int, str], ...]]
+#: A release comes after all of its pre-releases.
+_RELEASE = ((2, 0, ""),)
+_NO_RANGE = "must be a range of versions such as '>=1.2 <2', '^1.2' or '~1.2.3'"
+_COMPARE: dict[str, Callable[[Version, Version], bool]] = {
+    ">=": operator.ge,
+    "<=": operator.le,
+    ">": operator.gt,
+    "<": operator.lt,
+    "=": operator.eq,
 }
 
 
@@ -118,7 +138,7 @@ def _test(expected: str, types: str, judges: Callable[[Any], bool], holds: Calla
 
 def ordered(order: str, bound: float, written: str) -> Matcher:
     """Match what is more or less than a number; `written` is how it stands in the checklist."""
-    words, compare = _ORDERS[order]
+    words, compare = ORDERS[order]
     return _test(f"{words} {written}", "number", _is_number, lambda value: compare(value, bound))
 
 
@@ -127,51 +147,39 @@ def _is_number(value: Any) -> bool:
     return number and bool(value == value)  # noqa: PLR0124 - NaN
 
 
-def prefix(text: str) -> Matcher:
-    return _test(f"a beginning of {shown(text)}", "text", _is_text, lambda value: value.startswith(text))
-
-
-def suffix(text: str) -> Matcher:
-    return _test(f"an end of {shown(text)}", "text", _is_text, lambda value: value.endswith(text))
+def of_text(test: str, text: str) -> Matcher:
+    """Match by one of TEXT_TESTS."""
+    words, types, judged, holds = TEXT_TESTS[test]
+    expected = f"{words} {shown(text)}"
+    return _test(expected, types, lambda value: isinstance(value, judged), lambda value: holds(value, text))
 
 
 def matching(pattern: str, search: Callable[[bytes], object | None]) -> Matcher:
     """Match a text in which a pattern is somewhere (anchor it with ^ and $)."""
-    expected = f"a match of /{pattern}/"
-    return _test(expected, "text", _is_text, lambda value: search(_bytes(value)) is not None)
 
+    def holds(value: str) -> bool:
+        try:
+            return search(value.encode("utf-8", "surrogateescape")) is not None
+        except UnicodeEncodeError:
+            # Half a surrogate pair, which JSON may hold, has no bytes.
+            return search(value.encode("utf-8", "replace")) is not None
 
-def _is_text(value: Any) -> bool:
-    return isinstance(value, str)
-
-
-def _bytes(text: str) -> bytes:
-    """Return text for a byte pattern; half a surrogate pair, which JSON may hold, has no bytes."""
-    try:
-        return text.encode("utf-8", "surrogateescape")
-    except UnicodeEncodeError:
-        return text.encode("utf-8", "replace")
-
-
-def has_key(key: str) -> Matcher:
-    expected = f"a key {shown(key)}"
-    return _test(
-        expected, "section of keys", lambda value: isinstance(value, Mapping), lambda value: key in value
-    )
+    return _test(f"a match of /{pattern}/", "text", lambda value: isinstance(value, str), holds)
 
 
 def semver(text: str) -> Matcher:
     """Raises ValueError for what is no range of versions."""
-    wanted = compile_range(text)
+    is_in_range = compile_range(text)
 
-    def holds(value: str) -> bool:
-        parsed = version(value)
-        return parsed is not None and wanted.holds(parsed)
+    def known(value: Any) -> Version | None:
+        return version(value) if isinstance(value, str) else None
 
-    def is_version(value: Any) -> bool:
-        return isinstance(value, str) and version(value) is not None
-
-    return _test(f"a version {text}", "version", is_version, holds)
+    return _test(
+        f"a version {text}",
+        "version",
+        lambda value: known(value) is not None,
+        lambda value: (parsed := known(value)) is not None and is_in_range(parsed),
+    )
 
 
 def contains(inner: Matcher, text: str | None = None) -> Matcher:
@@ -250,3 +258,43 @@ def negated(inner: Matcher) -> Matcher:
         return reason if isinstance(reason, CannotJudge) else None
 
     return Matcher(expected, mismatch)
+
+
+def version(text: str) -> Version | None:
+    """None when `text` is no version. Missing parts are 0."""
+    match = _VERSION.fullmatch(text.strip())
+    if match is None:
+        return None
+    # Numbers come before words.
+    parts = (match[4] or "").split(".")
+    pre = tuple((0, int(part), "") if part.isdigit() else (1, 0, part) for part in parts)
+    return int(match[1]), int(match[2] or 0), int(match[3] or 0), pre if match[4] else _RELEASE
+
+
+def compile_range(text: str) -> Callable[[Version], bool]:
+    """Return whether a version is in a range. Raises ValueError for what is no range."""
+    alternatives = [_terms(part) for part in text.split("||")]
+    return lambda known: any(all(_COMPARE[op](known, bound) for op, bound in terms) for terms in alternatives)
+
+
+def _terms(text: str) -> list[tuple[str, Version]]:
+    """Return the conditions of an alternative, which must all hold."""
+    terms: list[tuple[str, Version]] = []
+    for match in _TERM.finditer(text):
+        bound = version(match[2])
+        if bound is None:
+            raise ValueError(_NO_RANGE)
+        major, minor, patch, _ = bound
+        if match[1] not in ("^", "~"):
+            terms.append((match[1] or "=", bound))
+            continue
+        # Caret: up to the next change of the first part that is not 0; tilde: of the second.
+        above = (major + 1, 0, 0)
+        if match[1] == "~" and "." in match[2]:
+            above = (major, minor + 1, 0)
+        elif match[1] == "^" and not major:
+            above = (0, minor + 1, 0) if minor or patch == 0 else (0, 0, patch + 1)
+        terms += [(">=", bound), ("<", (*above, ()))]
+    if not terms or _TERM.sub("", text).strip(" ,"):
+        raise ValueError(_NO_RANGE)
+    return terms

@@ -1,29 +1,53 @@
-"""Models as `models list`, `models loaded` and others show them: rows for a table, and what is amiss."""
+"""Models as `models list`, `models loaded` and others show them: rows for a table, and what is amiss.
 
+What is loaded, and what the process behind each model does, is read without a token, a load or a trace.
+"""
+
+import asyncio
+import contextlib
 import math
+import time
 from collections.abc import Callable, Mapping, Sequence
-from datetime import datetime
+from datetime import UTC, datetime
 from functools import partial
-from typing import TYPE_CHECKING, Any
+from pathlib import PurePath
+from typing import Any
 
 from opskit.checks.node_assessment import as_news, assess_contents, assess_residency, assess_whole
+from opskit.checks.runner_assessment import (
+    RunnerAssessment,
+    RunnerStatus,
+    assess_unlisted,
+    remedy_of_orphans,
+    runner_status,
+    slots_status,
+)
 from opskit.checks.state import OVERDUE_S
 from opskit.facts.node import NodeFacts
+from opskit.facts.runner import (
+    NodeRunners,
+    RunnerHealth,
+    RunnerProcess,
+    known_weights,
+    read_orphaned_runners,
+    read_runners,
+)
+from opskit.facts.survey import Survey
 from opskit.llm.catalog import NodeView
 from opskit.llm.fit import Fit, gib
-from opskit.providers.base import ModelInfo, Resident
+from opskit.providers.base import CallError, ModelInfo, Resident
 from opskit.providers.kinds import ServerKind
-from opskit.records import Record
+from opskit.records import Record, field
 from opskit.result import Finding, Report, Status
+from opskit.system.host import is_loopback
 from opskit.text import span
-
-if TYPE_CHECKING:
-    from opskit.checks.runner_assessment import RunnerAssessment, RunnerStatus
 
 #: An expiry this far away means for ever.
 _FOR_EVER_S = 365 * 86_400.0
 INSTALLED_COLUMNS = ("node", "model", "size", "params", "quant", "loaded", "fits", "context")
 LOADED_COLUMNS = ("node", "model", "memory", "on GPU", "context", "its process", "expires in")
+#: Processes seldom outlive their server; a watch does not look for them each time.
+_ORPHANS_OLD_S = 30.0
 
 
 class InstalledModel(Record):
@@ -80,7 +104,7 @@ class LoadedModel(Record):
     shown: str
     expires_in_s: float | None
     kind: ServerKind | None = None
-    runner: "RunnerStatus | None" = None
+    runner: RunnerStatus | None = None
 
     @property
     def gpu_share(self) -> float | None:
@@ -135,9 +159,9 @@ class BehindNode(Record, kw_only=True):
     listed yet. `silence` is why the list of loaded models is silent, where they show that.
     """
 
-    statuses: "Mapping[str, RunnerStatus]"
-    loading: "Mapping[str, RunnerStatus]"
-    silence: "RunnerAssessment | None" = None
+    statuses: Mapping[str, RunnerStatus] = field(default_factory=dict)
+    loading: Mapping[str, RunnerStatus] = field(default_factory=dict)
+    silence: RunnerAssessment | None = None
 
 
 def loaded(
@@ -150,16 +174,14 @@ def loaded(
     rows: list[LoadedModel] = []
     findings: list[Finding] = []
     for node in nodes:
-        shown = (behind or {}).get(node.config.name)
-        statuses = {} if shown is None else shown.statuses
-        of_node = [_loaded(node, resident, now, statuses.get(resident.name)) for resident in node.resident]
-        if shown is not None:
-            of_node += [
-                LoadedModel(node.config.name, Resident(name), node.shown(name), None, node.kind, status)
-                for name, status in shown.loading.items()
-            ]
+        shown = (behind or {}).get(node.config.name, BehindNode())
+        of_node = [_loaded(node, model, now, shown.statuses.get(model.name)) for model in node.resident]
+        of_node += [
+            LoadedModel(node.config.name, Resident(name), node.shown(name), None, node.kind, status)
+            for name, status in shown.loading.items()
+        ]
         rows += of_node
-        findings.append(assess_residency(node, None if shown is None else shown.silence))
+        findings.append(assess_residency(node, shown.silence))
         findings += [_resident_finding(row) for row in of_node]
     return rows, Report("models loaded", [*findings, *assess_whole(nodes)])
 
@@ -173,7 +195,7 @@ def _installed(
     return InstalledModel(name, model, shown, node.view.is_resident(model), fits(node.view, model))
 
 
-def _loaded(node: NodeFacts, resident: Resident, now: datetime, runner: "RunnerStatus | None") -> LoadedModel:
+def _loaded(node: NodeFacts, resident: Resident, now: datetime, runner: RunnerStatus | None) -> LoadedModel:
     remaining_s: float | None = None
     if resident.expires_at is not None:
         remaining_s = (resident.expires_at - now).total_seconds()
@@ -249,3 +271,94 @@ def _remaining(seconds: float | None) -> str:
     if seconds < 0:
         return "overdue"
     return span(seconds, rounded=True)
+
+
+async def read_loaded(survey: Survey, nodes: Sequence[NodeFacts]) -> tuple[list[LoadedModel], Report]:
+    """Return the models in memory of nodes that were just read, with what each works on."""
+    shown = await asyncio.gather(*(_behind(survey, facts) for facts in nodes))
+    behind = {facts.config.name: node for facts, node in zip(nodes, shown, strict=True)}
+    rows, report = loaded(nodes, datetime.now(UTC), behind)
+    if any(_starts_runners(facts) for facts in nodes):
+        orphans = await survey.get(read_orphaned_runners, not_before=time.monotonic() - _ORPHANS_OLD_S)
+        if orphans:
+            report = Report(report.command, [*report.findings, assess_orphans(orphans)])
+    return rows, report
+
+
+def assess_orphans(orphans: Sequence[RunnerProcess]) -> Finding:
+    """Return the warning about processes of models whose server has ended: they hold memory for nobody."""
+    held, words = sum(orphan.process.rss_bytes for orphan in orphans), [orphan.words for orphan in orphans]
+    runners = [
+        {
+            "state": "orphaned",
+            "pid": orphan.pid,
+            "weights": PurePath(orphan.weights).name,
+            "memory_bytes": orphan.process.rss_bytes,
+        }
+        for orphan in orphans
+    ]
+    detail = f"{', '.join(words)} outlived Ollama and {'hold' if len(orphans) > 1 else 'holds'} {gib(held)}"
+    warning = partial(Finding, "runner", "this machine", Status.WARN, evidence={"runners": runners})
+    return warning("orphaned", detail, "MODEL_003", remedy_of_orphans(orphans))
+
+
+def _starts_runners(facts: NodeFacts) -> bool:
+    return facts.likely_kind.runs_model_processes and is_loopback(facts.config.url)
+
+
+async def _behind(survey: Survey, facts: NodeFacts) -> BehindNode:
+    """Read what stands behind the models of one node."""
+    if facts.failed is not None:
+        return BehindNode()
+    if not _starts_runners(facts):
+        return await _by_slots(survey, facts)
+    runners = await read_runners(survey, facts.config)
+    if runners.server is None:
+        return BehindNode()
+    names = [model.name for model in facts.resident]
+    files = [await known_weights(survey, facts.config, name) for name in names]
+    statuses = {
+        name: status
+        for name, weights in zip(names, files, strict=True)
+        if (status := runner_status(runners, weights)) is not None
+    }
+    silence = assess_unlisted(runners) if facts.silence is not None else None
+    loading = await _loading(survey, facts, runners, set(files))
+    return BehindNode(statuses=statuses, loading=loading, silence=silence)
+
+
+async def _by_slots(survey: Survey, facts: NodeFacts) -> BehindNode:
+    """Read what a server works on that serves its one model itself and has a page of its slots."""
+    if "/slots" in facts.likely_kind.pages and len(facts.resident) == 1:
+        with contextlib.suppress(CallError):
+            slots = await (await survey.node(facts.config).provider()).slots()
+            if slots is not None:
+                return BehindNode(statuses={facts.resident[0].name: slots_status(slots)})
+    return BehindNode()
+
+
+async def _loading(
+    survey: Survey, facts: NodeFacts, runners: NodeRunners, loaded_files: set[str | None]
+) -> dict[str, RunnerStatus]:
+    """Read which models are being loaded: the server lists them only when they are.
+
+    A stopped process may also be that of a listed model, unless the files of all of these are known.
+    """
+    files = {
+        runner.process.weights: runner
+        for runner in runners.runners
+        if (runner.health is RunnerHealth.LOADING or (runner.process.is_stopped and None not in loaded_files))
+        and runner.process.weights not in loaded_files
+    }
+    names: dict[str, str] = {}
+    for model in facts.models or () if files else ():
+        weights = None if model.cloud else await known_weights(survey, facts.config, model.name)
+        if weights in files:
+            names.setdefault(weights, model.name)
+        if len(names) == len(files):
+            break
+    return {
+        names.get(file, PurePath(file).name): status
+        for file in files
+        if (status := runner_status(runners, file)) is not None
+    }

@@ -7,13 +7,11 @@ Nothing is loaded or swapped unless asked for.
 import asyncio
 import math
 import time
-from dataclasses import dataclass, field
 from functools import partial
 from typing import NoReturn
 
 from opskit.checks.node_assessment import assess_fit
-from opskit.checks.probe_record import NodeProbe, ProbeOptions
-from opskit.checks.probe_stages import ProbeFailed, Stages
+from opskit.checks.probe_record import NodeProbe, ProbeEnded, ProbeOptions
 from opskit.checks.probe_token import FirstToken, ask_for_answer, ask_for_token
 from opskit.checks.remedies import stranger_remedy, unload_remedy
 from opskit.checks.runner_assessment import (
@@ -35,7 +33,7 @@ from opskit.llm.one_token import is_overdue, may_be_asked
 from opskit.llm.remedies import fault_remedy
 from opskit.providers.base import DEFAULT_MODEL, CallCause, CallError, ModelInfo, Provider, Resident
 from opskit.providers.kinds import ServerKind
-from opskit.records import replace
+from opskit.records import MutableRecord, replace
 from opskit.result import Status
 from opskit.system.host import available_memory_bytes, is_loopback
 from opskit.text import listing
@@ -55,33 +53,24 @@ _UNSERVED_READINGS = 3
 async def probe_node(survey: Survey, config: NodeConfig, options: ProbeOptions) -> NodeProbe:
     """Probe a node as far as it goes; where it ended and why. Never raises for what the server does."""
     began = time.monotonic()
-    probing = _Probing(survey, config, options)
+    probe = NodeProbe(config=config, options=options, facts=NodeFacts(config=config))
+    probing = _Probing(survey, probe)
     limit = limit_s(survey.config, may_load=options.load or options.model is not None)
-    remedy, fault = None, None
     try:
         async with asyncio.timeout(limit):
-            state, detail = await probing.run()
-    except ProbeFailed as failed:
-        state, detail, remedy, fault = failed.state, failed.detail, failed.remedy, failed.fault
+            probe.state, probe.detail = await probing.run()
+    except ProbeEnded:
+        probing.blame_model()
     except TimeoutError:
-        state, detail = NodeState.WEDGED, f"the probe was ended after {limit:.0f} s"
-    problem = probing.facts.address_problem
-    if problem is not None and probing.facts.error is None:
-        detail = f"{problem.detail}; {detail}"
-    return replace(
-        probing.probe,
-        facts=probing.facts,
-        state=state,
-        detail=detail,
-        remedy=remedy,
-        fault=fault,
-        stages=tuple(probing.stages.passed),
-        process=probing.stages.process,
-        slots=probing.stages.slots,
-        answer=probing.stages.answer,
-        kept=await probing.kept() if state in (NodeState.WEDGED, NodeState.FAILING) else None,
-        seconds=time.monotonic() - began,
-    )
+        probe.state, probe.detail = NodeState.WEDGED, f"the probe was ended after {limit:.0f} s"
+        probe.remedy = probe.fault = None
+    problem = probe.facts.address_problem
+    if problem is not None and probe.facts.error is None:
+        probe.detail = f"{problem.detail}; {probe.detail}"
+    if probe.state in (NodeState.WEDGED, NodeState.FAILING):
+        probe.kept = await probing.kept()
+    probe.seconds = time.monotonic() - began
+    return probe
 
 
 def limit_s(config: Config, *, may_load: bool = False) -> float:
@@ -94,53 +83,46 @@ def limit_s(config: Config, *, may_load: bool = False) -> float:
     return asking_s + loads_s * (2 if may_load else 1)
 
 
-@dataclass(slots=True)
-class _Probing:
+class _Probing(MutableRecord):
     survey: Survey
-    config: NodeConfig
-    options: ProbeOptions
-    facts: NodeFacts = field(init=False)
-    stages: Stages = field(init=False)
-    #: What is known so far; its facts, stages and outcome are added at the end.
-    probe: NodeProbe = field(init=False)
+    probe: NodeProbe
     load_options: tuple[tuple[str, int], ...] = ()
+    #: The model that is loaded or asked: a request that fails now is its fault, or that of the request.
+    asked: str | None = None
 
-    def __post_init__(self) -> None:
-        config = self.config
-        self.facts, self.stages = NodeFacts(config=config), Stages(config)
-        self.probe = NodeProbe(
-            config=config, options=self.options, facts=self.facts, state=NodeState.OK, detail=""
-        )
+    @property
+    def config(self) -> NodeConfig:
+        return self.probe.config
 
     async def run(self) -> tuple[NodeState, str]:
-        """The state and its reason at the end of all stages. Raises ProbeFailed where one ends the probe."""
+        """The state and its reason at the end of all stages. Raises ProbeEnded where one ends the probe."""
         whole = self.survey.config
-        self.facts = await self.survey.get(read_node, self.config, not_before=time.monotonic())
+        self.probe.facts = await self.survey.get(read_node, self.config, not_before=time.monotonic())
         await self._judge_facts()
         provider = await self.survey.node(self.config).provider()
         chosen = await self._choose(provider)
         with self.survey.probe_lock(self.config.name) as mine:
             if not mine:
                 detail = "another probe is asking this node just now"
-                self.stages.end("first token", NodeState.BUSY, detail, status=Status.SKIP)
+                self.probe.end(NodeState.BUSY, detail, stage="first token", status=Status.SKIP)
             weights = await self._judge_runner(chosen)
             # With other options Ollama would load the model again for this question.
             chosen = replace(chosen, load_options=self.load_options)
-            try:
-                got = await self._ask(provider, chosen, weights)
-            except ProbeFailed as failed:
-                raise self._of_model(failed, chosen.name) from failed
-            self.probe = replace(self.probe, model=chosen.name, first_token_s=got.seconds)
-            if self.options.goal is not None:
-                await self._test_directly(provider, chosen, self.options.goal)
-        if self.facts.http_s > whole.probe.slow_http_s and got.state is NodeState.OK:
-            return NodeState.SLOW, f"its health page took {self.facts.http_s:.1f} s; {got.detail}"
-        return got.state, got.detail
+            self.asked = chosen.name
+            state, detail, self.probe.first_token_s = await self._ask(provider, chosen, weights)
+            self.probe.model = chosen.name
+            if self.probe.options.goal is not None:
+                # The direct model test of SPEC A5: a whole answer without Victoria, judged like any answer.
+                await ask_for_answer(self.probe, provider, chosen, whole, self.probe.options.goal)
+        http_s = self.probe.facts.http_s
+        if http_s > whole.probe.slow_http_s and state is NodeState.OK:
+            return NodeState.SLOW, f"its health page took {http_s:.1f} s; {detail}"
+        return state, detail
 
     async def _judge_runner(self, chosen: Resident) -> str | None:
         """Look at the process that serves the model, where there is one; return the file of its weights.
 
-        Raises ProbeFailed where that shows what a token would only show after a long wait.
+        Raises ProbeEnded where that shows what a token would only show after a long wait.
         """
         if not self._has_runners or self.probe.loaded is not None:
             return None
@@ -168,7 +150,7 @@ class _Probing:
         """Ask for a token; a runner that stays idle meanwhile shows that the server hangs."""
         question = asyncio.create_task(
             ask_for_token(
-                self.stages,
+                self.probe,
                 provider,
                 chosen,
                 self.survey.config,
@@ -215,50 +197,56 @@ class _Probing:
         """Return the kind of server as the process on its port is kept; what that needs is imported now."""
         from opskit.checks.upkeep import kept, read_upkeep
 
-        return kept(self.facts.likely_kind, await read_upkeep(self.survey, self.config.url))
+        return kept(self.probe.facts.likely_kind, await read_upkeep(self.survey, self.config.url))
 
     @property
     def _has_runners(self) -> bool:
-        return self.facts.likely_kind.runs_model_processes and is_loopback(self.config.url)
+        return self.probe.facts.likely_kind.runs_model_processes and is_loopback(self.config.url)
 
     async def _end_at_runner(self, model: str, assessment: RunnerAssessment, seconds: float) -> NoReturn:
         wedged = assessment.state is NodeState.WEDGED
-        self.probe, remedy = replace(self.probe, runner=assessment), assessment.remedy
-        if assessment.scheduler and model in (resident.name for resident in self.facts.resident):
-            self.probe = replace(self.probe, model=model)
+        self.probe.runner, remedy = assessment, assessment.remedy
+        if assessment.scheduler and model in (resident.name for resident in self.probe.facts.resident):
+            self.probe.model = model
         if wedged and remedy is None:
             remedy = unload_remedy(await self.kept(), model, self.config.url)
-        status = Status.FAIL if wedged else Status.SKIP
-        self.stages.end("runner", assessment.state, assessment.detail, seconds, status=status, remedy=remedy)
+        self.probe.end(
+            assessment.state,
+            assessment.detail,
+            stage="runner",
+            seconds=seconds,
+            status=Status.FAIL if wedged else Status.SKIP,
+            remedy=remedy,
+        )
 
     async def _judge_facts(self) -> None:
-        """The stages that cost the server nothing: tcp, http, models, resident. Raises ProbeFailed."""
-        facts, stages = self.facts, self.stages
+        """The stages that cost the server nothing: tcp, http, models, resident. Raises ProbeEnded."""
+        facts, probe = self.probe.facts, self.probe
         if facts.address_problem is not None and facts.error is not None and facts.tcp is not None:
-            stages.end_at_address(facts.address_problem, facts.error, facts.tcp, facts.http_s)
+            probe.end_at_address(facts.address_problem, facts.error, facts.tcp, facts.http_s)
         if facts.tcp is not None:
-            stages.connected(facts.tcp)
+            probe.connected(facts.tcp)
         if facts.failed is ReadingStep.HTTP and facts.error is not None:
-            state, detail = await stages.reason(facts.error, facts.http_s)
             is_stranger = classify(facts.error).kind is FaultKind.BAD_PAYLOAD
             remedy = stranger_remedy(self.config) if is_stranger else None
-            stages.end("http", state, detail, facts.http_s, remedy=remedy)
+            reason = await probe.reason(facts.error, facts.http_s)
+            probe.end(*reason, stage="http", seconds=facts.http_s, remedy=remedy)
         problem = facts.address_problem
         words = facts.version or "" if problem is None else problem.detail
-        stages.add("http", Status.PASS if problem is None else Status.WARN, facts.http_s, words)
+        probe.add("http", Status.PASS if problem is None else Status.WARN, facts.http_s, words)
         if facts.failed is ReadingStep.MODELS and facts.error is not None:
-            state, detail = await stages.reason(facts.error, facts.models_s)
-            stages.add("models", Status.FAIL, facts.models_s, detail)
-            raise ProbeFailed(state, f"its list of models cannot be read: {detail}")
+            state, detail = await probe.reason(facts.error, facts.models_s)
+            probe.add("models", Status.FAIL, facts.models_s, detail)
+            probe.end(state, f"its list of models cannot be read: {detail}")
         names = [model.name for model in facts.models or ()]
         if not names:
-            stages.add("models", Status.FAIL, facts.models_s, "no model that can chat is installed")
-            raise ProbeFailed(NodeState.FAILING, "the server runs, but no model that can chat is installed")
-        stages.add("models", Status.PASS, facts.models_s, f"{len(names)}: {listing(names)}")
+            probe.add("models", Status.FAIL, facts.models_s, "no model that can chat is installed")
+            probe.end(NodeState.FAILING, "the server runs, but no model that can chat is installed")
+        probe.add("models", Status.PASS, facts.models_s, f"{len(names)}: {listing(names)}")
         await self._judge_residency()
 
     async def _judge_residency(self) -> None:
-        facts, stages, silence = self.facts, self.stages, self.facts.silence
+        facts, probe, silence = self.probe.facts, self.probe, self.probe.facts.silence
         if silence is not None and silence.cause is CallCause.TIMEOUT and facts.likely_kind.loads_on_demand:
             if self._has_runners:
                 runners, began = await read_runners(self.survey, self.config), time.monotonic()
@@ -271,84 +259,88 @@ class _Probing:
                     late = await read_runners(self.survey, self.config)
                     assessment = assess_long_silence(runners, late, seconds)
                 if assessment is not None:
-                    detail = f"/api/ps is silent for {self.facts.resident_s:.1f} s"
-                    stages.add("resident", Status.INCONCLUSIVE, self.facts.resident_s, detail)
+                    silent_s = probe.facts.resident_s
+                    detail = f"/api/ps is silent for {silent_s:.1f} s"
+                    probe.add("resident", Status.INCONCLUSIVE, silent_s, detail)
                     await self._end_at_runner("MODEL", assessment, seconds)
-            detail = f"/api/ps is silent for {self.facts.resident_s:.1f} s: {SILENT_LIST}"
-            seconds = self.facts.resident_s
-            stages.end("resident", NodeState.BUSY, detail, seconds, status=Status.INCONCLUSIVE)
+            seconds = probe.facts.resident_s
+            detail = f"/api/ps is silent for {seconds:.1f} s: {SILENT_LIST}"
+            status = Status.INCONCLUSIVE
+            probe.end(NodeState.BUSY, detail, stage="resident", seconds=seconds, status=status)
         if silence is not None and silence.cause is not CallCause.STATUS:
-            stages.end("resident", *await stages.reason(silence, facts.resident_s), facts.resident_s)
+            reason = await probe.reason(silence, facts.resident_s)
+            probe.end(*reason, stage="resident", seconds=facts.resident_s)
         # One that lists models and cannot say which is loaded is neither well nor ill for that alone.
         if facts.resident:
             detail = listing([_described(model) for model in facts.resident])
-            stages.add("resident", Status.PASS, facts.resident_s, detail)
+            probe.add("resident", Status.PASS, facts.resident_s, detail)
         else:
-            stages.add("resident", Status.SKIP, facts.resident_s, self._nothing_loaded())
+            probe.add("resident", Status.SKIP, facts.resident_s, self._nothing_loaded("what"))
             await self._judge_load()
 
     async def _judge_load(self) -> None:
-        """Look at a load that is under way: a model is listed when it is loaded. Raises ProbeFailed."""
+        """Look at a load that is under way: a model is listed when it is loaded. Raises ProbeEnded."""
         if not self._has_runners:
             return
         began = time.monotonic()
         assessment = assess_unlisted(await read_runners(self.survey, self.config))
-        if assessment is not None and (assessment.stopped is not None or not self.options.load):
+        if assessment is not None and (assessment.stopped is not None or not self.probe.options.load):
             await self._end_at_runner("MODEL", assessment, time.monotonic() - began)
 
     async def _listed_late(self) -> bool:
         """Wait for what is loaded as long as for any page, where nothing shows why it is silent."""
-        began = time.monotonic()
+        began, probe = time.monotonic(), self.probe
         try:
             provider = await self.survey.node(self.config).provider()
             resident = await provider.resident()
         except CallError:
             return False
         finally:
-            self.facts = replace(self.facts, resident_s=self.facts.resident_s + time.monotonic() - began)
-        names = {model.name for model in self.facts.models or ()}
+            took_s = time.monotonic() - began
+            probe.facts = replace(probe.facts, resident_s=probe.facts.resident_s + took_s)
+        names = {model.name for model in probe.facts.models or ()}
         loaded = tuple(model for model in resident or () if model.name in names)
-        self.facts = replace(self.facts, resident=loaded, residency_known=resident is not None, silence=None)
+        known = resident is not None
+        probe.facts = replace(probe.facts, resident=loaded, residency_known=known, silence=None)
         return True
 
-    def _nothing_loaded(self, *, which: str = "what") -> str:
-        if self.facts.residency_known:
-            return "no model is loaded"
-        return f"the server does not tell {which} is loaded"
+    def _nothing_loaded(self, which: str) -> str:
+        known = self.probe.facts.residency_known
+        return "no model is loaded" if known else f"the server does not tell {which} is loaded"
 
     async def _choose(self, provider: Provider) -> Resident:
-        """The model to ask; loads it only when the options allow. Raises ProbeFailed when there is none."""
-        facts, wanted, resident = self.facts, self.options.model, self.facts.resident
-        models = facts.models or ()
+        """The model to ask; loads it only when the options allow. Raises ProbeEnded when there is none."""
+        facts, probe, wanted = self.probe.facts, self.probe, self.probe.options.model
         if wanted is not None:
             model = facts.model_called(wanted)
             if model is None:
                 pull = provider.kind.pull_hint("NAME")
                 remedy = "`opskit models list` shows the names" + (f"; {pull} installs one" if pull else "")
-                self.probe = replace(self.probe, listed=False)
-                raise ProbeFailed(NodeState.IDLE, f"it does not list {wanted}", remedy)
-            loaded = next((loaded for loaded in resident if loaded.name == model.name), None)
+                probe.listed = False
+                probe.end(NodeState.IDLE, f"it does not list {wanted}", remedy=remedy)
+            loaded = next((loaded for loaded in facts.resident if loaded.name == model.name), None)
             return loaded or await self._load(provider, model)
-        if resident:
+        if facts.resident:
             # Of several that may be asked the smallest: it answers soonest and disturbs least.
+            resident = facts.resident
             return min(resident, key=lambda model: (not may_be_asked(model), model.size_bytes or math.inf))
-        if self.options.load:
-            fitting = [model for model in models if not model.cloud and self._fit(model).ok is not False]
-            if not fitting:
-                raise ProbeFailed(NodeState.IDLE, "none of its models fits in the free memory")
-            smallest = min(fitting, key=lambda model: (model.size_bytes or 0, model.parameters or 0))
-            return await self._load(provider, smallest)
-        nothing = self._nothing_loaded(which="which model")
-        detail = f"{nothing}, so no token was asked for: a probe does not load"
-        self.stages.add("first token", Status.SKIP, 0.0, detail)
-        raise ProbeFailed(NodeState.IDLE, detail)
+        if not probe.options.load:
+            nothing = self._nothing_loaded("which model")
+            detail = f"{nothing}, so no token was asked for: a probe does not load"
+            probe.end(NodeState.IDLE, detail, stage="first token", status=Status.SKIP)
+        models = facts.models or ()
+        fitting = [model for model in models if not model.cloud and self._fit(model).ok is not False]
+        if not fitting:
+            probe.end(NodeState.IDLE, "none of its models fits in the free memory")
+        smallest = min(fitting, key=lambda model: (model.size_bytes or 0, model.parameters or 0))
+        return await self._load(provider, smallest)
 
     async def _load(self, provider: Provider, model: ModelInfo) -> Resident:
-        room = self._fit(model)
+        room, probe, began = self._fit(model), self.probe, time.monotonic()
         if room.ok is False:
-            self.stages.add("load", Status.FAIL, 0.0, f"{model.name}: {room.reason}")
-            raise ProbeFailed(NodeState.FAILING, f"{model.name} was not loaded: {room.reason}")
-        began = time.monotonic()
+            probe.add("load", Status.FAIL, 0.0, f"{model.name}: {room.reason}")
+            probe.end(NodeState.FAILING, f"{model.name} was not loaded: {room.reason}")
+        self.asked = model.name
         if provider.kind.loads_on_demand:
             budget = load_budget_s(self.survey.config.budgets, model.size_bytes)
             try:
@@ -356,42 +348,31 @@ class _Probing:
                     await provider.load(model.name)
             except TimeoutError:
                 detail = f"{model.name} was not loaded within {budget:.0f} s"
-                self.stages.end("load", NodeState.LOADING, detail, budget)
+                probe.end(NodeState.LOADING, detail, stage="load", seconds=budget)
             except CallError as error:
-                fault = classify(error)
+                fault, seconds = classify(error), time.monotonic() - began
                 detail = f"loading {model.name} failed: {fault.kind.value}: {fault.detail}"
-                self.stages.add("load", Status.FAIL, time.monotonic() - began, detail)
-                failed = ProbeFailed(state_of(fault), detail, fault=fault.kind)
-                raise self._of_model(failed, model.name) from error
+                probe.end(state_of(fault), detail, stage="load", seconds=seconds, fault=fault.kind)
         took = time.monotonic() - began
-        self.stages.add("load", Status.PASS, took, f"{model.name} loaded in {took:.1f} s")
-        self.probe = replace(self.probe, loaded=model.name)
+        probe.add("load", Status.PASS, took, f"{model.name} loaded in {took:.1f} s")
+        probe.loaded = model.name
         return Resident(model.name)
 
-    async def _test_directly(self, provider: Provider, chosen: Resident, goal: str) -> None:
-        """The direct model test of SPEC A5: a whole answer without Victoria, judged like any answer."""
-        try:
-            await ask_for_answer(self.stages, provider, chosen, self.survey.config, goal)
-        except ProbeFailed as failed:
-            raise self._of_model(failed, chosen.name) from failed
-
-    def _of_model(self, failed: ProbeFailed, model: str) -> ProbeFailed:
-        """A fault of the model or of the request has a remedy that is better than that of the state."""
-        if failed.state is NodeState.FAILING:
-            self.probe = replace(self.probe, model=model)
-        if failed.fault not in SERVER_IS_WELL:
-            return failed
-        remedy = fault_remedy(
-            failed.fault,
-            model=model,
-            node=self.config.name,
-            server=self.facts.likely_kind,
-            again="`opskit probe`",
-        )
-        return ProbeFailed(failed.state, failed.detail, remedy, fault=failed.fault)
+    def blame_model(self) -> None:
+        """Give a fault of the model or of the request its remedy, which is better than that of the state."""
+        probe, model = self.probe, self.asked
+        if model is None:
+            return
+        if probe.state is NodeState.FAILING:
+            probe.model = model
+        if probe.fault in SERVER_IS_WELL:
+            kind, again = probe.facts.likely_kind, "`opskit probe`"
+            probe.remedy = fault_remedy(
+                probe.fault, model=model, node=self.config.name, server=kind, again=again
+            )
 
     def _fit(self, model: ModelInfo) -> Fit:
-        return assess_fit(self.facts, model, self.survey.config.router, available_memory_bytes())
+        return assess_fit(self.probe.facts, model, self.survey.config.router, available_memory_bytes())
 
 
 def _described(resident: Resident) -> str:

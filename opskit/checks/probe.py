@@ -47,10 +47,6 @@ class ProbeRequest(Record):
             return ProbeOptions()
         return ProbeOptions(self.model, self.load, self.goal, required=self.use_mlx)
 
-    def is_demanded(self, node: NodeConfig) -> bool:
-        """Tell whether a flag asks for this very node, which must then answer itself."""
-        return node.is_mlx if self.use_mlx else self.model is not None
-
 
 async def probe(survey: Survey, request: ProbeRequest) -> Report:
     """Probe everything at once; the whole takes as long as the slowest probe, plus the cycle."""
@@ -102,7 +98,8 @@ async def _chain(request: ProbeRequest, context: CheckContext) -> Finding:
     survey = context.survey
     probes = await _probes(survey, request)
     # What was asked for by flag must itself be proven; otherwise any node or the cycle will do.
-    demanded = [probe for probe in probes if request.is_demanded(probe.config)]
+    by_name = request.model is not None
+    demanded = [probe for probe in probes if (probe.config.is_mlx if request.use_mlx else by_name)]
     cycles = [] if demanded else list(survey.known(run_cycle).values())
     return assess_chain(demanded or probes, cycles)
 
@@ -144,16 +141,17 @@ def assess_chain(probes: Sequence[NodeProbe], cycles: Sequence[Finding]) -> Find
 
 def _missing(config: Config, request: ProbeRequest) -> list[Finding]:
     """The usual nodes and agents that the configuration switches off."""
-    nodes = [name for name in _STANDARD_NODES if all(node.name != name for node in config.nodes)]
-    agents = [name for name in _STANDARD_AGENTS if config.agent_named(name) is None]
-    return [
-        *(_not_configured("node", name, required=request.use_mlx and name == "mlx") for name in nodes),
-        *(_not_configured("agent", name, required=False) for name in agents),
+    nodes = {node.name for node in config.nodes}
+    missing = [("node", name, f"{name.upper()}_API_URL") for name in _STANDARD_NODES if name not in nodes]
+    missing += [
+        ("agent", name, f"{name.upper()}_URL")
+        for name in _STANDARD_AGENTS
+        if config.agent_named(name) is None
     ]
-
-
-def _not_configured(kind: str, name: str, *, required: bool) -> Finding:
-    status, code = (Status.FAIL, "MODEL_001") if required else (Status.SKIP, None)
-    detail, remedy = "it is switched off in the configuration", f"set {name.upper()}_URL"
-    remedy = remedy if kind == "agent" else f"set {name.upper()}_API_URL"
-    return Finding(kind, name, status, NodeState.NOT_CONFIGURED.value, detail, code, remedy)
+    state, detail = NodeState.NOT_CONFIGURED.value, "it is switched off in the configuration"
+    return [
+        Finding(kind, name, Status.FAIL, state, detail, "MODEL_001", f"set {setting}")
+        if request.use_mlx and (kind, name) == ("node", "mlx")
+        else Finding(kind, name, Status.SKIP, state, detail, None, f"set {setting}")
+        for kind, name, setting in missing
+    ]

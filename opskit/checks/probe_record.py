@@ -1,22 +1,47 @@
-"""What the probe of a node or an agent came to, and the finding that it makes."""
+"""The probe of a node or an agent: its stages, where and why it ended, and the finding that it makes."""
 
-from typing import TYPE_CHECKING, Any, ClassVar
+from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from opskit.checks.probe_stages import ProbeStage, process_json
 from opskit.checks.remedies import address_remedy, agent_remedy, node_remedy, stranger_remedy
-from opskit.checks.state import CODES, NodeState
+from opskit.checks.state import CODES, NodeState, judge_silence, state_of
 from opskit.config.schema import AgentConfig, NodeConfig
+from opskit.facts.address import AddressProblem
 from opskit.facts.agent import AgentFacts
+from opskit.facts.connection import connection_problem
 from opskit.facts.node import NodeFacts
-from opskit.llm.faults import SERVER_IS_WELL, FaultKind
+from opskit.llm.faults import SERVER_IS_WELL, FaultKind, classify
+from opskit.providers.base import CallCause, CallError
 from opskit.providers.kinds import ServerKind
-from opskit.records import Record, asdict
+from opskit.records import MutableRecord, Record, asdict, field
 from opskit.result import Finding, Status
-from opskit.system.sockets import Listener
+from opskit.system.host import is_loopback
+from opskit.system.network import TcpResult, endpoint
+from opskit.system.sockets import Listener, listener
 
 if TYPE_CHECKING:
     from opskit.checks.runner_assessment import RunnerAssessment
     from opskit.checks.upkeep import Upkeep
+
+
+class ProbeStage(Record):
+    """One stage of a probe: tcp, http, models, resident, first token, ..."""
+
+    name: str
+    status: Status
+    seconds: float
+    detail: str
+
+    def as_json(self) -> dict[str, Any]:
+        return {
+            "rung": self.name,
+            "status": self.status.value,
+            "seconds": round(self.seconds, 4),
+            "detail": self.detail,
+        }
+
+
+class ProbeEnded(Exception):  # noqa: N818 - which is a result, and stands in its record
+    """The probe has ended before its last stage."""
 
 
 class ProbeOptions(Record):
@@ -28,15 +53,22 @@ class ProbeOptions(Record):
     required: bool = False
 
 
-class _TargetProbe(Record, kw_only=True):
-    """What both have in common: where the probe ended, and why."""
+class TargetProbe(MutableRecord, kw_only=True):
+    """The probe of a node or an agent, under way or ended: its stages so far, and what was seen on the way.
+
+    `fault` is why its question failed, where a request to a model failed.
+    """
 
     check: ClassVar[str]
 
     config: NodeConfig | AgentConfig
-    state: NodeState
-    detail: str
-    stages: tuple[ProbeStage, ...] = ()
+    options: ProbeOptions = ProbeOptions()
+    facts: NodeFacts | AgentFacts
+    state: NodeState = NodeState.OK
+    detail: str = ""
+    remedy: str | None = None
+    fault: FaultKind | None = None
+    stages: list[ProbeStage] = field(default_factory=list)
     process: Listener | None = None
     seconds: float = 0.0
 
@@ -45,54 +77,130 @@ class _TargetProbe(Record, kw_only=True):
         return self.state in (NodeState.OK, NodeState.SLOW)
 
     @property
+    def is_required(self) -> bool:
+        return self.config.required or self.options.required
+
+    @property
     def status(self) -> Status:
-        raise NotImplementedError
+        match self.state:
+            case NodeState.OK if self.facts.address_problem is None:
+                return Status.PASS
+            case NodeState.OK | NodeState.SLOW | NodeState.BUSY:
+                return Status.WARN
+            case NodeState.REFUSED | NodeState.UNREACHABLE if not self.is_required:
+                return Status.WARN if self.config.explicit else Status.SKIP
+        return Status.FAIL
 
     def advice(self) -> str | None:
         """Return what to type next; None when nothing is to be done."""
         raise NotImplementedError
 
-    def evidence(self) -> dict[str, Any]:
-        """Return what readers of `--json` get; what is not known is left out."""
+    def known(self) -> dict[str, Any]:
+        """Return the evidence that is this target's own, None for what is not known."""
         raise NotImplementedError
 
+    def evidence(self) -> dict[str, Any]:
+        """Return what readers of `--json` get; what is not known is left out."""
+        known = {key: value for key, value in self.known().items() if value is not None}
+        return {"url": self.config.url, "ladder": [stage.as_json() for stage in self.stages], **known}
+
     def finding(self) -> Finding:
-        status = self.status
-        code = CODES.get(self.state) if status in (Status.FAIL, Status.WARN) else None
+        code = CODES.get(self.state) if self.status in (Status.FAIL, Status.WARN) else None
         return Finding(
-            self.check,
-            self.config.name,
-            status,
-            self.state.shown,
-            self.detail,
-            code,
-            self.advice(),
-            self.seconds,
-            self.evidence(),
+            check=self.check,
+            target=self.config.name,
+            status=self.status,
+            state=self.state.shown,
+            detail=self.detail,
+            code=code,
+            remedy=self.advice(),
+            seconds=self.seconds,
+            evidence=self.evidence(),
         )
 
+    def add(self, name: str, status: Status, seconds: float, detail: str) -> None:
+        self.stages.append(ProbeStage(name, status, seconds, detail))
 
-class NodeProbe(_TargetProbe, kw_only=True):
+    def end(
+        self,
+        state: NodeState,
+        detail: str,
+        *,
+        stage: str = "",
+        seconds: float = 0.0,
+        status: Status = Status.FAIL,
+        remedy: str | None = None,
+        fault: FaultKind | None = None,
+    ) -> NoReturn:
+        """End the probe, with a last stage where that has a name. Raises ProbeEnded."""
+        if stage:
+            self.add(stage, status, seconds, detail)
+        self.state, self.detail, self.remedy, self.fault = state, detail, remedy, fault
+        raise ProbeEnded
+
+    def connected(self, tcp: TcpResult) -> None:
+        """Add the first stage. Raises ProbeEnded when nothing accepts a connection."""
+        proxy = self.config.proxy if isinstance(self.config, NodeConfig) else None
+        url = proxy or self.config.url
+        if tcp.problem is None:
+            (host, port), name = endpoint(url), "" if proxy is None else "the proxy "
+            self.add("tcp", Status.PASS, tcp.seconds, f"{name}{host}:{port} accepts connections")
+            return
+        state = NodeState.REFUSED if tcp.problem == "refused" else NodeState.UNREACHABLE
+        self.end(state, connection_problem(url, tcp), stage="tcp", seconds=tcp.seconds)
+
+    def end_at_address(
+        self, problem: AddressProblem, error: CallError, tcp: TcpResult, http_s: float
+    ) -> NoReturn:
+        """Add the stage at which an address leads past its server. Raises ProbeEnded."""
+        if tcp.problem is None:
+            self.connected(tcp)
+        state = NodeState.FAILING if error.relayed else state_of(classify(error))
+        self.end(state, problem.detail, stage="tcp" if tcp.problem else "http", seconds=http_s)
+
+    def process_json(self) -> dict[str, Any] | None:
+        process = self.process
+        if process is None:
+            return None
+        cores = round(process.cpu, 2)
+        return {"pid": process.pid, "name": process.name, "stopped": process.stopped, "cpu_cores": cores}
+
+    async def reason(self, error: CallError, took_s: float) -> tuple[NodeState, str]:
+        """Return the state behind a failed call; silence after an accepted connection needs evidence."""
+        fault = classify(error)
+        if fault.kind is FaultKind.FIRST_TOKEN_TIMEOUT and error.cause is CallCause.TIMEOUT:
+            state, detail = judge_silence(
+                progress_seen=False, others_served=False, process=await self.look_at_process(), seconds=took_s
+            )
+            return state, detail.replace("no token in", "it accepts connections and answers nothing for")
+        status = f"HTTP {fault.status}: " if fault.status and fault.status != 200 else ""
+        return state_of(fault), f"{status}{fault.detail}"
+
+    async def look_at_process(self) -> Listener | None:
+        """Return the process behind the port, when it is one of this machine; it is kept."""
+        if not is_loopback(self.config.url):
+            return None
+        self.process = await listener(endpoint(self.config.url)[1]) or self.process
+        return self.process
+
+
+class NodeProbe(TargetProbe, kw_only=True):
     """What the probe of one node came to.
 
     `model` was asked and `first_token_s` says that it gave a token; `answer` is its whole answer where a goal
-    was given. `fault` is why its question failed, where a request failed. `loaded` is a model that the
-    probe loaded. `listed` False means that the node does not hold the wanted model. `slots` are all
-    and busy ones, where every slot was looked at. `runner` is what the process behind a model showed, where
-    that ended the probe. `kept` is the kind of server as the process that runs is kept, where it was looked
-    at.
+    was given. `loaded` is a model that the probe loaded. `listed` False means that the node does not hold the
+    wanted model. `slots` are all and busy ones, where every slot was looked at. `runner` is what the process
+    behind a model showed, where that ended the probe. `kept` is the kind of server as the process that runs
+    is kept, where it was looked at.
     """
 
     check: ClassVar = "node"
 
     config: NodeConfig
-    options: ProbeOptions
     facts: NodeFacts
-    remedy: str | None = None
     model: str | None = None
     first_token_s: float | None = None
     answer: str | None = None
-    fault: FaultKind | None = None
     loaded: str | None = None
     listed: bool = True
     slots: tuple[int, int] | None = None
@@ -117,18 +225,10 @@ class NodeProbe(_TargetProbe, kw_only=True):
 
     @property
     def status(self) -> Status:
-        required = self.config.required or self.options.required
-        match self.state:
-            case NodeState.OK:
-                return Status.PASS if self.facts.address_problem is None else Status.WARN
-            case NodeState.SLOW:
-                return Status.WARN
-            case NodeState.IDLE | NodeState.BUSY | NodeState.LOADING:
-                return Status.INCONCLUSIVE if required or self.options.load else Status.SKIP
-            case NodeState.REFUSED | NodeState.UNREACHABLE if not required:
-                return Status.WARN if self.config.explicit else Status.SKIP
-            case _:
-                return Status.FAIL
+        if self.state in (NodeState.IDLE, NodeState.BUSY, NodeState.LOADING):
+            is_open = self.is_required or self.options.load
+            return Status.INCONCLUSIVE if is_open else Status.SKIP
+        return super().status
 
     def advice(self) -> str | None:
         if self.facts.address_problem is not None:
@@ -137,13 +237,12 @@ class NodeProbe(_TargetProbe, kw_only=True):
             self.config, self.state, model=self.model, process=self.process, kind=self.kept or self.facts.kind
         )
 
-    def evidence(self) -> dict[str, Any]:
+    def known(self) -> dict[str, Any]:
         facts = self.facts
-        known = {
+        models = None if facts.models is None else [name for model in facts.models for name in model.names]
+        return {
             "server": facts.version,
-            "models": None
-            if facts.models is None
-            else [name for model in facts.models for name in model.names],
+            "models": models,
             "resident": [model.name for model in facts.resident] if facts.residency_known else None,
             "lists_it": None if self.listed else False,
             "loaded": self.loaded,
@@ -151,15 +250,12 @@ class NodeProbe(_TargetProbe, kw_only=True):
             "first_token_s": None if self.first_token_s is None else round(self.first_token_s, 4),
             "model": self.model,
             "answer": None if self.answer is None else self.answer[:500],
-            "process": None if self.process is None else process_json(self.process),
+            "process": self.process_json(),
             "fault": None if self.fault is None else self.fault.value,
         }
-        stages = [stage.as_json() for stage in self.stages]
-        known = {key: value for key, value in known.items() if value is not None}
-        return {"url": self.config.url, "ladder": stages, **known}
 
 
-class AgentProbe(_TargetProbe, kw_only=True):
+class AgentProbe(TargetProbe, kw_only=True):
     """What the probe of one agent came to; `upkeep` is that of its process, where it was looked at."""
 
     check: ClassVar = "agent"
@@ -168,35 +264,18 @@ class AgentProbe(_TargetProbe, kw_only=True):
     facts: AgentFacts
     upkeep: "Upkeep | None" = None
 
-    @property
-    def status(self) -> Status:
-        match self.state:
-            case NodeState.OK:
-                return Status.PASS
-            case NodeState.SLOW | NodeState.BUSY:
-                return Status.WARN
-            case NodeState.REFUSED | NodeState.UNREACHABLE if not self.config.required:
-                return Status.WARN if self.config.explicit else Status.SKIP
-            case _:
-                return Status.FAIL
-
     def advice(self) -> str | None:
         if self.facts.address_problem is not None:
             return address_remedy(self.config, self.facts.address_problem)
         if self.state is NodeState.FAILING and self.facts.is_stranger:
             return stranger_remedy(self.config)
-        if self.upkeep is None:
-            return agent_remedy(self.config, self.state)
-        return agent_remedy(self.config, self.state, restart=self.upkeep.restart, log=self.upkeep.log)
+        upkeep = {} if self.upkeep is None else asdict(self.upkeep)
+        return agent_remedy(self.config, self.state, **upkeep)
 
-    def evidence(self) -> dict[str, Any]:
-        known: dict[str, Any] = {"url": self.config.url, "ladder": [stage.as_json() for stage in self.stages]}
-        if self.facts.levels:
-            known["levels"] = self.facts.levels
-        if self.facts.queue is not None:
-            known["queue"] = asdict(self.facts.queue)
-        if self.facts.last_error:
-            known["last_error"] = self.facts.last_error
-        if self.process is not None:
-            known["process"] = process_json(self.process)
-        return known
+    def known(self) -> dict[str, Any]:
+        return {
+            "levels": self.facts.levels or None,
+            "queue": None if self.facts.queue is None else asdict(self.facts.queue),
+            "last_error": self.facts.last_error or None,
+            "process": self.process_json(),
+        }

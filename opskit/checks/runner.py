@@ -7,10 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from opskit.checks import judgement
-from opskit.checks.attempt import attempt
-from opskit.checks.order import in_order
-from opskit.checks.spec import Check, CheckContext, NotHere, Observation, Unjudged
-from opskit.errors import OpskitError
+from opskit.checks.attempt import attempt, in_order
+from opskit.checks.spec import Check, CheckContext, Observation
 from opskit.facts.survey import Survey
 from opskit.records import MutableRecord, field, replace
 from opskit.result import Finding, Status
@@ -58,13 +56,10 @@ class _Run(MutableRecord):
 
     def forget_open(self) -> bool:
         """Take back every finding that another attempt might change; False when there is none."""
-        again = [
-            name
-            for name, finding in self.findings.items()
-            if finding.status not in (Status.PASS, Status.SKIP)
-        ]
-        for name in again:
-            self._last[name] = self.findings.pop(name)
+        final = (Status.PASS, Status.SKIP)
+        again = {name: finding for name, finding in self.findings.items() if finding.status not in final}
+        self._last |= again
+        self.findings = {name: self.findings[name] for name in self.findings.keys() - again.keys()}
         return bool(again)
 
     async def pass_over(self, limit: float | None) -> None:
@@ -80,12 +75,10 @@ class _Run(MutableRecord):
         await in_order(before, judge, max_concurrent=self.max_concurrent)
 
     async def _finding(self, check: Check, limit: float | None) -> Finding:
-        if check.skip is not None:
-            return judgement.skipped(check)
         requirements = [self.findings[name] for name in check.requires]
         causes = [required for required in requirements if not judgement.holds(required)]
-        if causes:
-            return judgement.blocked(check, causes)
+        if causes or check.skip is not None:
+            return judgement.not_run(check, causes)
         if limit is not None and time.monotonic() >= limit and check.name in self._last:
             return self._last[check.name]
         fresh = bool(check.requires or check.after) or check.name in self._tries
@@ -139,11 +132,4 @@ async def _attempt(
         values = {key: value for key, value in usual if key in check.kind.yields}
         observation = replace(result, values=values | dict(result.values))
         return judgement.judged(check, observation, seconds), observation
-    match result.exception:
-        case None:
-            return judgement.late(check, seconds), None
-        case Unjudged() | OpskitError() as reason:
-            return judgement.unjudged(check, reason, seconds), None
-        case NotHere() as reason:
-            return judgement.absent(check, reason, seconds), None
-    return judgement.broken(check, result, seconds), None
+    return judgement.without_values(check, result, seconds), None

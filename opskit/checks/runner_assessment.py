@@ -9,8 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from opskit.checks.state import NodeState, is_working
-from opskit.facts.runner import ModelRunner, NodeRunners, RunnerHealth
-from opskit.facts.runner_process import RunnerProcess
+from opskit.facts.runner import ModelRunner, NodeRunners, RunnerHealth, RunnerProcess
 from opskit.providers.base import Slot
 from opskit.records import Record, asdict
 from opskit.system.process import Process

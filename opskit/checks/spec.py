@@ -108,23 +108,47 @@ Observe = Callable[[Any, CheckContext], Awaitable[Observation | Finding]]
 
 
 class Kind(Record):
-    """A kind of check.
+    """A kind of check: an async function, whose first argument is declared by the parameters of the kind.
 
-    `params` is a frozen dataclass, `yields` explains each value, `expects` is the expectation of a check
-    without one, as it would stand in a checklist. `imports` are loaded before the clock runs. A kind that
-    `judges_itself` gives findings, whose status and state may be expected.
+    `values` explains each value: `error` is null where it is not explained. `expects` is the expectation of a
+    check without one, as it would stand in a checklist. `imports` are loaded before the clock runs. A kind
+    that `judges_itself` gives findings, whose status and state may be expected.
     """
 
-    name: str
-    summary: str
-    params: type
-    yields: Mapping[str, str]
-    expects: Mapping[str, Any]
     observe: Observe
+    summary: str
+    values: Mapping[str, str]
+    expects: Mapping[str, Any]
     target: Callable[[Any], str]
+    called: str = ""
     timeout_s: float = 10.0
     imports: tuple[str, ...] = ()
     judges_itself: bool = False
+
+    @property
+    def name(self) -> str:
+        return self.called or self.observe.__name__
+
+    @property
+    def params(self) -> type:
+        declared: type = next(iter(self.observe.__annotations__.values()))
+        return declared
+
+    @property
+    def yields(self) -> Mapping[str, str]:
+        is_complete = self.judges_itself or not self.values or "error" in self.values
+        return self.values if is_complete else {**self.values, "error": "null"}
+
+
+def kind(
+    summary: str,
+    values: Mapping[str, str],
+    expects: Mapping[str, Any],
+    target: Callable[[Any], str],
+    **options: Any,
+) -> Callable[[Observe], Kind]:
+    """Make a function a kind of its name; `options` are the other fields of Kind."""
+    return lambda observe: Kind(observe, summary, values, expects, target, **options)
 
 
 class Check(Record):
@@ -170,7 +194,7 @@ def assessing(
     """Return a check that no checklist names, called `kind target` by default: it assesses facts."""
     return Check(
         name or f"{kind} {target}",
-        Kind(kind, "", type(params), {}, {}, assess, lambda _: target, imports=imports),
+        Kind(assess, "", {}, {}, lambda _: target, kind, imports=imports),
         params,
         Expectation({}),
         requires=tuple(requires),

@@ -56,8 +56,7 @@ def show_list(shared: SharedOptions, node: NodeOption = None) -> None:
 @shares("sandbox", "verbose")
 def show_loaded(shared: SharedOptions, node: NodeOption = None) -> None:
     """Show what is in memory just now, how much of it on the GPU, what it works on, and for how long."""
-    from opskit.checks.loaded_models import read_loaded
-    from opskit.checks.model_rows import LOADED_COLUMNS
+    from opskit.checks.model_rows import LOADED_COLUMNS, read_loaded
     from opskit.checks.upkeep import with_upkeep
     from opskit.facts.node import read_all_metadata
 

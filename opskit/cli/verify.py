@@ -68,12 +68,12 @@ def verify(
 ) -> None:
     """Run checklists. Exits 0 (all well), 1 (failed), 3 (could not be judged), 78 (no valid checklist)."""
     if schema:
-        from opskit.checks.schema import schema as schema_of_checklists
+        from opskit.checks.check_shape import schema as schema_of_checklists
 
         render.document(schema_of_checklists())
         return
     if kinds:
-        from opskit.checks.schema import kinds as all_kinds
+        from opskit.checks.check_shape import kinds as all_kinds
 
         described = all_kinds()
         shared.show(plain_document("verify", kinds=described), lambda: _print_kinds(described))

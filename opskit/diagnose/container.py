@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerCondition, ContainerState
-from opskit.checks.kinds.containers import container_values
+from opskit.checks.kinds.docker import container_values
 from opskit.diagnose.machine import share
 from opskit.facts.container import Container
 from opskit.records import Record

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from opskit.checks.kinds.agents import APIS
-from opskit.checks.kinds.http import without_secrets
+from opskit.checks.kinds.network import without_secrets
 from opskit.config.schema import Config
 from opskit.diagnose.area import Section, SectionSource, TableSection
 from opskit.facts.endpoint import MAX_BODY_BYTES, EndpointFacts, json_request, read_endpoint

@@ -16,17 +16,14 @@ from opskit.doctor.recovery_job import RecoveryJob, read_recovery_job
 from opskit.doctor.target import ExaminationTarget, Member
 from opskit.facts import docker_daemon, machine
 from opskit.facts.agent import read_agent_paths
-from opskit.facts.clock import ClockReading, read_clock
 from opskit.facts.compose_project import ComposeFacts, read_compose_project
-from opskit.facts.env_file import EnvFileFacts, read_env_file
-from opskit.facts.environment import Environment, known
+from opskit.facts.environment import EnvFileFacts, Environment, known, read_env_file
 from opskit.facts.kernel_log import KernelKill, read_kernel_kills
-from opskit.facts.lock import HeldLock, read_held_locks
+from opskit.facts.machine import ClockReading, HeldLock, read_clock, read_held_locks
 from opskit.facts.model_memory import PromptReading, read_cache_sizes, read_prompt
 from opskit.facts.model_requests import ModelRequests, read_container_requests, read_own_requests
 from opskit.facts.port_owner import PortOwner, read_port
-from opskit.facts.runner import read_orphaned_runners
-from opskit.facts.runner_process import RunnerProcess
+from opskit.facts.runner import RunnerProcess, read_orphaned_runners
 from opskit.facts.server_log import ServerLog, read_server_log
 from opskit.facts.stack_containers import StackContainers, read_stack_containers
 from opskit.facts.survey import Survey

@@ -8,9 +8,10 @@ import asyncio
 import contextlib
 import re
 import ssl
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import PurePosixPath
+from typing import Any
 from urllib.parse import SplitResult, urlsplit, urlunsplit
 
 from opskit.config.origins import AGENTS, NODES
@@ -198,27 +199,30 @@ async def _of_tls(server: _Server, error: CallError) -> AddressProblem | None:
             f"the certificate of {where} is not trusted: {reason}",
             "correct SSL_CERT_FILE: it names a file of certificates (PEM), with that of the authority",
         )
-    match error.tls:
-        case TlsProblem.SELF_SIGNED:
-            return AddressProblem(
-                f"the certificate of {where} is self-signed",
+    if error.tls is TlsProblem.OTHER_NAME:
+        return await _of_name(parts, where)
+    renew = "renew the certificate of the server; `date` shows whether the clock here is right"
+    problems = {
+        TlsProblem.SELF_SIGNED: (
+            "is self-signed",
+            (
                 f"trust it: `openssl s_client -connect {where} </dev/null | openssl x509 -out server.pem`, "
-                "then `export SSL_CERT_FILE=server.pem`; or give the server a certificate of an authority",
-            )
-        case TlsProblem.UNKNOWN_AUTHORITY:
-            return AddressProblem(
-                f"the certificate of {where} is signed by an authority that is not known here",
+                "then `export SSL_CERT_FILE=server.pem`; or give the server a certificate of an authority"
+            ),
+        ),
+        TlsProblem.UNKNOWN_AUTHORITY: (
+            "is signed by an authority that is not known here",
+            (
                 "`export SSL_CERT_FILE=FILE` with the certificate of that authority (mostly a company's); "
-                "the server must send the certificates between as well",
-            )
-        case TlsProblem.EXPIRED | TlsProblem.NOT_YET_VALID:
-            words = "has expired" if error.tls is TlsProblem.EXPIRED else "is not valid yet"
-            return AddressProblem(
-                f"the certificate of {where} {words}",
-                "renew the certificate of the server; `date` shows whether the clock here is right",
-            )
-        case TlsProblem.OTHER_NAME:
-            return await _of_name(parts, where)
+                "the server must send the certificates between as well"
+            ),
+        ),
+        TlsProblem.EXPIRED: ("has expired", renew),
+        TlsProblem.NOT_YET_VALID: ("is not valid yet", renew),
+    }
+    if error.tls in problems:
+        words, remedy = problems[error.tls]
+        return AddressProblem(f"the certificate of {where} {words}", remedy)
     address = _url(parts, scheme="http", port=port)
     answers = await server.answers(address)
     if not answers and error.tls is not TlsProblem.NOT_TLS:
@@ -349,10 +353,7 @@ async def _speaks_tls(url: str) -> bool:
     """Tell whether a TLS handshake succeeds, whatever the certificate says. No byte of HTTP is sent."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    with contextlib.suppress(OSError, TimeoutError):
-        async with asyncio.timeout(_TRY_S), _connection(url, context):
-            return True
-    return False
+    return await _certificate(url, context) is not None
 
 
 async def _names_of_certificate(parts: SplitResult) -> tuple[str, ...]:
@@ -361,24 +362,21 @@ async def _names_of_certificate(parts: SplitResult) -> tuple[str, ...]:
 
     context = httpx.create_ssl_context(trust_env=True)
     context.check_hostname = False
-    with contextlib.suppress(OSError, TimeoutError):
-        async with asyncio.timeout(_TRY_S), _connection(urlunsplit(parts), context) as writer:
-            certificate = writer.get_extra_info("peercert") or {}
-            names = [value for _, value in certificate.get("subjectAltName", ())]
-            return tuple(name for name in names if name.isprintable())
-    return ()
+    certificate = await _certificate(urlunsplit(parts), context) or {}
+    return tuple(name for _, name in certificate.get("subjectAltName", ()) if name.isprintable())
 
 
-@contextlib.asynccontextmanager
-async def _connection(url: str, context: ssl.SSLContext) -> AsyncIterator[asyncio.StreamWriter]:
+async def _certificate(url: str, context: ssl.SSLContext) -> Mapping[str, Any] | None:
+    """Return what the certificate says, empty where it is not checked; None where no handshake succeeds."""
     host, port = endpoint(url)
-    _, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=host)
-    try:
-        yield writer
-    finally:
-        writer.close()
-        with contextlib.suppress(OSError):
-            await writer.wait_closed()
+    with contextlib.suppress(OSError, TimeoutError):
+        async with asyncio.timeout(_TRY_S):
+            _, writer = await asyncio.open_connection(host, port, ssl=context, server_hostname=host)
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+            return writer.get_extra_info("peercert") or {}
+    return None
 
 
 def _url(

@@ -1,22 +1,30 @@
-"""Memory, disks and names of this machine."""
+"""Memory, disks, names and locks of this machine, and the clocks of servers compared with its own."""
 
 import asyncio
 import contextlib
 import shutil
 import socket
+import time
+from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from opskit.config.load import ensure_state_dir
 from opskit.errors import StateError
 from opskit.facts.survey import Survey
+from opskit.providers.base import CallError
 from opskit.records import Record
 from opskit.system import host
 from opskit.system.host import MemoryGauge
+from opskit.system.lock import holder_of
 from opskit.system.network import TcpResult, connects
+from opskit.system.process import Process, ancestry, read_process
 
 #: The name by which a container reaches the machine that it runs on, and how long its ports may take.
 _HOST_OF_DOCKER = "host.docker.internal"
 _HOST_PORT_S = 1.0
+_CLOCK_ANSWER_S = 2.0
+#: An HTTP date has whole seconds: on average half a second has passed since.
+_HALF_S = 0.5
 
 
 class DiskFacts(Record):
@@ -74,3 +82,63 @@ async def read_addresses(_: Survey, name: str) -> tuple[str, ...]:
 async def read_host_port(_: Survey, port: int) -> TcpResult:
     """From inside a container, connect to a port of the machine that the container runs on."""
     return await connects(f"tcp://{_HOST_OF_DOCKER}:{port}", timeout_s=_HOST_PORT_S)
+
+
+class ClockReading(Record):
+    """How far the clock of `name` is ahead of ours."""
+
+    name: str
+    url: str
+    ahead_s: float
+
+
+async def read_clock(survey: Survey, name: str, url: str) -> ClockReading | None:
+    """Read the date of an HTTP answer; None where nothing answers with one."""
+    from opskit.providers.failures import translated
+
+    client = survey.client(secure=url.startswith("https:"))
+    began = time.time()
+    try:
+        async with asyncio.timeout(_CLOCK_ANSWER_S):
+            with translated("request"):
+                async with client.stream("GET", url) as response:
+                    date = response.headers.get("date", "")
+        theirs = parsedate_to_datetime(date).timestamp()
+    except (CallError, TimeoutError, ValueError, TypeError):
+        return None
+    return ClockReading(name, url, theirs + _HALF_S - (began + time.time()) / 2)
+
+
+class HeldLock(Record):
+    """One lock by the name of its file; `process` None means that this user may not see who holds it."""
+
+    name: str
+    process: Process | None
+
+    @property
+    def words(self) -> str:
+        process = self.process
+        if process is None:
+            return "a process that this user may not see"
+        return f"process {process.pid} ({process.name})"
+
+    @property
+    def is_ours(self) -> bool:
+        """Tell whether a command of opskit holds it, which lets go when it ends."""
+        return self.process is not None and any(
+            Path(word).name == "opskit" or word == "opskit" for word in self.process.command[:3]
+        )
+
+
+async def read_held_locks(survey: Survey) -> tuple[HeldLock, ...]:
+    """Read who holds which lock; locks of this very process are left out."""
+    return await asyncio.to_thread(_held, survey.state_folder)
+
+
+def _held(folder: Path) -> tuple[HeldLock, ...]:
+    ours, locks = ancestry(), []
+    for path in sorted(folder.glob("*.lock")):
+        pid = holder_of(path)
+        if pid is not None and pid not in ours:
+            locks.append(HeldLock(path.name, read_process(pid) if pid else None))
+    return tuple(locks)

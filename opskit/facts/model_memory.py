@@ -2,11 +2,11 @@
 
 import asyncio
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from functools import partial
 
 from opskit.config.schema import NodeConfig
-from opskit.facts.node import NodeFacts, read_node
+from opskit.facts.node import read_node
 from opskit.facts.survey import Survey
 from opskit.llm.loads import load_budget_s
 from opskit.llm.one_token import may_be_asked, one_token
@@ -36,14 +36,11 @@ async def read_cache_sizes(survey: Survey, config: NodeConfig) -> Mapping[str, i
         except CallError:
             return None
 
-    models = _loaded_first(facts)[:_MAX_MODELS]
+    loaded = {model.name for model in facts.resident}
+    loaded_first = sorted(facts.models, key=lambda model: (model.name not in loaded, model.size_bytes or 0))
+    models = loaded_first[:_MAX_MODELS]
     sizes = await asyncio.gather(*map(read, models))
     return {model.name: size for model, size in zip(models, sizes, strict=True) if size}
-
-
-def _loaded_first(facts: NodeFacts) -> Sequence[ModelInfo]:
-    loaded = {model.name for model in facts.resident}
-    return sorted(facts.models or (), key=lambda model: (model.name not in loaded, model.size_bytes or 0))
 
 
 class PromptReading(Record):

@@ -5,27 +5,34 @@ neither Ollama's scheduler nor the life of the model.
 """
 
 import asyncio
-import functools
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from enum import StrEnum
+from itertools import pairwise
+from pathlib import PurePath
 from typing import Any
 
 from opskit.config.schema import NodeConfig
-from opskit.facts.runner_process import RunnerProcess, read_runner_table
 from opskit.facts.survey import Survey, read_sockets
 from opskit.providers.base import CallCause, CallError, Slot
 from opskit.providers.http import HttpClient
 from opskit.providers.llamacpp import slots_of
 from opskit.records import Record, replace
-from opskit.system.host import is_loopback
+from opskit.system.host import core_counts, is_loopback
 from opskit.system.network import endpoint
-from opskit.system.process import read_process
+from opskit.system.process import Process, find_processes, read_process
 
 #: A healthy one answers in milliseconds, also while it generates.
 _ANSWER_S = 1.0
 #: Who listens on a port changes seldom; the runners are read each time.
 _SOCKETS_OLD_S = 30.0
+#: Of `llama-server` and of an older `ollama runner` (wire facts A8).
+PROGRAMS = ("llama-server", "ollama_llama_server", "ollama")
+#: Ollama keeps weights in files of this name: a `llama-server` that a person started has others.
+_BLOB = "sha256-"
+_USUAL_BATCH = 512
+#: Those that adopt a process whose parent has ended, beside the first process of the machine.
+_ADOPTERS = ("systemd", "launchd", "init", "tini", "catatonit")
 
 
 class RunnerHealth(StrEnum):
@@ -37,6 +44,44 @@ class RunnerHealth(StrEnum):
     SILENT = "silent"
     #: It cannot be asked from here: it listens in a container, or has just ended.
     UNREACHABLE = "unreachable"
+
+
+class RunnerProcess(Record, kw_only=True):
+    """One such process; `weights` is the file, or the name, of its model."""
+
+    process: Process
+    port: int
+    weights: str
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def is_stopped(self) -> bool:
+        return self.process.stopped or self.process.traced
+
+    @property
+    def load_options(self) -> tuple[tuple[str, int], ...]:
+        """Return the options of Ollama's API with which a client had it loaded, by its arguments.
+
+        Ollama writes `-t` where a client gave `num_thread`, older builds always, for all cores; `-b` is
+        `num_batch`, 512 where nobody gave it (seen on build fb307609). `num_gpu` may differ without a load.
+        """
+        threads, batch = (_value(self.process.command, option) for option in ("-t", "-b"))
+        options = {"num_thread": threads, "num_batch": batch}
+        usual = {"num_thread": set(core_counts()), "num_batch": {_USUAL_BATCH}}
+        return tuple(
+            (name, int(text))
+            for name, text in options.items()
+            if text is not None and text.isdecimal() and int(text) not in usual[name]
+        )
+
+    @property
+    def words(self) -> str:
+        names = [PurePath(word).name for word in self.process.command[:3]]
+        program = next((name for name in names if name in PROGRAMS), self.process.name)
+        return f"process {self.pid} ({program})"
 
 
 class ModelRunner(Record, kw_only=True):
@@ -75,10 +120,38 @@ async def read_runners(survey: Survey, config: NodeConfig) -> NodeRunners:
         return NodeRunners(server=None)
     table = await survey.get(read_sockets, not_before=time.monotonic() - _SOCKETS_OLD_S)
     server = next((socket.pid for socket in table.at("tcp", endpoint(config.url)[1]) if socket.pid), None)
-    table_of = functools.partial(read_runner_table, server, orphans=False)
-    processes = await asyncio.to_thread(table_of)
-    runners = await asyncio.gather(*map(read_runner, processes.of_server))
-    return NodeRunners(server=processes.server, runners=tuple(runners))
+    processes = await asyncio.to_thread(_children, server)
+    if processes is None:
+        return NodeRunners(server=None)
+    runners = await asyncio.gather(*map(read_runner, processes))
+    return NodeRunners(server=server, runners=tuple(runners))
+
+
+def _children(server: int | None) -> list[RunnerProcess] | None:
+    """Return the runners that a server started; None where it starts none, or may not be looked at."""
+    process = None if server is None else read_process(server)
+    if process is None or "ollama" not in process.name.lower():
+        return None
+    return [runner for runner in _runner_processes() if runner.process.parent == server]
+
+
+def _runner_processes() -> list[RunnerProcess]:
+    """Return the runners among all processes that this user may look at. Blocks."""
+    processes, _ = find_processes(command=lambda command: runner_arguments(command) is not None)
+    return [
+        RunnerProcess(process=process, port=arguments[0], weights=arguments[1])
+        for process in processes
+        if (arguments := runner_arguments(process.command)) is not None
+    ]
+
+
+def runner_arguments(command: Sequence[str]) -> tuple[int, str] | None:
+    """Return port and model of a command line that has both; None for any other process. Pure."""
+    words = [word for word in command if word]
+    weights, port = _value(words, "--model"), _value(words, "--port")
+    if weights is None or port is None or not port.isdecimal():
+        return None
+    return int(port), weights
 
 
 async def read_weights(survey: Survey, config: NodeConfig, model: str) -> str | None:
@@ -95,8 +168,28 @@ async def known_weights(survey: Survey, config: NodeConfig, model: str) -> str |
 
 
 async def read_orphaned_runners(_: Survey) -> tuple[RunnerProcess, ...]:
-    """Read the runners of this machine whose server has ended."""
-    return (await asyncio.to_thread(read_runner_table, None)).orphans
+    """Read the runners of this machine whose server has ended: they hold memory for nobody."""
+    return await asyncio.to_thread(lambda: tuple(filter(_is_orphan, _runner_processes())))
+
+
+def _is_orphan(runner: RunnerProcess) -> bool:
+    if not PurePath(runner.weights).name.startswith(_BLOB):
+        return False
+    parent = runner.process.parent
+    if parent is None or parent <= 1:
+        return True
+    adopter = read_process(parent)
+    # A parent that may not be looked at is there.
+    return adopter is not None and adopter.name in _ADOPTERS
+
+
+def _value(command: Sequence[str], option: str) -> str | None:
+    for word, following in pairwise([*command, ""]):
+        if word == option and following and not following.startswith("--"):
+            return following
+        if word.startswith(f"{option}="):
+            return word.partition("=")[2] or None
+    return None
 
 
 async def read_runner(process: RunnerProcess) -> ModelRunner:

@@ -10,8 +10,7 @@ import time
 from collections.abc import Collection, Sequence
 from functools import partial
 
-from opskit.checks.attempt import Failure, attempt
-from opskit.checks.order import in_order
+from opskit.checks.attempt import Failure, attempt, in_order
 from opskit.errors import OpskitError
 from opskit.records import MutableRecord, field, replace
 from opskit.recovery.executor import Executor

@@ -6,8 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, Protocol
 
 from opskit.checks.agent_probe import probe_agent
-from opskit.checks.loaded_models import read_loaded
-from opskit.checks.model_rows import LoadedModel
+from opskit.checks.model_rows import LoadedModel, read_loaded
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.facts.node import NodeFacts, ReadingStep, read_metadata, with_default
 from opskit.facts.survey import Survey

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import httpx
 
-from opskit.checks.loaded_models import read_loaded
+from opskit.checks.model_rows import read_loaded
 from opskit.checks.node_probe import probe_node
 from opskit.checks.probe_record import NodeProbe, ProbeOptions
 from opskit.checks.runner_assessment import RunnerState

@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from opskit.checks.check_shape import compile_expectation
 from opskit.checks.container_assessment import (
     STATUSES,
     AssessedContainer,
@@ -16,10 +17,9 @@ from opskit.checks.container_assessment import (
     ContainerRules,
     assess_container,
 )
-from opskit.checks.expectation import compile_expectation
 from opskit.checks.judgement import judged as judged_check
 from opskit.checks.kinds import KINDS
-from opskit.checks.kinds.containers import observed_container
+from opskit.checks.kinds.docker import observed_container
 from opskit.checks.spec import Check
 from opskit.config.load import LoadedConfig
 from opskit.config.schema import Config, RecoveryConfig

@@ -2,36 +2,21 @@
 
 from opskit.checks.kinds import (
     agents,
-    chains,
-    containers,
     databases,
     docker,
     files,
-    gpu,
-    http,
-    log_lines,
     machine,
     models,
     network,
-    probes,
     processes,
 )
 from opskit.checks.spec import Kind
 
-_MODULES = (
-    http,
-    network,
-    processes,
-    files,
-    machine,
-    gpu,
-    containers,
-    docker,
-    log_lines,
-    models,
-    probes,
-    agents,
-    chains,
-    databases,
-)
-KINDS: dict[str, Kind] = {kind.name: kind for module in _MODULES for kind in module.KINDS}
+KINDS: dict[str, Kind] = {kind.name: kind for kind in (
+    network.http, network.tcp, network.dns, network.port, processes.process, processes.command,
+    files.file, files.env_file, files.config, machine.disk, machine.memory, machine.cpu, machine.gpu,
+    docker.docker_daemon, docker.container,
+    docker.compose, docker.docker_network, docker.volume, docker.image, files.log_pattern,
+    models.node_ladder, models.model, models.probe, docker.stack_containers,
+    agents.agent_api, agents.agent_chain, databases.database, databases.postgres_pool,
+)}  # fmt: skip

@@ -19,7 +19,7 @@ from urllib.parse import quote, urlsplit
 from pydantic import AfterValidator
 
 from opskit.checks.kinds.network import OWN_SHARE
-from opskit.checks.spec import CheckContext, Kind, Observation, Unjudged
+from opskit.checks.spec import CheckContext, Observation, Unjudged, kind
 from opskit.config.fields import Text, parameters
 from opskit.records import Record
 from opskit.system.network import authority
@@ -209,7 +209,26 @@ def without_password(url: str) -> str:
     return f"{authority(parts.hostname or 'local', parts.port)}{parts.path}"
 
 
-async def _database(params: DatabaseParams, context: CheckContext) -> Observation:
+@kind(
+    "a database can be read: SQLite, or PostgreSQL with the extra `postgres`",
+    {
+        "connected": "whether it could be opened",
+        "complete": "whether the table that was named is there",
+        "version": "of the engine",
+        "table_exists": "whether the table is there",
+        "columns": "its columns",
+        "rows": "how many rows the query gave, at most 1000",
+        "more": "whether there were more",
+        "row": "the first row, by column",
+        "value": "the first value of the first row",
+        "seconds": "how long it took",
+        "error": "connect, query, or null",
+    },
+    {"connected": True, "complete": True},
+    lambda p: without_password(p.url),
+    imports=("sqlite3",),
+)
+async def database(params: DatabaseParams, context: CheckContext) -> Observation:
     url, parts = params.url, urlsplit(params.url)
     if parts.scheme == "sqlite":
         url = f"sqlite://{context.path(parts.path).absolute()}"
@@ -245,7 +264,26 @@ def _read_database(params: DatabaseParams, url: str, timeout_s: float) -> Observ
     return Observation({"complete": True, **values}, detail, state="ok")
 
 
-async def _pool(params: PoolParams, context: CheckContext) -> Observation:
+@kind(
+    "connections of a PostgreSQL server that are in use, of those an ordinary user can have",
+    {
+        "max": "max_connections",
+        "reserved": "connections kept for superusers",
+        "used": "connections of clients",
+        "free": "what is left",
+        "used_percent": "percent, 0 to 100",
+        "active": "clients whose query runs",
+        "idle": "clients that do nothing",
+        "idle_in_transaction": "clients that hold a transaction open",
+        "waiting_for_locks": "clients that wait for a lock",
+        "longest_transaction_s": "age of the oldest transaction",
+        "seconds": "how long it took",
+        "error": "connect, query, or null",
+    },
+    {"used_percent": {"lt": 80}},
+    lambda p: without_password(p.url),
+)
+async def postgres_pool(params: PoolParams, context: CheckContext) -> Observation:
     return await asyncio.to_thread(_read_pool, params.url, context.timeout_s * OWN_SHARE)
 
 
@@ -278,51 +316,3 @@ def _read_pool(url: str, timeout_s: float) -> Observation:
     )
     remedy = "`SELECT * FROM pg_stat_activity` shows who holds them"
     return Observation(values, detail, state="ok", remedy=remedy)
-
-
-KINDS = (
-    Kind(
-        "database",
-        "a database can be read: SQLite, or PostgreSQL with the extra `postgres`",
-        DatabaseParams,
-        {
-            "connected": "whether it could be opened",
-            "complete": "whether the table that was named is there",
-            "version": "of the engine",
-            "table_exists": "whether the table is there",
-            "columns": "its columns",
-            "rows": "how many rows the query gave, at most 1000",
-            "more": "whether there were more",
-            "row": "the first row, by column",
-            "value": "the first value of the first row",
-            "seconds": "how long it took",
-            "error": "connect, query, or null",
-        },
-        {"connected": True, "complete": True},
-        _database,
-        lambda p: without_password(p.url),
-        imports=("sqlite3",),
-    ),
-    Kind(
-        "postgres_pool",
-        "connections of a PostgreSQL server that are in use, of those an ordinary user can have",
-        PoolParams,
-        {
-            "max": "max_connections",
-            "reserved": "connections kept for superusers",
-            "used": "connections of clients",
-            "free": "what is left",
-            "used_percent": "percent, 0 to 100",
-            "active": "clients whose query runs",
-            "idle": "clients that do nothing",
-            "idle_in_transaction": "clients that hold a transaction open",
-            "waiting_for_locks": "clients that wait for a lock",
-            "longest_transaction_s": "age of the oldest transaction",
-            "seconds": "how long it took",
-            "error": "connect, query, or null",
-        },
-        {"used_percent": {"lt": 80}},
-        _pool,
-        lambda p: without_password(p.url),
-    ),
-)

@@ -1,7 +1,7 @@
-"""Kinds that ask Docker for more than one container: compose (1 or 2), docker_network, volume, image."""
+"""Kinds that ask Docker: docker_daemon, container, stack_containers, compose (1 or 2), and its objects."""
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,15 +11,182 @@ from opskit.checks.container_assessment import (
     ContainerRules,
     assessed,
 )
-from opskit.checks.kinds.containers import DOCKER
-from opskit.checks.spec import CheckContext, Kind, Observation
+from opskit.checks.kinds.machine import NoParams
+from opskit.checks.spec import CheckContext, NotHere, Observation, kind
 from opskit.config.fields import Text, Texts, parameters
+from opskit.config.schema import StackConfig
 from opskit.facts.container import docker_time
-from opskit.facts.container_survey import read_containers, survey_containers
-from opskit.text import counted
+from opskit.facts.container_survey import read_compose_containers, read_containers, survey_containers
+from opskit.facts.docker_daemon import read_docker_daemon
+from opskit.facts.stack_containers import missing_containers, read_stack_containers
+from opskit.text import counted, listing
 
 _STATES = frozenset({"up", "down", "states", "unhealthy", "exited"})
 _GOOD = (ContainerCondition.WELL, ContainerCondition.UNCHECKED)
+#: Of several containers of a service the worst counts.
+_RANK = ("well", "unchecked", "waiting", "left", "sick")
+DOCKER = ("opskit.system.docker",)
+#: Attributes of DockerDaemon, but for the error.
+_DAEMON_YIELDS = {
+    "answers": "whether it does",
+    "version": "of the engine",
+    "api_version": "of its API",
+    "containers": "how many there are",
+    "running": "how many run",
+    "stopped": "how many do not",
+    "images": "how many there are",
+    "storage": "its storage driver",
+    "memory_bytes": "memory of its machine",
+    "cpus": "processors of its machine",
+    "warnings": "what it complains of",
+    "error": "DOCKER_001, DOCKER_003, or null",
+    "seconds": "time to answer",
+}
+CONTAINER_YIELDS = {
+    "exists": "whether there is one",
+    "count": "how many of the service there are",
+    "name": "its name",
+    "state": "running, exited, restarting, paused, created, dead, missing",
+    "health": "healthy, unhealthy, starting, unchecked (its check cannot run), or none without one",
+    "health_output": "what its health check wrote last",
+    "condition": "well, waiting, left (a person's doing), sick, unchecked or missing",
+    "restarts": "how often Docker restarted it",
+    "exit_code": "of its last end",
+    "oom_killed": "whether it was killed for want of memory",
+    "image": "its image",
+    "up_s": "seconds since it was started, null when it does not run",
+    "networks": "names of its networks",
+    "variables": "names of its environment variables, without their values",
+}
+
+
+@kind("Docker answers", _DAEMON_YIELDS, {"answers": True}, lambda _: "docker", imports=DOCKER)
+async def docker_daemon(_: NoParams, context: CheckContext) -> Observation:
+    daemon = await context.survey.get(read_docker_daemon, not_before=context.not_before)
+    if (error := daemon.error) is not None:
+        # Here the daemon itself is in question: this is a failure, not a missing precondition.
+        return Observation(
+            {"answers": False, "error": error.code, "seconds": daemon.seconds},
+            problem=error.message,
+            state="down",
+            code=error.code,
+            remedy=error.remedy,
+            settled=("answers",) if daemon.is_absent else (),
+        )
+    values = {name: getattr(daemon, name) for name in _DAEMON_YIELDS if name != "error"} | {"answers": True}
+    detail = f"Docker {daemon.version}: {daemon.running} of {daemon.containers} containers run"
+    return Observation(values, detail, state="ok")
+
+
+@parameters
+class ContainerParams:
+    """By name (or id), or by compose service, with its project where there are several."""
+
+    name: Text | None = None
+    service: Text | None = None
+    project: Text | None = None
+
+    def __post_init__(self) -> None:
+        if (self.name is None) == (self.service is None and self.project is None):
+            raise ValueError("needs either name, or service (and project)")
+
+    @property
+    def shown(self) -> str:
+        return self.name or "/".join(part for part in (self.project, self.service) if part)
+
+
+@kind(
+    "a container is well: it runs and is healthy, or has done its work; of several the worst counts",
+    CONTAINER_YIELDS,
+    {"condition": "well"},
+    lambda p: str(p.shown),
+    imports=DOCKER,
+)
+async def container(params: ContainerParams, context: CheckContext) -> Observation:
+    docker = await context.survey.docker()
+    if params.name is not None:
+        containers = await read_containers(docker, [params.name])
+    else:
+        containers = await read_compose_containers(docker, params.project, params.service)
+    if not containers:
+        remedy = "`docker ps --all` lists containers; `docker compose up -d` creates those of the stack"
+        return _missing("there is no such container", remedy, 0)
+    config = context.survey.config
+    survey = await survey_containers(docker, containers, config)
+    judged = assessed(survey, ContainerRules.of(config.recovery))
+    return observed_container(worst_of(judged), len(containers))
+
+
+def _missing(detail: str, remedy: str, count: int) -> Observation:
+    values = {"exists": False, "state": "missing", "condition": "missing", "count": count}
+    return Observation(values, detail, state="missing", code="DOCKER_002", remedy=remedy)
+
+
+def worst_of(judged: Sequence[AssessedContainer]) -> AssessedContainer:
+    """Return the container that counts where there are several. Pure."""
+    return max(judged, key=lambda assessed: (_RANK.index(assessed.condition), not assessed.container.running))
+
+
+def observed_container(worst: AssessedContainer, count: int) -> Observation:
+    """What a check sees of a container: the worst of `count`. Pure."""
+    container, assessment, restarts = worst.container, worst.assessment, worst.container.restarts
+    parts = (worst.word, assessment.words, f"{restarts} restarts" if restarts else "")
+    words, is_unchecked = ", ".join(filter(None, parts)), worst.condition is ContainerCondition.UNCHECKED
+    return Observation(
+        {**container_values(worst), "exists": True, "count": count},
+        words,
+        undecided=words if worst.condition is ContainerCondition.WAITING else "",
+        unseen=frozenset({"health", "condition"} if is_unchecked else ()),
+        state="unchecked" if is_unchecked else container.status,
+        remedy=assessment.remedy or f"`docker logs --tail 50 {container.name}` tells why",
+    )
+
+
+def container_values(assessed_container: AssessedContainer) -> dict[str, Any]:
+    """What a check may ask of one container; names of variables, never their values."""
+    container, assessment = assessed_container.container, assessed_container.assessment
+    is_unchecked = assessed_container.condition is ContainerCondition.UNCHECKED
+    return {
+        "name": container.name,
+        "state": container.status,
+        "health": "unchecked" if is_unchecked else container.health or "none",
+        "health_output": container.health_log[-1].output.strip() if container.health_log else "",
+        "condition": assessed_container.condition.value,
+        "restarts": container.restarts,
+        "exit_code": container.exit_code,
+        "oom_killed": container.oom_killed,
+        "image": container.image,
+        "up_s": assessment.age_s if container.running else None,
+        "variables": sorted(container.variables),
+        "networks": list(container.networks),
+    }
+
+
+@kind(
+    "the containers of `stack.containers` and `stack.compose` are well; of several the worst counts",
+    CONTAINER_YIELDS,
+    {"condition": "well"},
+    lambda _: "stack",
+    timeout_s=30.0,
+    imports=DOCKER,
+)
+async def stack_containers(_: NoParams, context: CheckContext) -> Observation:
+    config, survey = context.survey.config, context.survey
+    daemon = await survey.get(read_docker_daemon, not_before=context.not_before)
+    is_wanted = bool(config.stack.compose) or config.stack.containers != StackConfig().containers
+    if not daemon.answers and not is_wanted:
+        raise NotHere(f"{daemon.problem}; nothing that is configured needs it")
+    stack = await survey.get(read_stack_containers, not_before=context.not_before)
+    judged = assessed(stack.survey, ContainerRules.of(config.recovery))
+    own = [container for container in judged if container.container.id in stack.named]
+    missing = missing_containers(stack.listed, config.stack)
+    missing += [f"project {name}" for name in config.stack.compose if name not in stack.projects.values()]
+    if missing:
+        remedy = "`opskit doctor` tells what is missing, `opskit recover` starts the stack"
+        return _missing(f"not there: {listing(missing)}", remedy, len(own))
+    if not own:
+        raise NotHere("no container of the stack is there, and none is configured")
+    return observed_container(worst_of(own), len(own))
 
 
 @parameters
@@ -32,7 +199,25 @@ class ComposeParams:
     one_shot: Texts = ()
 
 
-async def _compose(params: ComposeParams, context: CheckContext) -> Observation:
+@kind(
+    "a compose file is valid and its services are up (compose 1 and 2)",
+    {
+        "valid": "whether the file can be read by compose",
+        "services": "names of its services",
+        "version": "1 or 2, of compose",
+        "up": "services that are well",
+        "down": "services that are not",
+        "states": "state of each service",
+        "unhealthy": "services whose health check fails",
+        "exited": "services that have ended",
+        "error": "missing, unreadable, or null",
+    },
+    {"valid": True, "down": {"len": 0}},
+    lambda p: str(p.project or p.file),
+    timeout_s=30.0,
+    imports=("opskit.system.compose",),
+)
+async def compose(params: ComposeParams, context: CheckContext) -> Observation:
     from opskit.system.compose import find
 
     path = context.path(params.file)
@@ -119,13 +304,17 @@ class NamedParams:
     name: Text
 
 
-async def _object(params: NamedParams, context: CheckContext, *, kind: str) -> Observation:
-    docker = await context.survey.docker()
-    item = await docker.found(kind, params.name)
+async def _observed(
+    noun: str,
+    params: NamedParams,
+    context: CheckContext,
+    values_of: Callable[[Mapping[str, Any]], Mapping[str, Any]],
+    remedy: str,
+) -> Observation:
+    item = await (await context.survey.docker()).found(noun, params.name)
     if item is None:
-        remedy = _CREATES[kind].format(params.name)
-        return Observation({"exists": False}, f"there is no such {kind}", state="missing", remedy=remedy)
-    values = {"exists": True, **_VALUES[kind](item)}
+        return Observation({"exists": False}, f"there is no such {noun}", state="missing", remedy=remedy)
+    values = {"exists": True, **values_of(item)}
     shown = ("driver", "containers", "tags")
     detail = ", ".join(f"{key} {value}" for key, value in values.items() if key in shown)
     return Observation(values, detail or "it is there", state="present")
@@ -142,11 +331,8 @@ def network_values(item: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def volume_values(item: Mapping[str, Any]) -> dict[str, Any]:
-    return {
-        "driver": item.get("Driver"),
-        "mountpoint": item.get("Mountpoint"),
-        "labels": dict(item.get("Labels") or {}),
-    }
+    labels = dict(item.get("Labels") or {})
+    return {"driver": item.get("Driver"), "mountpoint": item.get("Mountpoint"), "labels": labels}
 
 
 def image_values(item: Mapping[str, Any]) -> dict[str, Any]:
@@ -160,76 +346,45 @@ def image_values(item: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-_VALUES = {"network": network_values, "volume": volume_values, "image": image_values}
-_CREATES = {
-    "network": "`docker network create {}`",
-    "volume": "`docker volume create {}`",
-    "image": "`docker pull {}`, or build it",
-}
+_object = functools.partial(kind, expects={"exists": True}, target=lambda p: str(p.name), imports=DOCKER)
+_EXISTS = {"exists": "whether it is"}
 
 
-def _object_kind(name: str, kind: str, summary: str, yields: Mapping[str, str]) -> Kind:
-    return Kind(
-        name,
-        summary,
-        NamedParams,
-        {"exists": "whether it is", **yields, "error": "null"},
-        {"exists": True},
-        functools.partial(_object, kind=kind),
-        lambda p: str(p.name),
-        imports=DOCKER,
-    )
-
-
-KINDS = (
-    Kind(
-        "compose",
-        "a compose file is valid and its services are up (compose 1 and 2)",
-        ComposeParams,
-        {
-            "valid": "whether the file can be read by compose",
-            "services": "names of its services",
-            "version": "1 or 2, of compose",
-            "up": "services that are well",
-            "down": "services that are not",
-            "states": "state of each service",
-            "unhealthy": "services whose health check fails",
-            "exited": "services that have ended",
-            "error": "missing, unreadable, or null",
-        },
-        {"valid": True, "down": {"len": 0}},
-        _compose,
-        lambda p: str(p.project or p.file),
-        30.0,
-        imports=("opskit.system.compose",),
-    ),
-    _object_kind(
-        "docker_network",
-        "network",
-        "a Docker network is there",
-        {
-            "driver": "bridge, host, overlay, ...",
-            "internal": "whether it has no way out",
-            "subnets": "its address ranges",
-            "containers": "names of the containers in it that run",
-        },
-    ),
-    _object_kind(
-        "volume",
-        "volume",
-        "a Docker volume is there",
-        {"driver": "its driver", "mountpoint": "where Docker keeps it", "labels": "its labels"},
-    ),
-    _object_kind(
-        "image",
-        "image",
-        "a Docker image is there; it is never pulled",
-        {
-            "id": "its digest",
-            "tags": "its names",
-            "size_bytes": "its size",
-            "age_s": "seconds since it was built",
-            "architecture": "amd64, arm64, ...",
-        },
-    ),
+@_object(
+    "a Docker network is there",
+    {
+        **_EXISTS,
+        "driver": "bridge, host, overlay, ...",
+        "internal": "whether it has no way out",
+        "subnets": "its address ranges",
+        "containers": "names of the containers in it that run",
+    },
 )
+async def docker_network(params: NamedParams, context: CheckContext) -> Observation:
+    remedy = f"`docker network create {params.name}`"
+    return await _observed("network", params, context, network_values, remedy)
+
+
+@_object(
+    "a Docker volume is there",
+    {**_EXISTS, "driver": "its driver", "mountpoint": "where Docker keeps it", "labels": "its labels"},
+)
+async def volume(params: NamedParams, context: CheckContext) -> Observation:
+    remedy = f"`docker volume create {params.name}`"
+    return await _observed("volume", params, context, volume_values, remedy)
+
+
+@_object(
+    "a Docker image is there; it is never pulled",
+    {
+        **_EXISTS,
+        "id": "its digest",
+        "tags": "its names",
+        "size_bytes": "its size",
+        "age_s": "seconds since it was built",
+        "architecture": "amd64, arm64, ...",
+    },
+)
+async def image(params: NamedParams, context: CheckContext) -> Observation:
+    remedy = f"`docker pull {params.name}`, or build it"
+    return await _observed("image", params, context, image_values, remedy)

@@ -1,4 +1,4 @@
-"""Kinds that read files: file, env_file, and config for opskit's own configuration."""
+"""Kinds that read files: file, env_file, config for opskit's own configuration, log_pattern for a log too."""
 
 import asyncio
 import grp
@@ -6,23 +6,23 @@ import hashlib
 import pwd
 import stat
 import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from opskit.checks.spec import CheckContext, Kind, Observation
-from opskit.config.fields import Bytes, Text, Texts, parameters
-from opskit.errors import ConfigError
-from opskit.facts.env_file import SECRET_NAMES, matching, read_env_file
-from opskit.text import and_more, counted
+from opskit.checks.kinds.processes import Pattern
+from opskit.checks.spec import CheckContext, Observation, kind
+from opskit.config.fields import Bytes, Seconds, Text, Texts, parameters
+from opskit.errors import ConfigError, OpskitError
+from opskit.facts.environment import SECRET_NAMES, matching, read_env_file
+from opskit.records import MutableRecord
+from opskit.text import and_more, counted, one_line
 
-_TYPES = (
-    (stat.S_ISREG, "file"),
-    (stat.S_ISDIR, "folder"),
-    (stat.S_ISSOCK, "socket"),
-    (stat.S_ISFIFO, "pipe"),
-    (stat.S_ISBLK, "device"),
-    (stat.S_ISCHR, "device"),
-)
+_TYPES = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFSOCK: "socket", stat.S_IFIFO: "pipe"}
+_TYPES |= dict.fromkeys((stat.S_IFBLK, stat.S_IFCHR), "device")
+_SHOWN_CHARS = 300
+_CONTAINER_TAIL = 20_000
 
 
 @parameters
@@ -31,7 +31,26 @@ class FileParams:
     max_bytes: Bytes = 1024 * 1024
 
 
-async def _file(params: FileParams, context: CheckContext) -> Observation:
+@kind(
+    "a file or folder is as it should be",
+    {
+        "exists": "whether it is there",
+        "type": "file, folder, socket, pipe, device, other",
+        "link": "whether it is a symbolic link",
+        "size_bytes": "its size",
+        "mode": "permissions as text: '0600'",
+        "owner": "name of its user",
+        "group": "name of its group",
+        "age_s": "seconds since it was changed",
+        "sha256": "its digest, read only when expected",
+        "content": "its text up to max_bytes, read only when expected",
+        "entries": "how many entries a folder has",
+        "error": "unreadable, or null",
+    },
+    {"exists": True},
+    lambda p: str(p.path),
+)
+async def file(params: FileParams, context: CheckContext) -> Observation:
     path = context.path(params.path)
     return await asyncio.to_thread(_read_file, path, params, context.wanted)
 
@@ -46,7 +65,7 @@ def _read_file(path: Path, params: FileParams, wanted: frozenset[str]) -> Observ
         return Observation(values, detail, state="missing")
     except (OSError, ValueError) as exc:
         return _unreadable(exc)
-    kind = next((name for test, name in _TYPES if test(status.st_mode)), "other")
+    kind = _TYPES.get(stat.S_IFMT(status.st_mode), "other")
     values = {
         "exists": True,
         "type": kind,
@@ -92,7 +111,24 @@ class EnvFileParams:
     secrets: Texts = SECRET_NAMES
 
 
-async def _env_file(params: EnvFileParams, context: CheckContext) -> Observation:
+@kind(
+    "an environment file has its keys and no empty secrets; values are never shown",
+    {
+        "exists": "whether it is there",
+        "keys": "names that are set",
+        "missing": "those of `keys` that are not",
+        "empty": "names without a value",
+        "empty_secrets": "names without a value among `secrets`",
+        "placeholders": "names among `secrets` whose value is still that of an example",
+        "twice": "names that are set more than once",
+        "malformed": "numbers of lines that set nothing",
+        "readable_by_all": "whether every user of the machine may read it",
+        "error": "missing, unreadable, or null",
+    },
+    {"missing": {"len": 0}, "empty_secrets": {"len": 0}, "malformed": {"len": 0}},
+    lambda p: str(p.path),
+)
+async def env_file(params: EnvFileParams, context: CheckContext) -> Observation:
     path = context.path(params.path)
     env_file = await context.survey.get(read_env_file, path, not_before=context.not_before)
     if env_file.error is not None:
@@ -114,14 +150,16 @@ async def _env_file(params: EnvFileParams, context: CheckContext) -> Observation
         "malformed": list(env_file.malformed),
         "readable_by_all": env_file.readable_by_all,
     }
-    parts = [counted(len(env_file.keys), "key")]
-    parts += [f"missing: {', '.join(missing)}"] if missing else []
-    parts += [f"without a value: {', '.join(empty)}"] if empty else []
-    parts += [f"with a placeholder: {', '.join(placeholders)}"] if placeholders else []
-    lines = ", ".join(map(str, env_file.malformed))
-    parts += [f"lines that set nothing: {lines}"] if lines else []
+    shown = {
+        "missing": missing,
+        "without a value": empty,
+        "with a placeholder": placeholders,
+        "lines that set nothing": map(str, env_file.malformed),
+    }
+    parts = [f"{name}: {names}" for name, items in shown.items() if (names := ", ".join(items))]
     remedy = f"add to {params.path}: {', '.join([*missing, *empty])}" if missing or empty else None
-    return Observation(values, "; ".join(parts), state="present", remedy=remedy)
+    detail = "; ".join([counted(len(env_file.keys), "key"), *parts])
+    return Observation(values, detail, state="present", remedy=remedy)
 
 
 @parameters
@@ -131,7 +169,22 @@ class ConfigParams:
     file: Text | None = None
 
 
-async def _config(params: ConfigParams, context: CheckContext) -> Observation:
+@kind(
+    "the configuration of opskit is valid",
+    {
+        "valid": "whether it can be used",
+        "problems": "what is wrong, with file and line",
+        "path": "the file in use, or null",
+        "nodes": "names of the nodes",
+        "agents": "names of the agents",
+        "unset_secrets": "keys whose variable holds nothing",
+        "notes": "what was changed while it was read",
+        "error": "unreadable, or null",
+    },
+    {"valid": True, "unset_secrets": {"len": 0}},
+    lambda p: str(p.file or "configuration"),
+)
+async def config(params: ConfigParams, context: CheckContext) -> Observation:
     return await asyncio.to_thread(_read_config, params, context)
 
 
@@ -141,94 +194,141 @@ def _read_config(params: ConfigParams, context: CheckContext) -> Observation:
     path = str(context.path(params.file)) if params.file is not None else context.survey.config_path
     try:
         loaded = load(path, environ=context.survey.environ, cwd=context.survey.cwd)
-    except ConfigError as error:
-        if not isinstance(error, InvalidConfigError):
-            return Observation(
-                {"valid": False, "error": "unreadable"},
-                problem=error.message,
-                state="unreadable",
-                code=error.code,
-                remedy=error.remedy,
-            )
+    except InvalidConfigError as error:
         problems = [str(problem) for problem in error.problems]
-        values: dict[str, Any] = {"valid": False, "problems": problems}
         detail = problems[0] + and_more(len(problems) - 1)
+        values: dict[str, Any] = {"valid": False, "problems": problems}
         return Observation(values, detail, state="invalid", code=error.code, remedy=error.remedy)
+    except ConfigError as error:
+        values, why = {"valid": False, "error": "unreadable"}, error.message
+        return Observation(values, problem=why, state="unreadable", code=error.code, remedy=error.remedy)
     config = loaded.config
-    unset = [key for key, origin in loaded.origins.items() if origin.unset]
     values = {
         "valid": True,
         "problems": [],
         "path": config.path,
         "nodes": [node.name for node in config.nodes],
         "agents": [agent.name for agent in config.agents],
-        "unset_secrets": unset,
+        "unset_secrets": [key for key, origin in loaded.origins.items() if origin.unset],
         "notes": list(loaded.notes),
     }
     members = f"{counted(len(config.nodes), 'node')}, {counted(len(config.agents), 'agent')}"
-    detail = f"{config.path or 'no file, defaults'}: {members}"
-    return Observation(values, detail, state="ok")
+    return Observation(values, f"{config.path or 'no file, defaults'}: {members}", state="ok")
 
 
-KINDS = (
-    Kind(
-        "file",
-        "a file or folder is as it should be",
-        FileParams,
-        {
-            "exists": "whether it is there",
-            "type": "file, folder, socket, pipe, device, other",
-            "link": "whether it is a symbolic link",
-            "size_bytes": "its size",
-            "mode": "permissions as text: '0600'",
-            "owner": "name of its user",
-            "group": "name of its group",
-            "age_s": "seconds since it was changed",
-            "sha256": "its digest, read only when expected",
-            "content": "its text up to max_bytes, read only when expected",
-            "entries": "how many entries a folder has",
-            "error": "unreadable, or null",
-        },
-        {"exists": True},
-        _file,
-        lambda p: str(p.path),
-    ),
-    Kind(
-        "env_file",
-        "an environment file has its keys and no empty secrets; values are never shown",
-        EnvFileParams,
-        {
-            "exists": "whether it is there",
-            "keys": "names that are set",
-            "missing": "those of `keys` that are not",
-            "empty": "names without a value",
-            "empty_secrets": "names without a value among `secrets`",
-            "placeholders": "names among `secrets` whose value is still that of an example",
-            "twice": "names that are set more than once",
-            "malformed": "numbers of lines that set nothing",
-            "readable_by_all": "whether every user of the machine may read it",
-            "error": "missing, unreadable, or null",
-        },
-        {"missing": {"len": 0}, "empty_secrets": {"len": 0}, "malformed": {"len": 0}},
-        _env_file,
-        lambda p: str(p.path),
-    ),
-    Kind(
-        "config",
-        "the configuration of opskit is valid",
-        ConfigParams,
-        {
-            "valid": "whether it can be used",
-            "problems": "what is wrong, with file and line",
-            "path": "the file in use, or null",
-            "nodes": "names of the nodes",
-            "agents": "names of the agents",
-            "unset_secrets": "keys whose variable holds nothing",
-            "notes": "what was changed while it was read",
-            "error": "unreadable, or null",
-        },
-        {"valid": True, "unset_secrets": {"len": 0}},
-        _config,
-        lambda p: str(p.file or "configuration"),
-    ),
+@parameters
+class LogParams:
+    """`since` is how far back to look; without it the whole file, or the last lines of a container."""
+
+    pattern: Pattern
+    path: Text | None = None
+    container: Text | None = None
+    since: Seconds | None = None
+
+    def __post_init__(self) -> None:
+        if (self.path is None) == (self.container is None):
+            raise ValueError("needs either path or container")
+
+
+class _Tally(MutableRecord):
+    """The entries that match; `untimed` counts entries that may lie outside of the window."""
+
+    since: float | None = None
+    untimed: int = 0
+    count: int = 0
+    first: Any = None
+    last: Any = None
+
+    def add(self, entries: Iterable[Any]) -> None:
+        for entry in entries:
+            if self.since is not None and entry.at is None:
+                self.untimed += 1
+            elif self.since is None or entry.at >= self.since:
+                self.count += 1
+                self.first = self.first or entry
+                self.last = entry
+
+
+@kind(
+    "a pattern (RE2) is seen in a log, or is not, over a window of time",
+    {
+        "seen": "whether it is",
+        "count": "in how many entries",
+        "first": "the first of them",
+        "last": "the last of them",
+        "last_age_s": "seconds since the last, null without a time",
+        "seconds": "how long it took",
+        "error": "unreadable, or null",
+    },
+    {"seen": True},
+    lambda p: str(p.path or p.container),
+    timeout_s=30.0,
+    imports=("opskit.logs.select",),
 )
+async def log_pattern(params: LogParams, context: CheckContext) -> Observation:
+    now = time.time()
+    since = now - params.since if params.since is not None else None
+    try:
+        if params.path is not None:
+            tally = await asyncio.to_thread(_in_file, params, context, since)
+        else:
+            tally = await _in_container(params, context, since)
+    except OpskitError as error:
+        if error.code != "LOG_001":
+            raise
+        return Observation(
+            {"error": "unreadable"}, problem=error.message, state="unreadable", code=error.code
+        )
+    values = {
+        "seen": tally.count > 0,
+        "count": tally.count,
+        "first": _words(tally.first),
+        "last": _words(tally.last),
+        "last_age_s": now - tally.last.at if tally.last and tally.last.at is not None else None,
+    }
+    window = f" in the last {params.since:g} s" if params.since is not None else ""
+    if tally.count:
+        detail = f"/{params.pattern}/ is seen {counted(tally.count, 'time')}{window}, last: {values['last']}"
+        return Observation(values, detail, state="seen")
+    if tally.untimed:
+        problem = f"/{params.pattern}/ is seen {tally.untimed} times, in lines without a time"
+        return Observation(values, problem=problem, undecided=problem, state="unknown")
+    return Observation(values, f"/{params.pattern}/ is not seen{window}", state="not seen")
+
+
+def _in_file(params: LogParams, context: CheckContext, since: float | None) -> _Tally:
+    from opskit.logs.files import FileSource
+    from opskit.logs.select import EntryFilter
+
+    source = FileSource(context.path(params.path or ""))
+    tally = _Tally(since)
+    tally.add(source.wanted(EntryFilter(grep=(params.pattern,))))
+    return tally
+
+
+async def _in_container(params: LogParams, context: CheckContext, since: float | None) -> _Tally:
+    """Docker finds the window itself: it reads a long log from its beginning, a tail at once."""
+    from opskit.logs.container import containers
+    from opskit.logs.record import LogEntry
+    from opskit.logs.select import EntryFilter
+    from opskit.logs.source import Unreadable, Window
+
+    selection = EntryFilter(grep=(params.pattern,))
+    window = Window(since=since, tail=None if since is not None else _CONTAINER_TAIL)
+    tally = _Tally()
+    for source in await containers(params.container or "", docker=await context.survey.docker()):
+        async for batch in source.read(window):
+            for item in batch:
+                if isinstance(item, Unreadable):
+                    raise item.error
+            tally.add(item for item in batch if isinstance(item, LogEntry) and selection.accepts(item))
+    return tally
+
+
+def _words(entry: Any) -> str | None:
+    if entry is None:
+        return None
+    text = entry.raw.decode("utf-8", "replace").split("\n")[0]
+    when = "" if entry.at is None else f"{datetime.fromtimestamp(entry.at, UTC):%Y-%m-%d %H:%M:%S} UTC "
+    shown = one_line(text)[:_SHOWN_CHARS]
+    return shown if shown.startswith(when[:10]) and when else f"{when}{shown}"

@@ -1,26 +1,42 @@
-"""Kinds that look at model nodes: node_ladder, model. Nothing is loaded unless a check says `load: true`."""
+"""Kinds that ask model nodes and agents for an answer: node_ladder, model, and what `opskit probe` says.
+
+Nothing is loaded unless a check says `load: true`.
+"""
 
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
-from opskit.checks.kinds.http import Url, without_secrets
-from opskit.checks.spec import CheckContext, Kind, Observation, unknown_member
+from opskit.checks.kinds.network import Url, without_secrets
+from opskit.checks.spec import CheckContext, NotHere, Observation, kind, unknown_member
 from opskit.checks.state import NodeState
 from opskit.config.fields import Flag, Text, parameters
 from opskit.config.schema import NodeConfig, Source
 from opskit.llm.verdict import judge
-from opskit.result import Status
+from opskit.result import Finding, Status
 
 if TYPE_CHECKING:
     from opskit.checks.probe_record import NodeProbe
 
 PROMPT = "Reply with the single word ready."
-#: A climb ends by itself long before; but a server that loads the model again is not left (wire facts A8).
-_LIMIT_S = 1800.0
 _OPEN = (Status.INCONCLUSIVE, Status.SKIP)
 _NOT_ASKED = (NodeState.UNREACHABLE, NodeState.UNAUTHORISED)
 #: Values that only a node which was asked for a token can tell.
 _OF_A_TOKEN = {"token", "first_token_s", "answered", "answer", "verdict", "seconds", "error"}
+_YIELDS = {
+    "token": "whether a first token came",
+    "state": "ok, slow, busy, loading, wedged, failing, refused, unreachable, unauthorised",
+    "reached": "the last rung that held: tcp, http, models, resident, first token, ...",
+    "rungs": "all rungs that held",
+    "first_token_s": "seconds to the first token",
+    "model": "the model that was asked",
+    "models": "models that the node holds",
+    "resident": "models that are loaded",
+    "server": "what the server calls itself",
+    "seconds": "how long it all took",
+    "error": "null",
+}
+#: A probe ends by itself long before, but it does not leave a server that loads a model (wire facts A8).
+_LIMIT_S = 1800.0
 
 
 @parameters
@@ -69,7 +85,15 @@ async def _probed(context: CheckContext, config: NodeConfig, **options: Any) -> 
     return await probe_node(context.survey, config, ProbeOptions(required=True, **options))
 
 
-async def _ladder(params: NodeParams, context: CheckContext) -> Observation:
+@kind(
+    "a model node up to its first token: tcp, http, models, resident, token; loads nothing",
+    _YIELDS,
+    {"token": True},
+    lambda p: str(p.shown),
+    timeout_s=_LIMIT_S,
+    imports=("opskit.checks.node_probe",),
+)
+async def node_ladder(params: NodeParams, context: CheckContext) -> Observation:
     probe = await _probed(context, _node(params, context))
     return _observed(probe, _values(probe))
 
@@ -109,7 +133,22 @@ def _observed(probe: "NodeProbe", values: Mapping[str, Any]) -> Observation:
     )
 
 
-async def _model(params: ModelParams, context: CheckContext) -> Observation:
+@kind(
+    "a model gives a real answer that is no echo; it is loaded only with `load: true`",
+    {
+        **_YIELDS,
+        "resident": "whether it was loaded before",
+        "loaded": "whether this check loaded it",
+        "answered": "whether a whole, honest answer came",
+        "answer": "the answer",
+        "verdict": "empty, only_thinking, echo, loop, cut_off, or null for a good answer",
+    },
+    {"answered": True},
+    lambda p: f"{p.shown}/{p.model or 'loaded model'}",
+    timeout_s=_LIMIT_S,
+    imports=("opskit.checks.node_probe",),
+)
+async def model(params: ModelParams, context: CheckContext) -> Observation:
     config = _node(params, context)
     if not params.load:
         refusal = await _not_resident(params, config, context)
@@ -155,47 +194,51 @@ async def _not_resident(params: ModelParams, config: NodeConfig, context: CheckC
     return Observation(values, problem=detail, settled=settled, undecided=detail, state="not loaded")
 
 
-_YIELDS = {
-    "token": "whether a first token came",
-    "state": "ok, slow, busy, loading, wedged, failing, refused, unreachable, unauthorised",
-    "reached": "the last rung that held: tcp, http, models, resident, first token, ...",
-    "rungs": "all rungs that held",
-    "first_token_s": "seconds to the first token",
-    "model": "the model that was asked",
-    "models": "models that the node holds",
-    "resident": "models that are loaded",
-    "server": "what the server calls itself",
-    "seconds": "how long it all took",
-    "error": "null",
-}
-KINDS = (
-    Kind(
-        "node_ladder",
-        "a model node up to its first token: tcp, http, models, resident, token; loads nothing",
-        NodeParams,
-        _YIELDS,
-        {"token": True},
-        _ladder,
-        lambda p: str(p.shown),
-        _LIMIT_S,
-        imports=("opskit.checks.node_probe",),
-    ),
-    Kind(
-        "model",
-        "a model gives a real answer that is no echo; it is loaded only with `load: true`",
-        ModelParams,
-        {
-            **_YIELDS,
-            "resident": "whether it was loaded before",
-            "loaded": "whether this check loaded it",
-            "answered": "whether a whole, honest answer came",
-            "answer": "the answer",
-            "verdict": "empty, only_thinking, echo, loop, cut_off, or null for a good answer",
-        },
-        {"answered": True},
-        _model,
-        lambda p: f"{p.shown}/{p.model or 'loaded model'}",
-        _LIMIT_S,
-        imports=("opskit.checks.node_probe",),
-    ),
+@parameters
+class ProbeParams:
+    """A node or an agent of the configuration; neither means the chain of them."""
+
+    node: Text | None = None
+    agent: Text | None = None
+
+    def __post_init__(self) -> None:
+        if self.node is not None and self.agent is not None:
+            raise ValueError("needs either node or agent, or neither for the chain")
+
+    @property
+    def shown(self) -> str:
+        return self.node or self.agent or "chain"
+
+
+@kind(
+    "what `opskit probe` says: of a node, of an agent, or of the chain whether a request is answered",
+    {
+        "status": "pass, warn, fail, skip (it is not there, and nobody asked for it), inconclusive",
+        "state": "ok, slow, busy, loading, wedged, failing, refused, unreachable, unauthorised",
+    },
+    {"status": {"not": "fail"}},
+    lambda p: str(p.shown),
+    timeout_s=_LIMIT_S,
+    imports=("opskit.checks.probe", "httpx", "opskit.providers.transport"),
+    judges_itself=True,
 )
+async def probe(params: ProbeParams, context: CheckContext) -> Finding:
+    from opskit.checks.agent_probe import probe_agent
+    from opskit.checks.node_probe import probe_node
+    from opskit.checks.probe import answered
+    from opskit.checks.probe_record import ProbeOptions
+
+    survey, config, not_before = context.survey, context.survey.config, context.not_before
+    if params.node is not None:
+        node = next((node for node in config.nodes if node.name == params.node), None)
+        if node is None:
+            raise unknown_member("node", params.node, [node.name for node in config.nodes])
+        return (await survey.get(probe_node, node, ProbeOptions(), not_before=not_before)).finding()
+    if params.agent is not None:
+        agent = config.agent_named(params.agent)
+        if agent is None:
+            raise unknown_member("agent", params.agent, [agent.name for agent in config.agents])
+        return (await survey.get(probe_agent, agent, not_before=not_before)).finding()
+    if not config.nodes:
+        raise NotHere("no node is configured")
+    return await answered(context)

@@ -1,18 +1,26 @@
-"""Kinds that look at the network: tcp, dns, port."""
+"""Kinds that look at the network: tcp, dns, port, http."""
 
 import asyncio
 import ipaddress
+import json
 import socket
-from typing import Any, Literal
+from dataclasses import field
+from typing import Annotated, Any, Literal
+from urllib.parse import urlsplit
 
-from opskit.checks.spec import CheckContext, Kind, Observation
-from opskit.config.fields import Port, Text, parameters
+from pydantic import AfterValidator
+
+from opskit.checks.spec import CheckContext, Observation, kind
+from opskit.config.fields import AnyText, Bytes, Flag, Port, Text, parameters
 from opskit.facts.connection import connection_problem
+from opskit.facts.endpoint import NO_JSON, EndpointRequest, fetch
 from opskit.facts.port_owner import PortFacts, read_port
-from opskit.system.network import connects
+from opskit.providers.base import CallError
+from opskit.system.network import authority, connects
 
 #: The kind's own words come a little before the runner's deadline.
 OWN_SHARE = 0.9
+_SHOWN_CHARS = 300
 
 
 @parameters
@@ -21,10 +29,19 @@ class TcpParams:
     host: Text = "localhost"
 
 
-async def _tcp(params: TcpParams, context: CheckContext) -> Observation:
-    url = (
-        f"tcp://[{params.host}]:{params.port}" if ":" in params.host else f"tcp://{params.host}:{params.port}"
-    )
+@kind(
+    "something accepts a TCP connection",
+    {
+        "open": "whether a connection was accepted",
+        "error": "refused, timeout, name, unreachable, or null",
+        "seconds": "time to connect, or to give up",
+    },
+    {"open": True},
+    lambda p: f"{p.host}:{p.port}",
+    timeout_s=5.0,
+)
+async def tcp(params: TcpParams, context: CheckContext) -> Observation:
+    url = f"tcp://{authority(params.host, params.port)}"
     result = await connects(url, timeout_s=context.timeout_s * OWN_SHARE)
     values = {"open": result.problem is None, "error": result.problem, "seconds": result.seconds}
     if result.problem is None:
@@ -62,7 +79,20 @@ class DnsParams:
     family: Literal["any", "ipv4", "ipv6"] = "any"
 
 
-async def _dns(params: DnsParams, _: CheckContext) -> Observation:
+@kind(
+    "a host name resolves, as programs of this machine see it",
+    {
+        "resolves": "whether there is an address",
+        "addresses": "list of addresses",
+        "private": "whether all are private or loopback",
+        "error": "name (there is no such name), resolver (it does not tell), or null",
+        "seconds": "time to resolve",
+    },
+    {"resolves": True},
+    lambda p: str(p.name),
+    timeout_s=5.0,
+)
+async def dns(params: DnsParams, _: CheckContext) -> Observation:
     # The resolver has no deadline of its own; the runner leaves it behind.
     family = {"any": socket.AF_UNSPEC, "ipv4": socket.AF_INET, "ipv6": socket.AF_INET6}[params.family]
     loop = asyncio.get_running_loop()
@@ -82,10 +112,26 @@ class PortParams:
     protocol: Literal["tcp", "udp"] = "tcp"
 
 
-async def _port(params: PortParams, context: CheckContext) -> Observation:
+@kind(
+    "who holds a port of this machine",
+    {
+        "listening": "whether something listens",
+        "addresses": "addresses that are listened on",
+        "public": "whether one of them is not loopback",
+        "owner": "in words: a container, or a process and its unit",
+        "process": "name of the process",
+        "pid": "its id",
+        "command": "its command line",
+        "user": "its user",
+        "unit": "its systemd unit or launchd label",
+        "container": "the container's name",
+    },
+    {"listening": True},
+    lambda p: f"{p.protocol}/{p.port}",
+)
+async def port(params: PortParams, context: CheckContext) -> Observation:
     facts = await context.survey.get(read_port, params.protocol, params.port, not_before=context.not_before)
-    where = f"{params.protocol} port {params.port}"
-    owner = facts.owner
+    where, owner = f"{params.protocol} port {params.port}", facts.owner
     if owner is None:
         return _unowned(facts, where)
     public, user = any(owner.is_public for owner in facts.owners), owner.process and owner.process.user
@@ -115,64 +161,97 @@ def _unowned(facts: PortFacts, where: str) -> Observation:
         return Observation(values, f"nothing listens on {where}", state="free")
     hidden = "the sockets of other users are not shown to this user"
     if facts.listening is None:
-        return Observation(
-            values, problem=f"{where}: {hidden}", undecided=f"{where}: {hidden}", state="unknown"
-        )
+        problem = f"{where}: {hidden}"
+        return Observation(values, problem=problem, undecided=problem, state="unknown")
     if facts.listening:
         return Observation(values, f"{where} is held; {hidden}", state="held")
     return Observation(values, f"nothing listens on {where} of localhost; {hidden}", state="free")
 
 
-KINDS = (
-    Kind(
-        "tcp",
-        "something accepts a TCP connection",
-        TcpParams,
-        {
-            "open": "whether a connection was accepted",
-            "error": "refused, timeout, name, unreachable, or null",
-            "seconds": "time to connect, or to give up",
-        },
-        {"open": True},
-        _tcp,
-        lambda p: f"{p.host}:{p.port}",
-        5.0,
-    ),
-    Kind(
-        "dns",
-        "a host name resolves, as programs of this machine see it",
-        DnsParams,
-        {
-            "resolves": "whether there is an address",
-            "addresses": "list of addresses",
-            "private": "whether all are private or loopback",
-            "error": "name (there is no such name), resolver (it does not tell), or null",
-            "seconds": "time to resolve",
-        },
-        {"resolves": True},
-        _dns,
-        lambda p: str(p.name),
-        5.0,
-    ),
-    Kind(
-        "port",
-        "who holds a port of this machine",
-        PortParams,
-        {
-            "listening": "whether something listens",
-            "addresses": "addresses that are listened on",
-            "public": "whether one of them is not loopback",
-            "owner": "in words: a container, or a process and its unit",
-            "process": "name of the process",
-            "pid": "its id",
-            "command": "its command line",
-            "user": "its user",
-            "unit": "its systemd unit or launchd label",
-            "container": "the container's name",
-            "error": "null",
-        },
-        {"listening": True},
-        _port,
-        lambda p: f"{p.protocol}/{p.port}",
-    ),
+def _address(text: str) -> str:
+    parts = urlsplit(text)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ValueError("must be a URL such as http://localhost:8010/health")
+    if not text.isprintable() or " " in text:
+        raise ValueError("holds a character that has no place in a URL")
+    return text
+
+
+Url = Annotated[Text, AfterValidator(_address)]
+
+
+@parameters
+class HttpParams:
+    url: Url
+    method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
+    headers: dict[Text, AnyText] = field(default_factory=dict)
+    body: AnyText | None = None
+    send: Any = None
+    follow: Flag = False
+    insecure: Flag = False
+    max_bytes: Bytes = 1024 * 1024
+
+
+def without_secrets(url: str) -> str:
+    """Return a URL for a report, without user, password and query."""
+    parts = urlsplit(url)
+    return f"{parts.scheme}://{authority(parts.hostname or '', parts.port)}{parts.path}"
+
+
+@kind(
+    "a web server answers; `send` is a JSON body, `body` a plain one",
+    {
+        "status": "status code",
+        "headers": "headers, names in lower case",
+        "body": "text, as far as max_bytes go",
+        "json": "the parsed body; keys are JSONPaths",
+        "size_bytes": "bytes that were read",
+        "truncated": "whether there was more than max_bytes",
+        "first_byte_s": "seconds until the head was there",
+        "seconds": "seconds until the body was there",
+        "error": "refused, name, reset, tls, ..., or null",
+    },
+    {"status": {"lt": 400}},
+    lambda p: without_secrets(p.url),
+    imports=("httpx", "opskit.providers.transport"),
 )
+async def http(params: HttpParams, context: CheckContext) -> Observation:
+    headers, body = dict(params.headers), params.body
+    if params.send is not None:
+        body = json.dumps(params.send, ensure_ascii=False)
+        if not any(name.lower() == "content-type" for name in headers):
+            headers["Content-Type"] = "application/json"
+    request = EndpointRequest(
+        url=params.url,
+        method=params.method,
+        headers=tuple(headers.items()),
+        body=None if body is None else body.encode(),
+        follow=params.follow,
+        insecure=params.insecure,
+        max_bytes=params.max_bytes,
+    )
+    try:
+        # The only deadline is the check's.
+        reply = await fetch(context.survey, request)
+    except CallError as error:
+        values: dict[str, Any] = {"error": error.cause.value}
+        problem = f"{params.method} {without_secrets(params.url)}: {error.text}"
+        return Observation(values, problem=problem, state=error.cause.value, code="COMM_002")
+    values = {
+        "status": reply.status,
+        "headers": reply.headers,
+        "body": reply.text,
+        "size_bytes": len(reply.body),
+        "truncated": reply.truncated,
+        "first_byte_s": reply.first_byte_s,
+        "seconds": reply.seconds,
+    }
+    detail = f"HTTP {reply.status} in {reply.seconds:.3f} s"
+    if "json" in context.wanted and (document := reply.json) is not NO_JSON:
+        values["json"] = document
+    elif "json" in context.wanted:
+        detail += "; the body is no JSON"
+    if reply.truncated:
+        detail += f"; only the first {params.max_bytes} bytes were read"
+    evidence = {"body": reply.text[:_SHOWN_CHARS]} if reply.status >= 400 else {}
+    return Observation(values, detail, state="ok", evidence=evidence)

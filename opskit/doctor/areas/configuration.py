@@ -9,7 +9,7 @@ from opskit.config.document import Problem
 from opskit.doctor.cause import Cause, warning
 from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget
-from opskit.facts.env_file import EnvFileFacts, read_env_file
+from opskit.facts.environment import EnvFileFacts, read_env_file
 from opskit.facts.unfinished_restore import read_unfinished_restores
 from opskit.text import and_more, counted, listing
 

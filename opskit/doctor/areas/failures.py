@@ -19,7 +19,7 @@ from opskit.doctor.cause import Cause, key_of
 from opskit.doctor.evidence import Evidence
 from opskit.facts.kernel_log import KernelKill
 from opskit.facts.model_requests import LeftQuestion, ModelRequests
-from opskit.facts.runner_process import PROGRAMS
+from opskit.facts.runner import PROGRAMS
 from opskit.facts.server_log import LoggedFailure, ServerLog
 from opskit.llm.faults import OF_ONE_REQUEST, FaultKind
 from opskit.llm.remedies import fault_remedy

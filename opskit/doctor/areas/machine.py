@@ -10,12 +10,17 @@ from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assess
 from opskit.doctor.cause import Cause, warning
 from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget
-from opskit.facts.clock import read_clock
 from opskit.facts.docker_daemon import read_docker_daemon
-from opskit.facts.lock import HeldLock, read_held_locks
-from opskit.facts.machine import DiskFacts, read_disk, read_memory, read_state_folder
-from opskit.facts.runner import read_orphaned_runners
-from opskit.facts.runner_process import RunnerProcess
+from opskit.facts.machine import (
+    DiskFacts,
+    HeldLock,
+    read_clock,
+    read_disk,
+    read_held_locks,
+    read_memory,
+    read_state_folder,
+)
+from opskit.facts.runner import RunnerProcess, read_orphaned_runners
 from opskit.llm.fit import gib
 from opskit.recovery.memory import LOCK_NAME
 from opskit.result import Status

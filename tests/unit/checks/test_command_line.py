@@ -10,7 +10,7 @@ import yaml
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from opskit.checks.command_line import words
+from opskit.checks.kinds.processes import words
 from opskit.config.document import FromEnvironment, substitute
 
 PLAIN = ("a", "b c", " ", "\t", "\n", ",", "..", "=", "A=1", "-c", "é", "://", "%", "^", "@", ":", "]", "}")

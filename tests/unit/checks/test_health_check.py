@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.checks.expectation import compile_expectation
+from opskit.checks.check_shape import compile_expectation
 from opskit.checks.health_check import fault_of, health_check_fault, health_check_remedy
 from opskit.checks.judgement import judged
 from opskit.checks.kinds import KINDS

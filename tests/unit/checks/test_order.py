@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.checks.order import in_order
+from opskit.checks.attempt import in_order
 
 GRAPHS = st.integers(1, 8).flatmap(
     lambda size: st.fixed_dictionaries(

@@ -3,8 +3,7 @@
 import pytest
 
 from opskit.checks.request_watch import assess_slots_wait, assess_wait
-from opskit.facts.runner import ModelRunner, NodeRunners, RunnerHealth
-from opskit.facts.runner_process import RunnerProcess
+from opskit.facts.runner import ModelRunner, NodeRunners, RunnerHealth, RunnerProcess
 from opskit.providers.base import Slot
 from opskit.records import replace
 from opskit.system.process import Process

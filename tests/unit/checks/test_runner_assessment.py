@@ -11,8 +11,7 @@ from opskit.checks.runner_assessment import (
     runner_status,
 )
 from opskit.checks.state import NodeState
-from opskit.facts.runner import ModelRunner, NodeRunners, RunnerHealth
-from opskit.facts.runner_process import RunnerProcess, runner_arguments
+from opskit.facts.runner import ModelRunner, NodeRunners, RunnerHealth, RunnerProcess, runner_arguments
 from opskit.providers.base import Slot
 from opskit.records import replace
 from opskit.system.process import Process

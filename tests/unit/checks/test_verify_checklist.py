@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
+from opskit.checks.check_shape import kinds, schema
 from opskit.checks.checklist import Checklist, ChecklistError, load, shipped
 from opskit.checks.kinds import KINDS
-from opskit.checks.schema import kinds, schema
 from opskit.errors import ConfigError
 
 

@@ -9,13 +9,11 @@ from typing import Any
 import pytest
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assess_container
-from opskit.checks.kinds.chains import grown, parses, says_something, source
-from opskit.checks.kinds.containers import container_values
+from opskit.checks.kinds.agents import grown, parses, says_something, source
 from opskit.checks.kinds.databases import without_password
-from opskit.checks.kinds.docker import states
-from opskit.checks.kinds.gpu import apple, nvidia
-from opskit.checks.kinds.http import without_secrets
-from opskit.checks.kinds.network import unresolved
+from opskit.checks.kinds.docker import container_values, states
+from opskit.checks.kinds.machine import apple, nvidia
+from opskit.checks.kinds.network import unresolved, without_secrets
 from opskit.facts.container import Container, container
 from opskit.system.env_file import parse_env_file
 from opskit.system.sockets import groups, launchd_label

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from opskit.checks import runner
-from opskit.checks.expectation import compile_expectation
+from opskit.checks.check_shape import compile_expectation
 from opskit.checks.spec import Check, CheckContext, Kind, NotHere, Observation, Severity, Unjudged
 from opskit.config.fields import CONFIG
 from opskit.errors import OpskitError
@@ -29,7 +29,7 @@ class Nothing:
 
 
 def kind(observe: Callable[[Any, CheckContext], Awaitable[Observation]]) -> Kind:
-    return Kind("test", "a kind of this test", Nothing, YIELDS, {"good": True}, observe, lambda _: "here")
+    return Kind(observe, "a kind of this test", YIELDS, {"good": True}, lambda _: "here", "test")
 
 
 def check(name: str, observe: Callable[[Any, CheckContext], Awaitable[Observation]], **more: Any) -> Check:

@@ -15,7 +15,7 @@ from opskit.facts.docker_daemon import DockerAddress, DockerDaemon
 from opskit.facts.environment import known
 from opskit.facts.machine import DiskFacts
 from opskit.facts.model_requests import ModelRequests
-from opskit.facts.runner_process import RunnerProcess
+from opskit.facts.runner import RunnerProcess
 from opskit.logs.calls import ModelCall
 from opskit.providers.base import ModelInfo, Resident
 from opskit.providers.ollama import cache_bytes_per_token

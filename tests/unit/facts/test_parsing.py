@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from opskit.config.schema import Config
-from opskit.facts.env_file import read_env_file
+from opskit.facts.environment import read_env_file
 from opskit.facts.machine import read_addresses, read_disk
 from opskit.facts.model_memory import MAX_WORDS, words_for
 from opskit.facts.model_requests import calls_of

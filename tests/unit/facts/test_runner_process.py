@@ -3,7 +3,7 @@
 import psutil
 import pytest
 
-from opskit.facts.runner_process import RunnerProcess
+from opskit.facts.runner import RunnerProcess
 from opskit.system.process import Process
 
 COMMAND = ("/lib/ollama/llama-server", "--model", "/blobs/sha256-a", "--port", "39193", "-np", "1")
