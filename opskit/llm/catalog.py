@@ -99,6 +99,8 @@ class Catalog:
         self._views: dict[str, NodeView] = {}
         self._scans = SingleFlight[str, None]()
         self._residency = SingleFlight[str, None]()
+        #: Nodes whose list is here while this machine still reads what they were started with.
+        self._listed: set[str] = set()
         self._looked_at: dict[str, float] = {}
         self._version = 0
         self._cached: Snapshot | None = None
@@ -107,7 +109,8 @@ class Catalog:
         """The nodes as known now; scans nodes that are unknown or stale.
 
         Waits until one node has answered plus GRACE_S for the rest, so that a silent node costs a request
-        nothing; `wait_for_all` waits for each scan to end, and asks nodes that were down once more.
+        nothing; what this machine has to read about one that has answered is waited for. `wait_for_all` waits
+        for each scan to end, and asks nodes that were down once more.
         """
         scans = [self._scan_if_due(name, insist=wait_for_all) for name in self._nodes]
         await self._wait({scan for scan in scans if scan is not None}, wait_for_all=wait_for_all)
@@ -198,7 +201,7 @@ class Catalog:
             done, pending = await asyncio.wait(pending, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-            if not done:
+            if not done and not self._listed:
                 return
 
     async def _scan(self, name: str) -> None:
@@ -208,6 +211,7 @@ class Catalog:
             contents = await read_contents(provider, residency_grace_s=GRACE_S)
             models = contents.models
             if len(models) > 1:
+                self._listed.add(name)
                 models = await with_started_model(node.config, models)
         except CallError as error:
             fault = classify(error)
@@ -220,6 +224,8 @@ class Catalog:
             node.forget()
             self._put(NodeView(name, node.source, fault=fault, at=self._clock()))
             return
+        finally:
+            self._listed.discard(name)
         self._put(
             NodeView(
                 name,
