@@ -84,15 +84,15 @@ def about_machine(goal: str) -> bool:
 
 def _names_service(goal: str) -> bool:
     """Tell whether a goal asks for the state of one thing that is called as services are."""
-    if _ASKS_STATE.search(goal) is None:
-        return False
-    from opskit.agent.question import state_of
+    from opskit.agent.question import state_of, tells_state
 
     names = state_of(goal)
     if len(names) != 1 or not any(map(str.isalpha, names[0])):
         return False
-    is_word = names[0].isalpha()
-    return not is_word or (len(names[0]) > 3 and names[0].islower() and _IS_DOWN.search(goal) is not None)
+    if not names[0].isalpha():
+        return tells_state(goal)
+    is_name = len(names[0]) > 3 and names[0].islower()
+    return is_name and _ASKS_STATE.search(goal) is not None and _IS_DOWN.search(goal) is not None
 
 
 def method_of(goal: str, *, enhanced: bool = False) -> str:

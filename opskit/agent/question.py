@@ -86,6 +86,12 @@ def state_of(goal: str) -> list[str]:
     return [name for name in names if asked_about(goal, name, container=True)]
 
 
+def tells_state(goal: str) -> bool:
+    """Tell whether a word of a goal says how something stands or ended, beside those that ask."""
+    words = _WORD.findall(goal)
+    return any(means(word, "about_state") and not means(word, "asks_reason") for word in words)
+
+
 def asks_difference(goal: str, places: Sequence[str]) -> bool:
     """Tell whether a goal asks in what two files differ, and nothing else."""
     for place in places:

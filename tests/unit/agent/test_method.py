@@ -26,6 +26,9 @@ from opskit.llm.category import has_parts
         "Why is worker-1 down?",
         "Is redis up?",
         "What happened to web_2?",
+        "Did migration-3 finish properly?",
+        "Has migration-3 completed successfully?",
+        "Что сейчас происходит с web-2?",
         "Почему упал redis?",
     ],
 )
@@ -50,6 +53,8 @@ def test_a_goal_about_this_machine_needs_tools(goal: str):
         "Translate: the disk is full",
         "Good morning!",
         "Why do stars die?",
+        "Why is utf-8 used?",
+        "Explain gpt-4",
         "Why is he down?",
         "Why did the company crash?",
     ],
