@@ -18,7 +18,7 @@ from opskit.errors import StateError
 
 if TYPE_CHECKING:
     from opskit.checks.request_watch import RequestWatch
-    from opskit.engine import Engine
+    from opskit.engine.engine import Engine
     from opskit.facts.survey import Survey
     from opskit.llm.profile import ModelProfile, ProfileStore
     from opskit.llm.router import Router
@@ -184,7 +184,7 @@ class App:
     @cached_property
     def engine(self) -> "Engine":
         """Answers goals."""
-        from opskit.engine import Engine
+        from opskit.engine.engine import Engine
 
         traces = None if self._log is not None else self.traces
         return Engine(self.config, self.log, self.agents, self.router, traces)

@@ -3,30 +3,14 @@
 import re
 from collections.abc import Sequence
 
+from opskit.llm.wording import WORDS
+
 _WORDS = re.compile(r"\d+(?:[.,]\d+)*|[^\W\d_]+")
-#: Words that are in an answer whatever it says, in English and Russian.
-_FILLER = frozenset(
-    {
-        "a", "an", "the", "is", "are", "was", "were", "be", "been", "of", "in", "on", "at", "to", "for",
-        "and", "or", "it", "its", "this", "that", "there", "which", "who", "as", "by", "with", "from",
-        "has", "have", "had", "do", "does", "did", "so", "answer", "и", "в", "во", "на", "по", "с", "со",
-        "к", "у", "о", "об", "от", "до", "за", "из", "это", "эта", "этот", "эти", "был", "была", "было",
-        "были", "есть", "как", "что", "а", "же", "то", "ответ",
-    }
-)  # fmt: skip
-_NEGATIONS = frozenset({"not", "no", "never", "none", "cannot", "t", "нет", "не", "ни", "никогда", "нельзя"})
 #: Endings that change with case, number and person, behind the three letters that remain at least.
 _ENDING = re.compile(
     r"(?<=\w{3})(?:иями|иях|иям|ями|ами|ого|его|ому|ему|ыми|ими|ях|ах|ям|ам|ией|ей|ой|ов|ев|ом|ем|ый|ий|ая|яя|"
     r"ое|ее|ые|ие|ия|ию|ую|юю|ют|ут|ят|ат|ет|ит|ть|[аяоеыиуюьй]|ing|ed|es|s)$"
 )
-#: What a question has in common with every other.
-_ASKING = frozenset(
-    {
-        "what", "how", "why", "when", "where", "please", "me", "my", "какой", "какая", "какие", "какое",
-        "где", "когда", "почему", "сколько", "мне", "мой", "ли", "пожалуйста",
-    }
-)  # fmt: skip
 #: An answer with so few words of its own is contained in another, or it is not.
 _SHORT = 3
 AGREES = 0.5
@@ -42,7 +26,7 @@ def similarity(left: str, right: str, goal: str) -> float:
     lefts, rights = _all(left), _all(right)
     if lefts == rights:
         return 1.0
-    if bool(lefts & _NEGATIONS) != bool(rights & _NEGATIONS):
+    if bool(lefts & WORDS.negations) != bool(rights & WORDS.negations):
         return 0.0
     numbers = _numbers(lefts), _numbers(rights)
     if all(numbers) and not (numbers[0] <= numbers[1] or numbers[1] <= numbers[0]):
@@ -78,7 +62,7 @@ def on_subject(text: str, other: str) -> bool:
 
 def stems(goal: str) -> frozenset[str]:
     """Return the stems of the words that a goal is about, to look for goals like it."""
-    return frozenset(map(_stem, _all(goal) - _FILLER - _ASKING))
+    return frozenset(map(_stem, _all(goal) - WORDS.fillers - WORDS.asking))
 
 
 def likeness(left: str, right: str) -> float:
@@ -102,7 +86,7 @@ def _numbers(words: frozenset[str]) -> frozenset[str]:
 
 def _own(words: frozenset[str], goal: str) -> frozenset[str]:
     """Return the stems of what the words add to the goal; all where they only choose from it."""
-    own = words - _FILLER
+    own = words - WORDS.fillers
     return frozenset(map(_stem, own - _all(goal) or own))
 
 

@@ -7,13 +7,13 @@ SmolLM2-135M with 22 questions: every claim that was right and sure had 0.65 and
 
 import math
 import re
-import time
 from collections.abc import Iterator
 
 from opskit.app import App
-from opskit.engine import Goal, RunFailed, RunResult
-from opskit.llm.answer import Answer, Ask, Attempt, AttemptOutcome, NoAnswer, Session
+from opskit.engine.goal import Goal, GoalRun, RunResult
+from opskit.llm.answer import Answer, Ask, Attempt, AttemptOutcome, NoAnswer
 from opskit.llm.plan import ModelRequest
+from opskit.llm.wording import PATTERNS
 from opskit.providers.base import Message, Token
 
 #: Weights of about two billion parameters.
@@ -21,22 +21,13 @@ _SMALL_BYTES = 1024**3
 #: How sure of the number or the name that is asked for, and of what else it claims.
 _SURE, _HALF_SURE, _RATHER_SURE = 0.65, 0.5, 0.35
 _MAX_WORDS, _TOKENS = 20, 200
-_ASKS_FACT = re.compile(
-    r"\W*(?:who|when|where|which|whose|how (?:many|much|old|far|tall|long|high|big)|in (?:which|what)|"
-    r"what(?:'s| is| are| was| were| year| day| colou?r| number)|"
-    r"(?:в |на |с )?(?:сколько|кто|когда|где|как(?:ой|ая|ое|ие|ую|ом)|чему)|столица)\b",
-    re.IGNORECASE,
-)
-_ASKS_NUMBER = re.compile(
-    r"\b(?:how|when|year|number|temperature|port|сколько|когда|год[уа]?|чему)\b", re.IGNORECASE
-)
 _WORD = re.compile(r"[^\W_]+")
 _SENTENCE_BEGINS = ("", ".", "!", "?", ":", "\n")
 
 
 def asks_fact(goal: str) -> bool:
     """Tell whether a goal is a short question for a fact."""
-    return len(goal.split()) <= _MAX_WORDS and _ASKS_FACT.match(goal) is not None
+    return len(goal.split()) <= _MAX_WORDS and PATTERNS.asks_fact.match(goal) is not None
 
 
 class FactSolver:
@@ -45,48 +36,40 @@ class FactSolver:
     def __init__(self, app: App) -> None:
         self._app = app
 
-    async def solve(
-        self, goal: Goal, category: str, identifier: str, session: Session | None
-    ) -> RunResult | None:
+    async def solve(self, run: GoalRun) -> RunResult | None:
         """Return the fact; None for other goals, for larger models, and where one question was asked for.
 
         A model that was not sure is asked once more, for one short sentence. Raises RunFailed where it is not
         sure then either.
         """
+        goal = run.goal
         if goal.method != "auto" or not asks_fact(goal.text):
             return None
-        name, began = goal.model or self._app.config.victoria_model, time.monotonic()
+        name = goal.model or self._app.config.victoria_model
         if not await only_small_models(self._app, name):
             return None
-        request = ModelRequest(model=name, category=category)
         try:
-            answer, attempts = await self._sure_answer(goal, request, session)
+            answer, attempts = await self._sure_answer(run, ModelRequest(model=name, category=run.category))
         except NoAnswer as refused:
-            raise RunFailed(
-                refused,
-                attempts=refused.attempts,
-                correlation_id=identifier,
-                seconds=time.monotonic() - began,
-            ) from refused
-        answered = (answer.text, "simple", answer.model, answer.node, identifier, time.monotonic() - began)
-        return RunResult(*answered, tuple(attempts), answer.prompt_cut)
+            raise run.failure(refused, refused.attempts) from refused
+        answered = (answer.text, "simple", answer.model, answer.node)
+        return run.result(*answered, attempts, prompt_cut=answer.prompt_cut)
 
     async def keep(self, goal: Goal, result: RunResult) -> None:
         """Remember nothing."""
 
-    async def _sure_answer(
-        self, goal: Goal, request: ModelRequest, session: Session | None
-    ) -> tuple[Answer, list[Attempt]]:
+    async def _sure_answer(self, run: GoalRun, request: ModelRequest) -> tuple[Answer, list[Attempt]]:
         """Ask, and once more. Raises NoAnswer with every attempt."""
         from opskit.agent.prompt import prompt
 
+        goal = run.goal
         asked = (*goal.history, Message("user", goal.text))
         attempts: list[Attempt] = []
         for rules in ("", "fact"):
             messages = (Message("system", prompt(rules)), *asked) if rules else asked
             ask = Ask(messages, request, _TOKENS, strict_context=goal.strict_context, probabilities=True)
             try:
-                answer = await self._app.router.chat(ask, session)
+                answer = await self._app.router.chat(ask, run.session)
             except NoAnswer as refused:
                 attempts += refused.attempts
                 if any(attempt.outcome is not AttemptOutcome.REJECTED for attempt in refused.attempts):
@@ -126,7 +109,7 @@ def is_sure(tokens: tuple[Token, ...], goal: str) -> bool:
     new = list(_new_words(tokens, goal))
     numbers = [probability for probability, word, _ in new if word[0].isdigit()]
     names = [probability for probability, word, first in new if word[0].isupper() and not first]
-    asked, others = (numbers, names) if _ASKS_NUMBER.search(goal) else ([*names, *numbers], [])
+    asked, others = (numbers, names) if PATTERNS.asks_number.search(goal) else ([*names, *numbers], [])
     asked = asked or [probability for probability, _, _ in new]  # "seven"
     return bool(asked) and min(asked) >= _SURE and min(others, default=1.0) >= _RATHER_SURE
 

@@ -13,7 +13,7 @@ _WORDS = re.compile(r"[^\W\d_]{4,}")
 _PROSE = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
 _LIST_MARK = re.compile(r"^\s*\d{1,2}[.)]\s", re.MULTILINE)
 _NUMBER = re.compile(r"\d+")
-_YES_OR_NO = re.compile(r"\W*(?:is|are|was|were|do|does|did|can|has|have)\b|.*\bли\b", re.IGNORECASE)
+YES_OR_NO = re.compile(r"\W*(?:is|are|was|were|do|does|did|can|has|have)\b|.*\bли\b", re.IGNORECASE)
 #: Words are compared by their beginnings: endings change with case and number.
 _STEM_CHARS = 5
 #: The part of an answer's words that must stand in the goal or the results, where both are in one language.
@@ -21,7 +21,10 @@ _SHARED = 0.4
 #: A sentence of a summary says what one sentence of the source says: so many of its words stand there.
 _SUPPORTED = 0.8
 _SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+|\n+")
-_NO = re.compile(r"\b(?:no|not|never|without|cannot|нет|не|ни|без)\b|n't\b", re.IGNORECASE)
+NO = re.compile(
+    r"\b(?:no|not|never|without|cannot|nobody|none|nothing|neither|нет|не|ни|без|никто|ничего|нельзя)\b|n't\b",
+    re.IGNORECASE,
+)
 
 
 def ungrounded(answer: str, goal: str, texts: Sequence[str]) -> str | None:
@@ -41,7 +44,7 @@ def ungrounded(answer: str, goal: str, texts: Sequence[str]) -> str | None:
         return None
     said, results, asked = stems(answer), stems("\n".join(texts)), stems(goal)
     new = {stem for stem in said if not any(stem.startswith(word) or word.startswith(stem) for word in asked)}
-    if not new and not _YES_OR_NO.match(goal):
+    if not new and not YES_OR_NO.match(goal):
         return "the answer says nothing that the goal does not say"
     if not results or is_cyrillic(answer) != is_cyrillic("\n".join(texts)):
         return "the answer names nothing of the results" if new and results else None
@@ -62,13 +65,14 @@ def supported(sentence: str, source: str, goal: str = "") -> bool:
     """Tell whether one sentence of the source says what this one says: its words, its names, its negations.
 
     Words that stand in several sentences can be put together to what none of them says. Those of the goal
-    do not count.
+    do not count where the source does not have them: "the deploy" of one line with the day of another.
     """
-    words, names = stems(sentence) - stems(goal), _named(sentence) - _named(goal)
+    words = stems(sentence) - (stems(goal) - stems(source))
+    names = _named(sentence) - (_named(goal) - _named(source))
     return any(
         len(words & stems(other)) >= _SUPPORTED * len(words)
         and names <= _named(other)
-        and bool(_NO.search(sentence)) == bool(_NO.search(other))
+        and bool(NO.search(sentence)) == bool(NO.search(other))
         for other in sentences(source)
     )
 

@@ -36,6 +36,15 @@ _ABOUT_STACK = lazy_pattern(
     r"последн\w+ (?:ответ|запрос)\w*)\b",
     re.IGNORECASE,
 )
+_ASKS_STATE = lazy_pattern(
+    r"\b(?:down|up|running|dead|paused|happened|(?:un)?healthy|(?:stop|crash|exit|restart|fail|end)\w*|died?|"
+    r"упал\w*|жив\w?|работает|останов\w+|перезапуска\w+|завершил\w+|случилось)\b",
+    re.IGNORECASE,
+)
+#: Where a plain word may be a name: in "is it down", and among Cyrillic ones.
+_IS_DOWN = lazy_pattern(
+    r"\b(?:is|are)\b.{1,60}\b(?:down|up|running|dead|(?:un)?healthy)\b|[а-яё]", re.IGNORECASE
+)
 #: A request to write or to explain something is answered from what a model knows, whatever it is about.
 _GENERAL = lazy_pattern(
     r"^\W*(?:write|draft|translate|explain what|what (?:is|are) an?\b|what does .{1,40} mean|define|"
@@ -68,7 +77,22 @@ def about_stack(goal: str) -> bool:
 def about_machine(goal: str) -> bool:
     """Tell whether a goal can only be answered by looking at this machine."""
     head = goal[:4000]
-    return _ABOUT_MACHINE.search(head) is not None and _GENERAL.search(head) is None
+    if _GENERAL.search(head) is not None:
+        return False
+    return _ABOUT_MACHINE.search(head) is not None or _names_service(head)
+
+
+def _names_service(goal: str) -> bool:
+    """Tell whether a goal asks for the state of one thing that is called as services are."""
+    from opskit.agent.question import state_of, tells_state
+
+    names = state_of(goal)
+    if len(names) != 1 or not any(map(str.isalpha, names[0])):
+        return False
+    if not names[0].isalpha():
+        return tells_state(goal)
+    is_name = len(names[0]) > 3 and names[0].islower()
+    return is_name and _ASKS_STATE.search(goal) is not None and _IS_DOWN.search(goal) is not None
 
 
 def method_of(goal: str, *, enhanced: bool = False) -> str:

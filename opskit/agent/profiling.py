@@ -8,15 +8,13 @@ import json
 import secrets
 from collections.abc import Callable, Collection, Sequence
 from datetime import UTC, datetime
-from typing import Any
 
-from opskit.agent.loop import called_step
-from opskit.agent.step import AgentStep, StepError, read_step
+from opskit.agent.step import AgentStep, StepError, called_step, object_schema, read_step
 from opskit.app import App
 from opskit.checks import model_exam, node_assessment
 from opskit.llm.answer import Answer, Ask, Attempt, AttemptOutcome, NoAnswer
 from opskit.llm.exam import fresh_view, still_loaded
-from opskit.llm.exam_findings import absent
+from opskit.llm.exam_outcome import absent
 from opskit.llm.faults import OF_ONE_REQUEST, FaultKind
 from opskit.llm.plan import ModelRequest
 from opskit.llm.profile import ModelProfile, Probe, StepMode, identity_of
@@ -38,17 +36,8 @@ _THINKING_TOKENS = 1024
 #: What a schema demands and no model says of itself when it is asked for a colour.
 _FRUITS = ("quince", "medlar")
 _NOTE_CHARS = 8
-_SCHEMA: dict[str, Any] = {
-    "oneOf": [
-        {
-            "type": "object",
-            "properties": {"fruit": {"const": fruit}, "note": {"type": "string", "maxLength": _NOTE_CHARS}},
-            "required": ["fruit", "note"],
-            "additionalProperties": False,
-        }
-        for fruit in _FRUITS
-    ]
-}
+_NOTE = {"type": "string", "maxLength": _NOTE_CHARS}
+_SCHEMA = {"oneOf": [object_schema(fruit={"const": fruit}, note=_NOTE) for fruit in _FRUITS]}
 _TOOL = ToolSpec(
     "read_sensor",
     "Read a sensor of this machine.",
@@ -268,16 +257,8 @@ def _finding(profile: ModelProfile, state: str) -> Finding:
 
 
 def _unloaded(examinee: ExaminedModel) -> Finding:
-    told = (
-        "the server does not tell whether it is loaded"
-        if examinee.load is Load.UNKNOWN
-        else "it is not loaded"
-    )
-    return Finding(
-        "profile",
-        f"{examinee.node}/{examinee.model}",
-        Status.INCONCLUSIVE,
-        "not_loaded",
-        f"{told}, and it was never probed",
-        remedy=f"`opskit models profile {examinee.shown} --node {examinee.node} --load`",
-    )
+    is_unknown = examinee.load is Load.UNKNOWN
+    state = "the server does not tell whether it is loaded" if is_unknown else "it is not loaded"
+    target, detail = f"{examinee.node}/{examinee.model}", f"{state}, and it was never probed"
+    remedy = f"`opskit models profile {examinee.shown} --node {examinee.node} --load`"
+    return Finding("profile", target, Status.INCONCLUSIVE, "not_loaded", detail, remedy=remedy)

@@ -6,47 +6,67 @@ from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
-from opskit.agent.grounding import is_cyrillic, sentences, stems, supported
-from opskit.agent.question import Question, QuestionKind, asked_about, paths_named
+from opskit.agent.grounding import NO, is_cyrillic, sentences, stems, supported
+from opskit.agent.method import about_stack
+from opskit.agent.querying import query
+from opskit.agent.question import (
+    Question,
+    QuestionKind,
+    asked_about,
+    asks_difference,
+    paths_named,
+    state_of,
+    words_that_matter,
+)
 from opskit.agent.step import AgentStep
 from opskit.agent.tools.tool import ToolResult
+from opskit.agent.words import same_word
+from opskit.facts.data_file import DataFile, NamedValue, data_file
 from opskit.logs.shape import shape
 
 _CONTAINER = re.compile(r"\b(?:containers?|контейнер\w*)\b", re.IGNORECASE)
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*[A-Za-z0-9]")
 _MAX_PATHS = 2
 _MAX_ERRORS = 3
+_MAX_DIFFERENT = 12
+#: More lines are not gone through word for word while others wait.
+_MAX_READ_LINES = 20_000
+#: One word alone may stand anywhere.
+_LEAST_TERMS, _SHARE_OF_WORDS = 2, 0.4
+_OF_FOLDERS = ("files", "folders", "entries")
+_ANY_WORD = re.compile(r"[\w-]+")
 #: A summary is no longer than this, nor than this part of its source.
 _SUMMARY_CHARS, _SUMMARY_SHARE = 450, 0.5
 _LOG_LINES = 2
-#: `port: 80`, `port = 80`, `"port": 80`, `export PORT=80`.
-_SETTING = re.compile(r"\s*(?:[-*]\s+|export\s+)?[\"']?(\w[\w .-]{0,60}?)[\"']?\s*[:=]\s*(\S.*)")
 _KEY_WORD = re.compile(r"[^\W_]{3,}")
-_LATIN = dict(zip("абвгдежзийклмнопрстуфхцыэюя", "abvgdejziiklmnoprstufhcyeua", strict=True)) | {
-    "ё": "e", "ч": "c", "ш": "s", "щ": "s", "ъ": "", "ь": "",
-}  # fmt: skip
 _NAME_OR_NUMBER = re.compile(r"\b(?:[A-ZА-ЯЁ]\w*|\w*\d[\w.]*\w|\d)\b")
-_VOWELS = re.compile(r"[aeiouy]|(.)(?=\1)")
-_SAME_WORD, _LEAST_PREFIX, _LONGEST_ENDING = 0.6, 4, 3
 
 
 def first_steps(goal: str) -> list[AgentStep]:
     """Return the steps that a goal itself names: the file, the folder or the container that it is about."""
-    if _CONTAINER.search(goal):
-        names = [name for name in _NAME.findall(goal) if asked_about(goal, name, container=True)]
-        steps = [AgentStep("the goal names it", "show_container", {"container": name}) for name in names]
+    paths = paths_named(goal)[:_MAX_PATHS]
+    if _CONTAINER.search(goal) or not (paths or about_stack(goal)):
+        steps = [
+            AgentStep("the goal names it", "show_container", {"container": name}) for name in state_of(goal)
+        ]
         return steps if len(steps) == 1 else []
-    return [_look(goal, path) for path in paths_named(goal)[:_MAX_PATHS]]
+    return [_look(goal, path) for path in paths]
 
 
 def _look(goal: str, path: str) -> AgentStep:
     question = asked_about(goal, path)
     kind = question.kind if question else QuestionKind.VALUE
-    folder = question is not None and question.what in ("files", "folders", "entries")
-    tool = "list_directory" if folder else "read_file"
+    what, is_file = question.what if question else "", "." in path.rpartition("/")[2]
+    tool = (
+        "list_directory"
+        if what in ("files", "folders") or (what == "entries" and not is_file)
+        else "read_file"
+    )
     args = {"path": path}
-    if question is not None and not folder and kind in (QuestionKind.COUNT, QuestionKind.ERROR):
+    if question and what not in _OF_FOLDERS and kind in (QuestionKind.COUNT, QuestionKind.ERROR):
         tool, args = "search_file", {"path": path, "pattern": question.terms[0] if question.terms else ""}
+        args |= {
+            name: clock for name, clock in zip(("after", "before"), question.window, strict=True) if clock
+        }
     return AgentStep("the goal names it", tool, args)
 
 
@@ -54,19 +74,66 @@ def direct_answer(goal: str, step: AgentStep, result: ToolResult) -> str | None:
     """Return the answer where the result of a step is one; in Russian for a goal in Russian."""
     container = step.args.get("container")
     question = asked_about(goal, str(container or step.args.get("path")), container=container is not None)
-    if question is None or not result.ok:
+    if not result.ok or (question and any(question.window) and not result.evidence.get("one_day")):
         return None
-    russian, evidence = is_cyrillic(goal), result.evidence
-    match question.kind:
-        case QuestionKind.STATE:
-            return _state(evidence, result.lines, russian=russian)
-        case QuestionKind.COUNT:
-            return _count(question, evidence, russian=russian)
-        case QuestionKind.ERROR:
-            return _error(question, evidence, result.lines, russian=russian)
-        case QuestionKind.VALUE:
-            return _value(question, str(evidence.get("path")), result.lines, russian=russian)
-    return None
+    evidence, answer = result.evidence, None
+    russian = is_cyrillic(goal.replace(str(step.args.get("path")), ""))
+    if question is not None and question.kind is QuestionKind.STATE:
+        answer = _state(evidence, result.lines, russian=russian)
+    elif step.tool != "read_file" and question is not None and question.kind is QuestionKind.COUNT:
+        answer = _count(question, evidence, russian=russian)
+    elif step.tool == "search_file" and question is not None:
+        answer = _error(question, evidence, result.lines, russian=russian)
+    elif step.tool == "read_file" and (question is None or question.kind is not QuestionKind.SUMMARY):
+        answer = _read(goal, question, str(evidence.get("path")), result.lines, russian=russian)
+    return answer
+
+
+def _read(
+    goal: str, question: Question | None, path: str, lines: Sequence[tuple[int, str]], *, russian: bool
+) -> str | None:
+    """Return the answer that a file gives: a setting, records, or the one sentence that has all words."""
+    if len(lines) > _MAX_READ_LINES:
+        return None
+    data = data_file(path, "\n".join(text for _, text in lines))
+    names = question.terms if question and question.kind is QuestionKind.VALUE else ()
+    if answer := _value(goal, path, data, lines, names, russian=russian) or query(goal, path, data):
+        return answer
+    terms = words_that_matter(goal, path)
+    if len(terms) < _LEAST_TERMS or NO.search(goal):
+        return None
+    said = [
+        (number, sentence)
+        for number, line in lines
+        for sentence in sentences(line)
+        if _says_all(sentence, terms)
+    ]
+    word = "строка" if russian else "line"
+    return f"{path}, {word} {said[0][0]}: {said[0][1]}" if len(said) == 1 else None
+
+
+def compared(goal: str, steps: Sequence[tuple[AgentStep, ToolResult]]) -> str | None:
+    """Return in which lines two files differ, where a goal asks for that."""
+    if len(steps) != 2 or not all(result.ok and result.lines for _, result in steps):
+        return None
+    paths = [str(step.args.get("path")) for step, _ in steps]
+    if not asks_difference(goal, paths):
+        return None
+    (old, new), russian = (
+        [[line.rstrip() for _, line in result.lines] for _, result in steps],
+        is_cyrillic(goal),
+    )
+    word, parts = "строка" if russian else "line", list[str]()
+    for kind, a, b, c, d in SequenceMatcher(None, old, new, autojunk=False).get_opcodes():
+        if kind != "equal":
+            parts += [f"{paths[0]}, {word} {number + 1}: {old[number]}" for number in range(a, b)]
+            parts += [f"{paths[1]}, {word} {number + 1}: {new[number]}" for number in range(c, d)]
+    if not parts:
+        names = " и ".join(paths) if russian else " and ".join(paths)
+        return f"{names}: содержимое одинаково." if russian else f"The content of {names} is the same."
+    left = len(parts) - _MAX_DIFFERENT
+    more = (f"… ещё строк: {left}" if russian else f"... {left} lines more") if left > 0 else ""
+    return "\n".join([*parts[:_MAX_DIFFERENT], *filter(None, [more])])
 
 
 def summary_source(goal: str, step: AgentStep, result: ToolResult) -> str | None:
@@ -110,7 +177,7 @@ def _main_sentences(source: str) -> list[str]:
 def _count(question: Question, evidence: Mapping[str, Any], *, russian: bool) -> str | None:
     path, what = evidence["path"], question.what
     term = question.terms[0] if question.terms else ""
-    if what in ("files", "folders", "entries"):
+    if what in _OF_FOLDERS:
         kinds = evidence.get("kinds", {})
         number = evidence["entries"] if what == "entries" else kinds.get(what.removesuffix("s"), 0)
         named = {"files": "файлов", "folders": "папок", "entries": "элементов"}[what]
@@ -141,22 +208,51 @@ def _error(
             else f"No line of {path} tells of an error."
         )
     newest = {shape(line.encode()): (number, line) for number, line in lines}
-    chosen = sorted(newest.values())[-1 if question.last else -_MAX_ERRORS :]
+    chosen = lines[:1] if question.first else sorted(newest.values())[-1 if question.last else -_MAX_ERRORS :]
     word = "строка" if russian else "line"
     return "\n".join(f"{path}, {word} {number}: {line.strip()}" for number, line in chosen)
 
 
-def _value(question: Question, path: str, lines: Sequence[tuple[int, str]], *, russian: bool) -> str | None:
+def _says_all(sentence: str, terms: Sequence[str]) -> bool:
+    """Tell whether a sentence has all words; of a long one, which says much else, two are not enough."""
+    words = _ANY_WORD.findall(sentence)
+    if not all(any(same_word(word, term) for word in words) for term in terms):
+        return False
+    return len(set(terms)) > _LEAST_TERMS or len(terms) >= _SHARE_OF_WORDS * len(stems(sentence))
+
+
+def _value(
+    goal: str,
+    path: str,
+    data: DataFile,
+    lines: Sequence[tuple[int, str]],
+    terms: Sequence[str],
+    *,
+    russian: bool,
+) -> str | None:
+    """Return the one setting that is called as the goal calls it, by its own name or by all around it."""
     filled = [(number, line.strip()) for number, line in lines if line.strip()]
-    settings = [
-        (number, line, match.group(1)) for number, line in filled if (match := _SETTING.fullmatch(line))
-    ]
+    settings = data.settings
     if len(filled) == 1:
-        settings = [(*filled[0], path.rpartition("/")[2].partition(".")[0])]
-    named = [(number, line) for number, line, key in settings if _is_named(key, question.terms)]
+        settings = [NamedValue(filled[0][0], (path.rpartition("/")[2].partition(".")[0],), filled[0][1])]
+    named = [setting for setting in settings if _is_named(setting.names[-1], terms)]
+    wanted = words_that_matter(goal, path)
+    if len(named) != 1 and wanted:
+        named = [setting for setting in settings if _is_inside(setting.names, wanted)]
     if len(named) != 1:
         return None
-    return f"{path}, {'строка' if russian else 'line'} {named[0][0]}: {named[0][1]}"
+    setting, word = named[0], "строка" if russian else "line"
+    shown, own = f"{'.'.join(setting.names)}: {setting.value}", dict(filled).get(setting.line, "{")
+    shown = own if len(setting.names) == 1 and own[0] not in "{[" else shown
+    return f"{path}, {word} {setting.line}: {shown}"
+
+
+def _is_inside(names: Sequence[str], terms: Sequence[str]) -> bool:
+    """Tell whether all terms are among the words of the names, one of them in the last name."""
+    words, last = (_KEY_WORD.findall(text) for text in (" ".join(names), names[-1]))
+    return all(any(same_word(word, term) for word in words) for term in terms) and any(
+        same_word(word, term) for word in last for term in terms
+    )
 
 
 def strays(goal: str, path: str, lines: Sequence[tuple[int, str]], answer: str) -> bool:
@@ -173,25 +269,7 @@ def strays(goal: str, path: str, lines: Sequence[tuple[int, str]], answer: str) 
 def _is_named(key: str, terms: Sequence[str]) -> bool:
     """Tell whether a key consists of the same words as the terms, units such as `_s` apart."""
     words = _KEY_WORD.findall(key)
-    return len(words) == len(terms) and all(map(_same_word, words, terms))
-
-
-def _same_word(word: str, term: str) -> bool:
-    """Compare two words: endings do not count, nor does the alphabet that a word was borrowed into."""
-    word, term = word.casefold(), term.casefold()
-    if is_cyrillic(word) == is_cyrillic(term):
-        common = SequenceMatcher(None, word, term).find_longest_match(0, len(word), 0, len(term))
-        ending = max(len(word), len(term)) - common.size
-        begins = common.a == common.b == 0 and common.size >= _LEAST_PREFIX
-        return word == term or (begins and ending <= _LONGEST_ENDING)
-    word, term = _latin(word), _latin(term)
-    near = SequenceMatcher(None, word, term).ratio() >= _SAME_WORD
-    bones = sorted((_VOWELS.sub("", text) for text in (word, term)), key=len)
-    return near and len(bones[0]) > 1 and bones[1].startswith(bones[0]) and len(bones[1]) - len(bones[0]) <= 1
-
-
-def _latin(word: str) -> str:
-    return "".join(_LATIN.get(char, char) for char in word).replace("x", "ks").replace("w", "v")
+    return len(words) == len(terms) and all(map(same_word, words, terms))
 
 
 def _state(evidence: Mapping[str, Any], lines: Sequence[tuple[int, str]], *, russian: bool) -> str:

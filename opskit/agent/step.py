@@ -10,6 +10,9 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from opskit.agent.tools.tool import FINISH
+from opskit.llm.answer import Answer
+from opskit.llm.profile import StepMode
 from opskit.llm.visible import without_thinking
 from opskit.records import Record
 
@@ -42,6 +45,16 @@ class StepError(Exception):
     """What a model wrote is no step; the text tells the model what is wrong."""
 
 
+def object_schema(**properties: Any) -> dict[str, Any]:
+    """Return the schema of an object with exactly these properties."""
+    return {
+        "type": "object",
+        "properties": properties,
+        "required": list(properties),
+        "additionalProperties": False,
+    }
+
+
 def step_schema(tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     """Return the schema of a step: one branch for each tool, every text bounded.
 
@@ -51,19 +64,34 @@ def step_schema(tools: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
     thought = {"type": "string", "maxLength": _THOUGHT_CHARS}
     return {
         "oneOf": [
-            {
-                "type": "object",
-                "properties": {
-                    "thought": thought,
-                    "tool": {"const": tool["name"]},
-                    "args": tool["parameters"],
-                },
-                "required": ["thought", "tool", "args"],
-                "additionalProperties": False,
-            }
+            object_schema(thought=thought, tool={"const": tool["name"]}, args=tool["parameters"])
             for tool in tools
         ]
     }
+
+
+def read_answer(answer: Answer) -> AgentStep:
+    """Return the step in an answer; plain words of a model that was offered functions are what it answers.
+
+    Raises StepError.
+    """
+    if (called := called_step(answer)) is not None:
+        return called
+    try:
+        return read_step(answer.text)
+    except StepError:
+        if answer.mode is not StepMode.NATIVE or "{" in answer.text:
+            raise
+        return AgentStep("", FINISH, {"answer": without_thinking(answer.text).strip()})
+
+
+def called_step(answer: Answer) -> AgentStep | None:
+    """Return the step that came as a call of a function, where the server speaks so."""
+    if not answer.tool_calls:
+        return None
+    call = answer.tool_calls[0]
+    arguments = read_object(call.arguments) if call.arguments.strip() not in ("", "{}") else {}
+    return AgentStep(answer.text.strip()[:300], call.name, arguments)
 
 
 def read_step(text: str) -> AgentStep:
@@ -112,7 +140,7 @@ def _step(found: Mapping[str, Any]) -> AgentStep:
     if not isinstance(named, str):
         answer = found.get("answer") or found.get("final_answer")
         if isinstance(answer, str):
-            return AgentStep(thought, "finish", {"answer": answer})
+            return AgentStep(thought, FINISH, {"answer": answer})
         raise StepError('"tool" is missing')
     return AgentStep(thought, named.removeprefix("functions."), _arguments(_first(found, _ARGUMENT_KEYS)))
 

@@ -8,8 +8,7 @@ from opskit.config.schema import Config
 from opskit.facts.node import NodeFacts, read_all_metadata
 from opskit.facts.survey import Survey
 from opskit.llm.exam import examine
-from opskit.llm.exam_findings import report
-from opskit.llm.exam_outcome import ExamOutcome, recommend
+from opskit.llm.exam_outcome import ExamOutcome, recommend, report
 from opskit.llm.router import Router
 from opskit.llm.selection import ExaminedModel, ExamRequest, ModelSelection, select
 from opskit.providers.node import Node

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from opskit.app import App
-    from opskit.engine import RunResult
+    from opskit.engine.goal import RunResult
     from opskit.providers.base import Message
 
 _HISTORY_NAME = "chat_history"
@@ -51,7 +51,8 @@ async def _chat(local: bool, model: str | None, shared: SharedOptions) -> None:
             conversation = _Conversation(app, "local" if local else "auto", name_of_model(model), lines)
             ask = _reader(app)
             while (text := await ask()) is not None:
-                if text.startswith("/"):
+                # A goal may begin with a path.
+                if text.startswith("/") and "/" not in text.split()[0][1:]:
                     if not await conversation.command(text):
                         return
                 elif text:
@@ -90,7 +91,7 @@ class _Conversation:
         import asyncio
         import signal
 
-        from opskit.engine import RunFailed
+        from opskit.engine.goal import RunFailed
         from opskit.providers.base import Message
 
         work = asyncio.ensure_future(self._result(text))
@@ -121,7 +122,7 @@ class _Conversation:
     async def _result(self, text: str) -> "RunResult":
         import contextlib
 
-        from opskit.engine import Goal, RunResult
+        from opskit.engine.goal import Goal, RunResult
 
         goal = Goal(
             text,
@@ -166,6 +167,8 @@ class _Conversation:
             case "/trace":
                 self._trace()
             case _:
+                if name != "/help":
+                    render.line(f"there is no command {name}:")
                 for command, meaning in _COMMANDS.items():
                     render.line(f"{command:<10} {meaning}")
         return True

@@ -24,13 +24,10 @@ def markdown(outcome: ExamOutcome, findings: Sequence[Finding], *, at: datetime,
     lines += ["## Working models", ""]
     lines += [f"- {markdown_text(str(result.examinee))}" for result in outcome.working] or ["None."]
     lines += ["", "## Fastest", ""]
-    fastest = []
-    if (answer := outcome.fastest_answer) is not None:
-        fastest.append(f"- Answer: {markdown_text(str(answer.examinee))} ({answer.total_s:.2f} s)")
-    if (speaker := outcome.fastest_speaker) is not None:
-        fastest.append(
-            f"- Speaker: {markdown_text(str(speaker.examinee))} ({speaker.tokens_per_s:.1f} tokens/s)"
-        )
+    fastest = [
+        f"- {what.capitalize()}: {markdown_text(who)} ({figure})"
+        for what, who, figure in outcome.fastest_lines()
+    ]
     lines += fastest or ["None."]
     lines += ["", "## Recommendations", ""]
     rows = [

@@ -33,7 +33,7 @@ def check(
 
     Nothing is run. Exit status 0 for allow, 3 for ask, 1 for deny.
     """
-    from opskit.agent.policy.check import checked
+    from opskit.agent.policy.decide import checked
 
     loaded = shared.load()
     folder = loaded.agent.workspace if workspace is None else workspace

@@ -15,7 +15,8 @@ if TYPE_CHECKING:
     from opskit.agent.step import AgentStep
     from opskit.agent.tools.tool import NeedsApproval
     from opskit.app import App
-    from opskit.engine import Engine, Goal, RunResult, Solver
+    from opskit.engine.engine import Engine
+    from opskit.engine.goal import Goal, RunResult, Solver
     from opskit.llm.answer import Attempt
     from opskit.server.run_store import RunStore
 
@@ -83,7 +84,7 @@ def run(
     """Run a goal through Victoria when she answers, else through the models of this machine."""
     from opskit.agent.method import METHODS
     from opskit.cli.inputs import name_of_model, run_id, session_id
-    from opskit.engine import Goal
+    from opskit.engine.goal import Goal
 
     at_victoria = remote or background
     for is_wrong, problem, remedy in (
@@ -118,7 +119,8 @@ def run(
             raise UsageError(problem, remedy=remedy)
     if follow is not None:
         task_id = run_id(follow)
-        show_result(shared.run(lambda app: app.engine.follow(task_id, render.note)), json=shared.json)
+        result = shared.run(lambda app: app.engine.victoria().follow(task_id, render.note))
+        show_result(result, json=shared.json)
         return
     wanted = Goal(
         goal or "",
@@ -162,7 +164,7 @@ def _checked(app: "App", wanted: "Goal", *, is_piped: bool) -> "Goal":
 
 
 async def _submit(app: "App", wanted: "Goal", max_steps: int, *, json: bool) -> None:
-    receipt = await app.engine.submit(wanted, max_steps)
+    receipt = await app.engine.victoria().submit(wanted, max_steps)
     if json:
         render.document({"schema_version": SCHEMA_VERSION, "ok": True, **receipt})
     else:
@@ -173,7 +175,7 @@ async def _submit(app: "App", wanted: "Goal", max_steps: int, *, json: bool) -> 
 async def _run(app: "App", wanted: "Goal", max_steps: int, *, pieces: bool, json: bool) -> None:
     from opskit.agent.fact import FactSolver, asks_fact
     from opskit.agent.method import enhanced, method_of
-    from opskit.engine import RunFailed
+    from opskit.engine.goal import RunFailed
 
     method = wanted.method
     if method == "auto":
@@ -206,21 +208,19 @@ def show_result(result: "RunResult", *, json: bool, shown: bool = False) -> None
     _account(result.attempts)
     for note in result.notes:
         render.note(f"note: {note}")
-    # What the tools show may answer a goal without a model.
-    who = "opskit's tools" if result.model == "none" else f"{result.model} on {result.node}"
     render.note(
-        f"answered by {who} in {result.seconds:.2f} s "
+        f"answered by {result.answered_by} in {result.seconds:.2f} s "
         f"(method {result.method}, correlation id {result.correlation_id})"
     )
 
 
 def local_victoria(app: "App", max_steps: int = 8) -> "Solver":
     """The agent of this process; each of its steps is shown while it works."""
-    from opskit.agent.loop import RunLimits
+    from opskit.agent.run_state import RunLimits, RunListener
     from opskit.server.local_victoria import LocalVictoria
 
-    limits = RunLimits(steps=max_steps)
-    return LocalVictoria(app, limits=limits, on_step=show_step, on_note=render.note, approve=ask_approval)
+    listener = RunListener(show_step, on_note=render.note, approve=ask_approval)
+    return LocalVictoria(app, RunLimits(steps=max_steps), listener)
 
 
 def show_step(step: "AgentStep") -> None:
@@ -248,7 +248,8 @@ def _sessions(app: "App", stack: contextlib.ExitStack) -> "RunStore":
     """Return the conversations of this machine: those of its agent server."""
     from pathlib import Path
 
-    from opskit.server.run_store import RunStore, open_database
+    from opskit.server.database import open_database
+    from opskit.server.run_store import RunStore
 
     store = RunStore(open_database(app.environ.get("DATABASE_URL"), Path(app.folder)), "")
     stack.callback(store.close)
@@ -257,7 +258,7 @@ def _sessions(app: "App", stack: contextlib.ExitStack) -> "RunStore":
 
 async def _answer(engine: "Engine", goal: "Goal", *, stream: bool) -> "tuple[RunResult, bool]":
     """Return the result, and whether its text was shown while it came."""
-    from opskit.engine import RunResult
+    from opskit.engine.goal import RunResult
 
     shown = False
     try:

@@ -40,6 +40,7 @@ async def _serve(
 ) -> None:
     import asyncio
     import contextlib
+    import errno
     import signal
     import socket
     from collections.abc import Iterator
@@ -51,7 +52,9 @@ async def _serve(
         from opskit.recovery.audit import Audit
         from opskit.server import victoria as api
         from opskit.server.approvals import Approvals
-        from opskit.server.run_store import RunStore, open_database
+        from opskit.server.database import open_database
+        from opskit.server.errors import loopback_names
+        from opskit.server.run_store import RunStore
         from opskit.server.runs import Runs
     except ImportError as error:
         raise OpskitError(
@@ -59,7 +62,7 @@ async def _serve(
         ) from error
     from pathlib import Path
 
-    from opskit.system.network import listening_socket
+    from opskit.system.network import authority, listening_socket
 
     stop = asyncio.Event()
     # Before the port is open: who sees it open may end the server at once.
@@ -69,10 +72,13 @@ async def _serve(
         try:
             listener = listening_socket(host, port)
         except OSError as error:
+            is_taken = error.errno == errno.EADDRINUSE
             raise OpskitError(
                 "COMM_002",
-                f"{host}:{port} cannot be listened on: {error.strerror}",
-                remedy=f"`opskit diagnose network` names who holds port {port}; `--port N` takes another",
+                f"{authority(host, port)} cannot be listened on: {str(error.strerror).partition(' (')[0]}",
+                remedy=f"`opskit diagnose network` names who holds port {port}; `--port N` takes another"
+                if is_taken
+                else "`--host` takes an address of this machine, `--port` one from 1024 on",
             ) from error
         bound = listener.getsockname()[1]
         store = RunStore(open_database(app.environ.get("DATABASE_URL"), Path(app.folder)), f"{host}:{bound}")
@@ -82,7 +88,7 @@ async def _serve(
         api_server = api.VictoriaServer(
             app, lambda made: Runs(store, made.work, concurrency=concurrency, approvals=approvals)
         )
-        asgi = api.create_app(api_server, token=token, hosts=api.loopback_names(host), drain_s=drain_s)
+        asgi = api.create_app(api_server, token=token, hosts=loopback_names(host), drain_s=drain_s)
 
         class Server(uvicorn.Server):
             @contextlib.contextmanager
@@ -111,7 +117,7 @@ async def _serve(
                 server_header=False,
             )
         )
-        render.note(f"victoria listens on http://{host}:{bound} (Ctrl-C or SIGTERM ends it)")
+        render.note(f"victoria listens on http://{authority(host, bound)} (Ctrl-C or SIGTERM ends it)")
         try:
             await running.serve(sockets=[listener])
         finally:

@@ -85,7 +85,7 @@ async def _traced(
 ) -> None:
     """Run a goal and show its trace, also when it failed."""
     from opskit.cli.inputs import goal_text, name_of_model
-    from opskit.engine import Goal, RunFailed
+    from opskit.engine.goal import Goal, RunFailed
     from opskit.server.local_victoria import LocalVictoria
     from opskit.tags import correlated
 

@@ -7,7 +7,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path as FilePath
 
-from opskit.errors import CATALOGUE, ConfigError
+from opskit.errors import ConfigError, catalogue
 from opskit.records import Record
 from opskit.text import and_more
 
@@ -72,7 +72,7 @@ class Problem(Record):
     def advice(self) -> str:
         if self.remedy is None and self.code == "CONFIG_001":
             return f"correct {self.path}" + (f", line {self.line}" if self.line else "")
-        return self.remedy or CATALOGUE[self.code].remedy
+        return self.remedy or catalogue()[self.code].remedy
 
     def __str__(self) -> str:
         return ": ".join(part for part in (self.where, self.key, self.message) if part)

@@ -8,7 +8,7 @@ from typing import Any
 
 import yaml
 
-from opskit.errors import CATALOGUE, Exit
+from opskit.errors import Exit, catalogue
 from opskit.records import Record, asdict
 
 _SPACES = re.compile(r"[\s_-]+")
@@ -58,7 +58,7 @@ def plain(key: str) -> str:
 
 def _of_codes() -> list[Explanation]:
     return [
-        Explanation(kind=ExplanationKind.CODE, key=code, **asdict(spec)) for code, spec in CATALOGUE.items()
+        Explanation(kind=ExplanationKind.CODE, key=code, **asdict(spec)) for code, spec in catalogue().items()
     ]
 
 
@@ -86,7 +86,7 @@ def _explanation(kind: ExplanationKind, key: str, text: dict[str, Any]) -> Expla
     elif kind in (ExplanationKind.FAULT, ExplanationKind.VERDICT):
         values["code"] = "MODEL_004"
     elif "code" in text:
-        values["http_status"] = CATALOGUE[text["code"]].http_status
+        values["http_status"] = catalogue()[text["code"]].http_status
     values |= text
     exit_status, see = Exit[values.pop("exit", "FAILED")], tuple(values.pop("see", ()))
     return Explanation(kind=kind, key=key, **values, exit=exit_status, see=see)

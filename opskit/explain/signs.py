@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterator
 
 from opskit import tags
-from opskit.errors import CATALOGUE
+from opskit.errors import catalogue
 from opskit.explain.catalogue import PHRASES, ExplanationKind, entry_of, load_yaml
 from opskit.llm.faults import FaultKind, classify
 from opskit.providers.base import CallCause, CallError
@@ -36,7 +36,7 @@ def _any(*patterns: str) -> re.Pattern[str]:
 
 _WORDS = load_yaml("signs.yaml")
 _PHRASES = "|".join(map(re.escape, PHRASES.values()))
-_CODE = _any(rf"\b({'|'.join(CATALOGUE)})\b")
+_CODE = _any(rf"\b({'|'.join(catalogue())})\b")
 _STATUS = tuple(_any(pattern.replace("PHRASES", _PHRASES)) for pattern in _WORDS["status"])
 _CONNECTION = tuple(
     (CallCause(way["cause"]), way["phase"], _any(*way["says"])) for way in _WORDS["connection"]

@@ -9,9 +9,11 @@ import asyncio
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 
 from opskit.config.schema import Source
 from opskit.llm.faults import Fault, FaultKind, classify
+from opskit.llm.single_flight import SingleFlight
 from opskit.llm.started_model import with_started_model
 from opskit.providers.base import CallError, ModelInfo, Resident
 from opskit.providers.kinds import ServerKind, expected_kind
@@ -95,8 +97,10 @@ class Catalog:
         self._ttl_s = ttl_s
         self._clock = clock
         self._views: dict[str, NodeView] = {}
-        self._scans: dict[str, asyncio.Task[None]] = {}
-        self._residency: dict[str, asyncio.Task[None]] = {}
+        self._scans = SingleFlight[str, None]()
+        self._residency = SingleFlight[str, None]()
+        #: Nodes whose list is here while this machine still reads what they were started with.
+        self._listed: set[str] = set()
         self._looked_at: dict[str, float] = {}
         self._version = 0
         self._cached: Snapshot | None = None
@@ -105,15 +109,11 @@ class Catalog:
         """The nodes as known now; scans nodes that are unknown or stale.
 
         Waits until one node has answered plus GRACE_S for the rest, so that a silent node costs a request
-        nothing; `wait_for_all` waits for each scan to end, and asks nodes that were down once more.
+        nothing; what this machine has to read about one that has answered is waited for. `wait_for_all` waits
+        for each scan to end, and asks nodes that were down once more.
         """
-        scans = {
-            name: scan
-            for name in self._nodes
-            if (scan := self._scan_if_due(name, insist=wait_for_all)) is not None
-        }
-        if scans:
-            await self._wait(scans, wait_for_all=wait_for_all)
+        scans = [self._scan_if_due(name, insist=wait_for_all) for name in self._nodes]
+        await self._wait({scan for scan in scans if scan is not None}, wait_for_all=wait_for_all)
         stale = {name: renewal for name in self._nodes if (renewal := self._look_if_due(name)) is not None}
         if stale:
             await self._believe_no_more(stale)
@@ -140,10 +140,8 @@ class Catalog:
 
     async def aclose(self) -> None:
         """End what is still being scanned."""
-        tasks = [*self._scans.values(), *self._residency.values()]
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._scans.aclose()
+        await self._residency.aclose()
 
     def _snapshot(self) -> Snapshot:
         if self._cached is None:
@@ -165,15 +163,11 @@ class Catalog:
         self._cached = None
 
     def _scan_if_due(self, name: str, *, insist: bool) -> asyncio.Task[None] | None:
-        running = self._scans.get(name)
         view = self._views.get(name)
         insist = insist and view is not None and view.fault is not None
         if view is not None and self._clock() - view.at < self._lifetime(view, insist=insist):
             return None
-        if running is None:
-            running = asyncio.create_task(self._scan(name), name=f"scan {name}")
-            self._scans[name] = running
-            running.add_done_callback(lambda _: self._scans.pop(name, None))
+        running = self._scans.start(name, f"scan {name}", partial(self._scan, name))
         # A stale list is better than a wait: only a node that was never seen is waited for.
         return running if insist or view is None or view.at == float("-inf") else None
 
@@ -188,8 +182,8 @@ class Catalog:
         age = self._clock() - self._looked_at.get(name, float("-inf"))
         if view is None or view.fault is not None or age <= RESIDENCY_TTL_S:
             return None
-        self._renew_residency(name)
-        return self._residency[name] if age > RESIDENCY_STALE_S else None
+        renewal = self._renew_residency(name)
+        return renewal if age > RESIDENCY_STALE_S else None
 
     async def _believe_no_more(self, stale: dict[str, asyncio.Task[None]]) -> None:
         """Wait shortly for fresh news; where none come, nothing is known."""
@@ -200,15 +194,14 @@ class Catalog:
                 # Nothing is claimed any more, so nobody else needs to wait for this look.
                 self._looked_at[name] = self._clock() - RESIDENCY_TTL_S
 
-    async def _wait(self, scans: dict[str, asyncio.Task[None]], *, wait_for_all: bool) -> None:
-        pending = set(scans.values())
+    async def _wait(self, pending: set[asyncio.Task[None]], *, wait_for_all: bool) -> None:
         while pending:
             useful = any(view.models for view in self._views.values())
             timeout = GRACE_S if useful and not wait_for_all else None
             done, pending = await asyncio.wait(pending, timeout=timeout, return_when=asyncio.FIRST_COMPLETED)
             for task in done:
                 task.result()
-            if not done:
+            if not done and not self._listed:
                 return
 
     async def _scan(self, name: str) -> None:
@@ -218,6 +211,7 @@ class Catalog:
             contents = await read_contents(provider, residency_grace_s=GRACE_S)
             models = contents.models
             if len(models) > 1:
+                self._listed.add(name)
                 models = await with_started_model(node.config, models)
         except CallError as error:
             fault = classify(error)
@@ -230,6 +224,8 @@ class Catalog:
             node.forget()
             self._put(NodeView(name, node.source, fault=fault, at=self._clock()))
             return
+        finally:
+            self._listed.discard(name)
         self._put(
             NodeView(
                 name,
@@ -245,12 +241,10 @@ class Catalog:
         if contents.resident is None:
             self._renew_residency(name)
 
-    def _renew_residency(self, name: str) -> None:
-        if name in self._residency or name not in self._views:
-            return
-        task = asyncio.create_task(self._renew(name), name=f"residency of {name}")
-        self._residency[name] = task
-        task.add_done_callback(lambda _: self._residency.pop(name, None))
+    def _renew_residency(self, name: str) -> asyncio.Task[None] | None:
+        if name not in self._views:
+            return None
+        return self._residency.start(name, f"residency of {name}", partial(self._renew, name))
 
     async def _renew(self, name: str) -> None:
         try:

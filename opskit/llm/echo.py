@@ -11,7 +11,7 @@ from itertools import dropwhile
 
 from opskit.llm.prompt import Prompt, fold, is_request, transforms, without_courtesy, words_of
 from opskit.llm.visible import SHORT, TAG
-from opskit.llm.wording import CHOICE, FIRST_PERSON, QUESTION_WORDS, vocabulary
+from opskit.llm.wording import WORDS
 from opskit.records import Record
 
 #: A part of a word up to this length may be a word of its own.
@@ -20,41 +20,6 @@ _OWN_WORD = 3
 _AROUND = 20
 #: A report says within so many words that it is one.
 _REPORT_HEAD = 4
-_SPEAKERS = vocabulary(
-    "user human assistant system bot ai model question prompt query request input instruction"
-    " instructions task goal message text answer response reply output"
-    " пользователь человек ассистент система бот модель вопрос запрос задача задание цель сообщение"
-    " текст ответ инструкция промпт"
-)
-_REPORTS = vocabulary(
-    "asked ask asks asking said say says want wants wanted wrote typed requested understand know"
-    " спросили спросил спросила спрашиваете спрашиваешь спрашивает хотите хочешь хочет написали написал"
-    " попросили просите просишь просит понял поняла понимаю сказали сказал знать узнать"
-)
-_CORE = _SPEAKERS | _REPORTS
-#: Who speaks a report, not who answers: "The answer is a cat" is none.
-_REPORTING = _REPORTS | vocabulary("question prompt query request user вопрос запрос пользователь")
-_ADDRESSING = vocabulary("you your youre the user i so вы ты ваш твой пользователь я итак")
-_BINDING = vocabulary(
-    "you your youre have has just are is was the this that my me i us to for here heres see well so"
-    " following about if would like"
-    " вы ты ваш ваша ваше твой твоя твое мне меня вас вам вот это следующий следующее итак что о об"
-    " чтобы я у бы"
-)
-_PRAISE = vocabulary("good great nice interesting excellent хороший отличный интересный")
-_READY = vocabulary(
-    "sure ok okay certainly of course absolutely gladly understood конечно окей понял понятно"
-)
-_CONSENT = _READY | vocabulary("alright right yes got it хорошо ладно разумеется ясно да")
-#: Labels of one letter, and Russian prepositions before a report.
-_LETTERS = vocabulary("q a в о")
-_NOTHING = _LETTERS | _CORE | _BINDING | _PRAISE | _CONSENT
-_LINKS = vocabulary(
-    "a an the is are was were do does did of to in on at by with about how what why when where who"
-    " which and or it explain explained explanation information tell"
-    " и а в на с о об как что почему зачем где когда кто какой какая какие ли по для объяснить"
-    " рассказать"
-)
 
 
 class _Account(Record):
@@ -170,7 +135,7 @@ def _accounted(said: Sequence[str], words: Sequence[str]) -> _Account | None:
         elif words[0].startswith(said[index]) and _fits(rest := said[index:], words):
             broken = rest[-1] != words[len(rest) - 1]
             return _Account(copies, tuple(parts[0]), _joined(parts[1:]), (), len(rest), broken)
-        elif said[index] in _NOTHING or _is_marker(said[index]):
+        elif said[index] in WORDS.nothing or _is_marker(said[index]):
             parts[-1].append(said[index])
             index += 1
             if len(parts[-1]) > _AROUND:
@@ -213,24 +178,24 @@ def _says_nothing_around(account: _Account, answer: str, asked: Prompt) -> bool:
 
 def _is_introduction(words: Sequence[str], asked: Prompt) -> bool:
     """Tell whether words before a copy only say who speaks, that it was asked, or yes to an order."""
-    if all(_is_marker(word) or word in _LETTERS for word in words):
+    if all(_is_marker(word) or word in WORDS.letters for word in words):
         return not words or not all(map(str.isdigit, asked.words))
-    if any(word in _CORE for word in words):
+    if any(word in WORDS.core for word in words):
         return True
-    if asked.words[0] in QUESTION_WORDS:
-        return all(word in _READY for word in words)
-    return asked.is_order and all(word in _CONSENT for word in words)
+    if asked.words[0] in WORDS.question_words:
+        return all(word in WORDS.ready for word in words)
+    return asked.is_order and all(word in WORDS.consent for word in words)
 
 
 def _is_appendix(words: Sequence[str], answer: str, asked: Prompt) -> bool:
     """Tell whether words after the last copy are no answer: a label, consent to an order, a report."""
     if not words:
         return True
-    if all(word in _SPEAKERS or word in _LETTERS for word in words):
+    if all(word in WORDS.speakers or word in WORDS.letters for word in words):
         return answer.rstrip(" \n*_`\"'>").endswith(":")
-    if any(word in _CORE for word in words):
+    if any(word in WORDS.core for word in words):
         return asked.asks and any(word in ("you", "your", "вы", "ты", "ваш", "твой") for word in words)
-    return asked.is_order and all(word in _CONSENT for word in words)
+    return asked.is_order and all(word in WORDS.consent for word in words)
 
 
 def _answered_by_itself(account: _Account, answer: str, asked: Prompt) -> bool:
@@ -275,7 +240,9 @@ def _is_restated(answer: str, said: Sequence[str], asked: Prompt) -> bool:
 def _may_be_restated(text: str, said: Sequence[str], asked: Prompt) -> bool:
     """Tell whether an answer that still grows could end as a report of what was asked."""
     said = [*_without_consent(said[:-1]), said[-1]]
-    if len(text.strip()) >= SHORT or not any(word.startswith(said[0]) for word in _ADDRESSING | _CONSENT):
+    if len(text.strip()) >= SHORT or not any(
+        word.startswith(said[0]) for word in WORDS.addressing | WORDS.consent
+    ):
         return False
     if len(said) > _REPORT_HEAD and not _is_report(said, asked):
         return False
@@ -294,7 +261,7 @@ def _is_shortened(said: Sequence[str], asked: Prompt) -> bool:
 
 def _may_be_shortened(said: Sequence[str], asked: Prompt) -> bool:
     """Tell whether an answer that still grows could end as the request with words left out."""
-    if not asked.clauses[0].asks or asked.may_be_quoted(1) or not CHOICE.isdisjoint(asked.words):
+    if not asked.clauses[0].asks or asked.may_be_quoted(1) or not WORDS.choice.isdisjoint(asked.words):
         return False
     if not asked.words[0].startswith(said[0]) or (len(said) > 1 and asked.words[0] != said[0]):
         return False
@@ -309,23 +276,23 @@ def _left(said: Sequence[str], words: Sequence[str]) -> Sequence[str] | None:
 
 
 def _without_consent(said: Sequence[str]) -> list[str]:
-    return list(dropwhile(_CONSENT.__contains__, said))
+    return list(dropwhile(WORDS.consent.__contains__, said))
 
 
 def _is_report(said: Sequence[str], asked: Prompt) -> bool:
     """Tell whether an answer begins like "You asked", to a prompt without a choice that has no such words."""
-    if not said or not asked.asks or said[0] not in _ADDRESSING:
+    if not said or not asked.asks or said[0] not in WORDS.addressing:
         return False
-    if any(word in _CORE or word in CHOICE or word in FIRST_PERSON for word in asked.words):
+    if any(word in WORDS.core or word in WORDS.choice or word in WORDS.first_person for word in asked.words):
         return False
-    return any(word in _REPORTING for word in said[:_REPORT_HEAD])
+    return any(word in WORDS.reporting for word in said[:_REPORT_HEAD])
 
 
 class _Known:
     """The words that add nothing in a report of a prompt: its own, in any ending, and the words between."""
 
     def __init__(self, asked: Prompt) -> None:
-        self._words = (_CORE | _BINDING | _LINKS | _LETTERS) - _CONSENT
+        self._words = (WORDS.core | WORDS.binding | WORDS.links | WORDS.letters) - WORDS.consent
         self._own = frozenset(word for word in asked.words if word not in self._words)
         self._stems = frozenset(word[: max(4, len(word) - 2)] for word in self._own if len(word) >= 4)
 
@@ -337,7 +304,7 @@ class _Known:
 
     def may_hold(self, word: str) -> bool:
         return self.holds(word) or any(
-            known.startswith(word) for known in (*self._words, *self._own, *self._stems, *_CONSENT)
+            known.startswith(word) for known in (*self._words, *self._own, *self._stems, *WORDS.consent)
         )
 
 
@@ -352,7 +319,7 @@ def _may_account(said: Sequence[str], words: Sequence[str]) -> bool:
             places[word] |= 1 << index
     end, state = 1 << len(words), 1
     for word in said[:-1]:
-        between = state & 1 and (word in _NOTHING or _is_marker(word))
+        between = state & 1 and (word in WORDS.nothing or _is_marker(word))
         state = (state & places[word]) << 1
         if state & end:
             state = state & ~end | 1
@@ -361,7 +328,7 @@ def _may_account(said: Sequence[str], words: Sequence[str]) -> bool:
         if not state:
             return False
     last = said[-1]
-    if state & 1 and (_is_marker(last) or any(word.startswith(last) for word in _NOTHING)):
+    if state & 1 and (_is_marker(last) or any(word.startswith(last) for word in WORDS.nothing)):
         return True
     return any(state >> index & 1 for index, word in enumerate(words) if word.startswith(last))
 

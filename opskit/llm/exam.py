@@ -60,6 +60,8 @@ class ExamResult(Record):
         return self.examinee.node, self.examinee.model
 
     def as_json(self) -> dict[str, Any]:
+        times = ("load_s", "first_token_s", "thinking_s", "total_s", "tokens", "tokens_per_s")
+        figures = {name: getattr(self, name) for name in times}
         return {
             "node": self.examinee.node,
             "model": self.examinee.model,
@@ -68,12 +70,7 @@ class ExamResult(Record):
             "state": self.state,
             "detail": self.detail,
             "load": self.examinee.load.value,
-            "load_s": _rounded(self.load_s),
-            "first_token_s": _rounded(self.first_token_s),
-            "thinking_s": _rounded(self.thinking_s),
-            "total_s": _rounded(self.total_s),
-            "tokens": self.tokens,
-            "tokens_per_s": _rounded(self.tokens_per_s),
+            **{name: None if figure is None else round(figure, 4) for name, figure in figures.items()},
             "answer": self.answer,
         }
 
@@ -156,14 +153,8 @@ def still_loaded(view: NodeView | None, model: str) -> bool:
 async def _ask(router: Router, examinee: ExaminedModel, max_tokens: int) -> Answer | NoAnswer:
     """Ask this model on this node and no other."""
     request = ModelRequest(model=examinee.model, node=examinee.node)
-    ask = Ask.of(
-        QUESTION,
-        request=request,
-        max_tokens=max_tokens,
-        temperature=0.0,
-        length_is_fine=True,
-        max_fallbacks=0,
-    )
+    options = {"max_tokens": max_tokens, "temperature": 0.0, "length_is_fine": True, "max_fallbacks": 0}
+    ask = Ask.of(QUESTION, request=request, **options)
     try:
         return await router.chat(ask)
     except NoAnswer as no_answer:
@@ -236,7 +227,3 @@ def _failure(
         load_s,
         total_s=last.seconds - (last.load_s or 0.0),
     )
-
-
-def _rounded(value: float | None) -> float | None:
-    return None if value is None else round(value, 4)

@@ -1,4 +1,4 @@
-"""What an examination came to: who works, who is fastest, whom to use for what. Pure."""
+"""What an examination came to: who works, who is fastest, whom to use for what, what to type next. Pure."""
 
 import math
 from collections.abc import Collection, Sequence
@@ -7,15 +7,34 @@ from typing import Any
 from opskit.config.schema import Config
 from opskit.llm.catalog import NodeView, Snapshot
 from opskit.llm.exam import MAX_TOKENS, ExamResult
+from opskit.llm.faults import FaultKind
 from opskit.llm.fit import Fit
 from opskit.llm.health import Health
-from opskit.llm.plan import ModelRequest, PlanContext, plan
+from opskit.llm.plan import ModelRequest, PlanContext, Skipped, plan
+from opskit.llm.remedies import fault_remedy
 from opskit.llm.selection import ModelSelection
+from opskit.llm.verdict import Verdict
+from opskit.providers.kinds import ServerKind
 from opskit.records import Record, asdict, replace
-from opskit.result import Finding, Status
+from opskit.result import Finding, Report, Status
 
 #: A model is about as quick as another up to this factor, or this many seconds.
 _AS_QUICK, _AS_QUICK_S = 1.5, 0.5
+_CRASHES = {
+    FaultKind.RUNNER_CRASHED,
+    FaultKind.RESET,
+    FaultKind.EMPTY_REPLY,
+    FaultKind.TRUNCATED,
+    FaultKind.SERVER_ERROR,
+    FaultKind.BAD_PAYLOAD,
+}
+_SILENCES = {
+    FaultKind.WEDGED,
+    FaultKind.FIRST_TOKEN_TIMEOUT,
+    FaultKind.IDLE_TIMEOUT,
+    FaultKind.TOTAL_TIMEOUT,
+}
+_ABSENCES = {FaultKind.REFUSED, FaultKind.UNREACHABLE, FaultKind.CONNECT_TIMEOUT}
 COLUMNS = ("node", "model", "result", "load", "first token", "total", "tokens", "tokens/s")
 
 
@@ -46,25 +65,31 @@ class ExamOutcome(Record):
         return [result for result in self.results if result.status is not Status.SKIP]
 
     @property
-    def fastest_answer(self) -> ExamResult | None:
-        timed = [result for result in self.working if result.total_s is not None]
-        return min(timed, key=lambda result: result.total_s or 0.0, default=None)
+    def fastest(self) -> dict[str, ExamResult | None]:
+        """The one that answered first, and the one that speaks fastest, by the figure that says so."""
+        answers = [result for result in self.working if result.total_s is not None]
+        speakers = [result for result in self.working if result.tokens_per_s is not None]
+        return {
+            "total_s": min(answers, key=lambda result: result.total_s or 0.0, default=None),
+            "tokens_per_s": max(speakers, key=lambda result: result.tokens_per_s or 0.0, default=None),
+        }
 
-    @property
-    def fastest_speaker(self) -> ExamResult | None:
-        timed = [result for result in self.working if result.tokens_per_s is not None]
-        return max(timed, key=lambda result: result.tokens_per_s or 0.0, default=None)
+    def fastest_lines(self) -> list[tuple[str, str, str]]:
+        """Return what each of the fastest does, who it is, and its figure."""
+        answer, speaker = self.fastest["total_s"], self.fastest["tokens_per_s"]
+        lines = []
+        if answer is not None:
+            lines.append(("answer", str(answer.examinee), f"{answer.total_s:.2f} s"))
+        if speaker is not None:
+            lines.append(("speaker", str(speaker.examinee), f"{speaker.tokens_per_s:.1f} tokens/s"))
+        return lines
 
     def as_json(self) -> dict[str, Any]:
         """What `models test --json` shows besides the findings."""
-        answer, speaker = self.fastest_answer, self.fastest_speaker
         return {
             "models": [result.as_json() for result in self.results],
             "working": [{"node": r.examinee.node, "model": r.examinee.model} for r in self.working],
-            "fastest": {
-                "total_s": answer and answer.as_json(),
-                "tokens_per_s": speaker and speaker.as_json(),
-            },
+            "fastest": {name: result and result.as_json() for name, result in self.fastest.items()},
             "recommendations": list(map(asdict, self.recommendations)),
         }
 
@@ -130,10 +155,7 @@ def summary(outcome: ExamOutcome) -> list[str]:
     if not outcome.tested:
         return []
     lines = [f"working: {len(outcome.working)} of {len(outcome.tested)}"]
-    if (answer := outcome.fastest_answer) is not None:
-        lines.append(f"fastest answer: {answer.examinee} ({answer.total_s:.2f} s)")
-    if (speaker := outcome.fastest_speaker) is not None:
-        lines.append(f"fastest speaker: {speaker.examinee} ({speaker.tokens_per_s:.1f} tokens/s)")
+    lines += [f"fastest {what}: {who} ({figure})" for what, who, figure in outcome.fastest_lines()]
     for advice in outcome.recommendations:
         model = f"{advice.name} on {advice.node}" if advice.node else "nobody"
         lines.append(f"for {advice.category}: {model} ({advice.why})")
@@ -156,3 +178,110 @@ def cells(result: ExamResult) -> list[str]:
 
 def _seconds(value: float | None) -> str:
     return "" if value is None else f"{value:.2f} s"
+
+
+def report(outcome: ExamOutcome, views: Sequence[NodeView]) -> Report:
+    """Return nodes that were not read, each model, models that were not tested, and the sum."""
+    kinds = {view.name: view.likely_kind for view in views}
+    return Report(
+        "models test",
+        [
+            *outcome.unread,
+            *(_tested(result, kinds[result.examinee.node]) for result in outcome.results),
+            *map(absent, outcome.selection.absent),
+            *map(_skipped, outcome.selection.skipped),
+            _sum(outcome),
+        ],
+    )
+
+
+def _tested(result: ExamResult, kind: ServerKind) -> Finding:
+    examinee = result.examinee
+    slow = "`opskit models loaded` shows whether it is partly on the CPU" if result.state == "slow" else None
+    times = {
+        key: value for key, value in result.as_json().items() if key.endswith("_s") and value is not None
+    }
+    return Finding(
+        check="model",
+        target=f"{examinee.node}/{examinee.model}",
+        status=result.status,
+        state=result.state,
+        detail=result.detail,
+        code=result.code,
+        remedy=slow if result.works else _remedy(result, kind),
+        seconds=result.total_s or 0.0,
+        evidence=times,
+    )
+
+
+def absent(skip: Skipped) -> Finding:
+    """Return the finding of a model that was asked for by name, and cannot be asked."""
+    target, state, code = skip.model, "not_installed", "MODEL_001"
+    remedy = f"`opskit models list` shows the names; `ollama pull {skip.model}` installs one"
+    if skip.node:
+        target, state, code = f"{skip.node}/{skip.model}", "out_of_memory", "MODEL_003"
+        remedy = "`opskit models loaded` shows what fills the memory; `opskit models list` shows what fits"
+    return Finding("model", target, Status.FAIL, state, skip.why, code, remedy)
+
+
+def _skipped(skip: Skipped) -> Finding:
+    return Finding("model", f"{skip.node}/{skip.model}", Status.SKIP, "not tested", skip.why)
+
+
+def _sum(outcome: ExamOutcome) -> Finding:
+    tested, working = outcome.tested, outcome.working
+    if not tested:
+        remedy = "`opskit models list` shows what there is, `opskit probe` what answers"
+        if outcome.selection.unloaded or outcome.selection.untold:
+            remedy = "`opskit models test --all` loads and tests every model that fits"
+        status, detail = Status.INCONCLUSIVE, _why_nothing(outcome)
+        return Finding("exam", "models", status, "nothing tested", detail, "MODEL_001", remedy)
+    seconds = sum(result.total_s or 0.0 for result in tested)
+    if len(working) == len(tested):
+        detail = f"all {len(tested)} models tested work" if len(tested) > 1 else "the one model tested works"
+        return Finding("exam", "models", Status.PASS, "ok", detail, seconds=seconds)
+    broken = ", ".join(f"{result.examinee} ({result.state})" for result in tested if not result.works)
+    detail = f"{len(working)} of {len(tested)} tested models work; not: {broken}"
+    return Finding("exam", "models", Status.FAIL, "failing", detail, "MODEL_004", seconds=seconds)
+
+
+def _why_nothing(outcome: ExamOutcome) -> str:
+    selection = outcome.selection
+    reasons = [f"{skip.model}: {skip.why}" for skip in (*selection.absent, *selection.skipped)]
+    reasons += [f"{result.examinee}: {result.detail}" for result in outcome.results]
+    if reasons:
+        return f"nothing was tested: {'; '.join(reasons[:4])}"
+    unread = ", ".join(finding.target for finding in outcome.unread)
+    loaded = (
+        f"no model is known to be loaded ({unread} could not be read)" if unread else "no model is loaded"
+    )
+    return f"{loaded}, so there was none to test"
+
+
+def _remedy(result: ExamResult, kind: ServerKind) -> str | None:
+    model, node, state = result.examinee.model, result.examinee.node, result.state
+    again = f"`opskit models test --node {node} --model {model}`"
+    if state in _CRASHES:
+        if kind.log:
+            return f"{kind.log} tells why; then {again}"
+        return f"look at the log of {node}, restart it, {again}"
+    if state in _SILENCES:
+        if kind.unload:
+            return f"{kind.unload_hint(model)}, then {again}; if that hangs: {kind.restart}"
+        return f"`opskit probe --verbose` tells busy and wedged apart; restart {node} if wedged"
+    if state in _ABSENCES:
+        return "`opskit probe` tells what answers and how to start the rest"
+    if state == Verdict.ONLY_THINKING:
+        return f"{model} needs more tokens to think than the test allows; choose a model that thinks less"
+    if state in set(Verdict):
+        if kind.pull:
+            return f"its template may be broken: {kind.pull_hint(model)} renews it"
+        return "its chat template may be broken: use another conversion of the model"
+    if state == "unloaded":
+        return f"`opskit models test --model {model}` loads it"
+    remedy = (
+        fault_remedy(FaultKind(state), model=model, node=node, server=kind, again=again)
+        if state in set(FaultKind)
+        else None
+    )
+    return remedy or "`opskit probe --verbose` shows the state of the node"

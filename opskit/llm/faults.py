@@ -1,6 +1,6 @@
 """What went wrong with a call, and what to do about it: pure classification of `CallError`.
 
-Status and type come before text. The text patterns stand in `opskit.llm.fault_texts`, the recorded examples
+Status and type come before text. The patterns of texts stand in `fault_texts.toml`, the recorded examples
 in `tests/unit/llm/test_faults.py`.
 
 SPEC A2 calls HTTP 500 a crash. Ollama and llama.cpp answer 500 for a broken file, a template, an option
@@ -9,44 +9,14 @@ when it has no text. A 500 with a text that is not known is SERVER_ERROR: the ne
 A3) and the model's circuit counts it, but the model stays in the session.
 """
 
+import re
 from enum import StrEnum
+from functools import cache
+from pathlib import Path
+from typing import Any, Self
 
-from opskit.llm import fault_texts as texts
 from opskit.providers.base import CallCause, CallError, without_reason
 from opskit.records import Record
-
-
-class FaultKind(StrEnum):
-    """Each has an action of its own; see ACTIONS."""
-
-    REFUSED = "refused"
-    UNREACHABLE = "unreachable"
-    CONNECT_TIMEOUT = "connect_timeout"
-    RESET = "reset"
-    EMPTY_REPLY = "empty_reply"
-    FIRST_TOKEN_TIMEOUT = "first_token_timeout"  # noqa: S105 - a kind of fault
-    IDLE_TIMEOUT = "idle_timeout"
-    TOTAL_TIMEOUT = "total_timeout"
-    LOAD_TIMEOUT = "load_timeout"
-    WEDGED = "wedged"
-    RUNNER_CRASHED = "runner_crashed"
-    OUT_OF_MEMORY = "out_of_memory"
-    BROKEN_MODEL_FILE = "broken_model_file"
-    BROKEN_TEMPLATE = "broken_template"
-    UNKNOWN_ARCHITECTURE = "unknown_architecture"
-    LOADING = "loading"
-    BUSY = "busy"
-    RATE_LIMITED = "rate_limited"
-    NOT_INSTALLED = "not_installed"
-    NOT_LISTED = "not_listed"
-    UNAUTHORISED = "unauthorised"
-    BAD_REQUEST = "bad_request"
-    CONTEXT_EXCEEDED = "context_exceeded"
-    UNPARSABLE_ANSWER = "unparsable_answer"
-    UNSUPPORTED = "unsupported"
-    BAD_PAYLOAD = "bad_payload"
-    TRUNCATED = "truncated"
-    SERVER_ERROR = "server_error"
 
 
 class Scope(StrEnum):
@@ -65,7 +35,7 @@ class Action(Record):
     for a while (SPEC B10). `wait`: worth another try on the same model when nothing else is left.
     """
 
-    scope: Scope
+    scope: Scope = Scope.MODEL
     at_once: bool = False
     session: bool = False
     overload: bool = False
@@ -73,36 +43,48 @@ class Action(Record):
     counts: bool = True
 
 
-ACTIONS: dict[FaultKind, Action] = {
-    FaultKind.REFUSED: Action(Scope.NODE, at_once=True),
-    FaultKind.UNREACHABLE: Action(Scope.NODE, at_once=True),
-    FaultKind.CONNECT_TIMEOUT: Action(Scope.NODE, at_once=True),
-    FaultKind.UNAUTHORISED: Action(Scope.NODE, at_once=True),
-    FaultKind.RESET: Action(Scope.MODEL, session=True),
-    FaultKind.EMPTY_REPLY: Action(Scope.MODEL),
-    FaultKind.FIRST_TOKEN_TIMEOUT: Action(Scope.MODEL, at_once=True),
-    FaultKind.IDLE_TIMEOUT: Action(Scope.MODEL),
-    FaultKind.TOTAL_TIMEOUT: Action(Scope.REQUEST, counts=False),
-    FaultKind.LOAD_TIMEOUT: Action(Scope.MODEL, at_once=True),
-    FaultKind.WEDGED: Action(Scope.MODEL, at_once=True),
-    FaultKind.RUNNER_CRASHED: Action(Scope.MODEL, session=True),
-    FaultKind.OUT_OF_MEMORY: Action(Scope.MODEL, at_once=True, session=True),
-    FaultKind.BROKEN_MODEL_FILE: Action(Scope.MODEL, at_once=True, session=True),
-    FaultKind.BROKEN_TEMPLATE: Action(Scope.MODEL, at_once=True, session=True),
-    FaultKind.UNKNOWN_ARCHITECTURE: Action(Scope.MODEL, at_once=True, session=True),
-    FaultKind.LOADING: Action(Scope.MODEL, wait=True, counts=False),
-    FaultKind.BUSY: Action(Scope.MODEL, overload=True, wait=True),
-    FaultKind.RATE_LIMITED: Action(Scope.NODE, overload=True, wait=True),
-    FaultKind.NOT_INSTALLED: Action(Scope.MODEL, at_once=True, session=True),
-    FaultKind.NOT_LISTED: Action(Scope.MODEL, session=True, counts=False),
-    FaultKind.BAD_REQUEST: Action(Scope.REQUEST, counts=False),
-    FaultKind.CONTEXT_EXCEEDED: Action(Scope.REQUEST, counts=False),
-    FaultKind.UNPARSABLE_ANSWER: Action(Scope.REQUEST, wait=True, counts=False),
-    FaultKind.UNSUPPORTED: Action(Scope.MODEL, at_once=True, session=True),
-    FaultKind.BAD_PAYLOAD: Action(Scope.MODEL),
-    FaultKind.TRUNCATED: Action(Scope.MODEL),
-    FaultKind.SERVER_ERROR: Action(Scope.MODEL),
-}
+_NEXT_MODEL = Action()
+
+
+class FaultKind(StrEnum):
+    """What went wrong, each with its action; where none is given the next candidate is asked."""
+
+    action: Action
+
+    def __new__(cls, value: str, action: Action = _NEXT_MODEL) -> Self:
+        kind = str.__new__(cls, value)
+        kind._value_, kind.action = value, action
+        return kind
+
+    REFUSED = "refused", Action(Scope.NODE, at_once=True)
+    UNREACHABLE = "unreachable", Action(Scope.NODE, at_once=True)
+    CONNECT_TIMEOUT = "connect_timeout", Action(Scope.NODE, at_once=True)
+    RESET = "reset", Action(session=True)
+    EMPTY_REPLY = "empty_reply"
+    FIRST_TOKEN_TIMEOUT = "first_token_timeout", Action(at_once=True)
+    IDLE_TIMEOUT = "idle_timeout"
+    TOTAL_TIMEOUT = "total_timeout", Action(Scope.REQUEST, counts=False)
+    LOAD_TIMEOUT = "load_timeout", Action(at_once=True)
+    WEDGED = "wedged", Action(at_once=True)
+    RUNNER_CRASHED = "runner_crashed", Action(session=True)
+    OUT_OF_MEMORY = "out_of_memory", Action(at_once=True, session=True)
+    BROKEN_MODEL_FILE = "broken_model_file", Action(at_once=True, session=True)
+    BROKEN_TEMPLATE = "broken_template", Action(at_once=True, session=True)
+    UNKNOWN_ARCHITECTURE = "unknown_architecture", Action(at_once=True, session=True)
+    LOADING = "loading", Action(wait=True, counts=False)
+    BUSY = "busy", Action(overload=True, wait=True)
+    RATE_LIMITED = "rate_limited", Action(Scope.NODE, overload=True, wait=True)
+    NOT_INSTALLED = "not_installed", Action(at_once=True, session=True)
+    NOT_LISTED = "not_listed", Action(session=True, counts=False)
+    UNAUTHORISED = "unauthorised", Action(Scope.NODE, at_once=True)
+    BAD_REQUEST = "bad_request", Action(Scope.REQUEST, counts=False)
+    CONTEXT_EXCEEDED = "context_exceeded", Action(Scope.REQUEST, counts=False)
+    UNPARSABLE_ANSWER = "unparsable_answer", Action(Scope.REQUEST, wait=True, counts=False)
+    UNSUPPORTED = "unsupported", Action(at_once=True, session=True)
+    BAD_PAYLOAD = "bad_payload"
+    TRUNCATED = "truncated"
+    SERVER_ERROR = "server_error"
+
 
 #: SPEC A2 names these as crashes.
 CRASHES = frozenset({FaultKind.RUNNER_CRASHED, FaultKind.OUT_OF_MEMORY, FaultKind.RESET})
@@ -138,7 +120,7 @@ class Fault(Record):
 
     @property
     def action(self) -> Action:
-        return ACTIONS[self.kind]
+        return self.kind.action
 
     @property
     def passes(self) -> bool:
@@ -183,26 +165,44 @@ _BY_STATUS = {
 #: Texts in the order in which they are searched: first what quotes the model's own words, which may be any,
 #: then the cause before the crash that it led to.
 _BY_TEXT = (
-    (FaultKind.UNPARSABLE_ANSWER, texts.UNPARSABLE_ANSWER),
-    (FaultKind.WEDGED, texts.DEAD_WORKER),
-    (FaultKind.OUT_OF_MEMORY, texts.OUT_OF_MEMORY),
-    (FaultKind.CONTEXT_EXCEEDED, texts.CONTEXT_EXCEEDED),
-    (FaultKind.UNKNOWN_ARCHITECTURE, texts.UNKNOWN_ARCHITECTURE),
-    (FaultKind.BROKEN_MODEL_FILE, texts.BROKEN_MODEL_FILE),
-    (FaultKind.BAD_REQUEST, texts.BAD_REQUEST),
-    (FaultKind.BROKEN_TEMPLATE, texts.BROKEN_TEMPLATE),
+    FaultKind.UNPARSABLE_ANSWER,
+    FaultKind.WEDGED,
+    FaultKind.OUT_OF_MEMORY,
+    FaultKind.CONTEXT_EXCEEDED,
+    FaultKind.UNKNOWN_ARCHITECTURE,
+    FaultKind.BROKEN_MODEL_FILE,
+    FaultKind.BAD_REQUEST,
+    FaultKind.BROKEN_TEMPLATE,
 )
+
+
+@cache
+def fault_texts() -> dict[str, Any]:
+    """Return the texts by which servers tell a fault, under its name, and under `remedies` what to type."""
+    import tomllib
+
+    return tomllib.loads(Path(__file__).with_name("fault_texts.toml").read_text("utf-8"))
+
+
+@cache
+def _pattern(name: str) -> re.Pattern[str]:
+    """Return the pattern of all texts that stand under a name."""
+    return re.compile("|".join(fault_texts()[name]), re.IGNORECASE)
+
+
+def _says(name: str, text: str) -> bool:
+    return _pattern(name).search(text) is not None
 
 
 def fault_in(text: str) -> FaultKind | None:
     """Return the fault that a server names in a text, whatever its status; None where it names none."""
-    return next((kind for kind, pattern in _BY_TEXT if pattern.search(text)), None)
+    return next((kind for kind in _BY_TEXT if _says(kind, text)), None)
 
 
 def classify(error: CallError) -> Fault:
     """The fault behind a failed call; its detail is one line that can be shown."""
     kind, detail = _kind(error), error.text
-    if kind is FaultKind.OUT_OF_MEMORY and not texts.OUT_OF_MEMORY.search(detail):
+    if kind is FaultKind.OUT_OF_MEMORY and not _says(kind, detail):
         detail += " (probably out of memory: `journalctl -k -n 50` shows whether the kernel killed it)"
     return Fault(kind, detail, error.status, error.retry_after_s)
 
@@ -240,17 +240,17 @@ def _by_status(error: CallError) -> FaultKind:
         return by_status_or_type
     if (kind := fault_in(text)) is not None:
         return kind
-    if status == 503 and (named == "model_loading" or texts.LOADING.search(text)):
+    if status == 503 and (named == "model_loading" or _says(FaultKind.LOADING, text)):
         return FaultKind.LOADING
-    if status == 503 or texts.BUSY.search(text):
+    if status == 503 or _says(FaultKind.BUSY, text):
         return FaultKind.BUSY
-    if texts.LOAD_TIMEOUT.search(text):
+    if _says(FaultKind.LOAD_TIMEOUT, text):
         return FaultKind.LOAD_TIMEOUT
-    if texts.KILLED.search(text):
+    if _says("killed", text):
         return FaultKind.OUT_OF_MEMORY
-    if texts.CRASHED.search(text):
+    if _says(FaultKind.RUNNER_CRASHED, text):
         return FaultKind.RUNNER_CRASHED
-    if status == 501 or texts.UNSUPPORTED.search(text):
+    if status == 501 or _says(FaultKind.UNSUPPORTED, text):
         return FaultKind.UNSUPPORTED
     return _by_rest(status, text, named)
 
@@ -259,11 +259,11 @@ def _by_rest(status: int, text: str, named: str) -> FaultKind:
     """What is left when no text is known."""
     if status == 404:
         # mlx_lm.server answers every early error with 404 (B2): only the text tells a missing model.
-        missing = named == "model_not_found" or texts.NOT_INSTALLED.search(text)
+        missing = named == "model_not_found" or _says(FaultKind.NOT_INSTALLED, text)
         return FaultKind.NOT_INSTALLED if missing else FaultKind.SERVER_ERROR
     if named in _BY_GENERAL_TYPE:
         return _BY_GENERAL_TYPE[named]
-    if status == 500 and (text == without_reason(status) or texts.NO_REASON.fullmatch(text)):
+    if status == 500 and (text == without_reason(status) or _pattern("no_reason").fullmatch(text)):
         return FaultKind.RUNNER_CRASHED
     if 400 <= status < 500 and status != 499:
         return FaultKind.BAD_REQUEST

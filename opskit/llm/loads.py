@@ -7,10 +7,12 @@ gives up leaves it running.
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 
 from opskit.config.schema import Budgets
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.fit import GIB
+from opskit.llm.single_flight import SingleFlight
 from opskit.providers.base import CallError, Provider
 
 
@@ -27,7 +29,7 @@ class Loads:
     ) -> None:
         self._budgets = budgets
         self._on_loaded = on_loaded
-        self._tasks: dict[tuple[str, str], asyncio.Task[Fault | None]] = {}
+        self._tasks = SingleFlight[tuple[str, str], Fault | None]()
 
     def running(self, node: str, model: str) -> bool:
         return (node, model) in self._tasks
@@ -47,14 +49,8 @@ class Loads:
         After `patience_s` returns a LOADING fault and leaves the load running. Cancelling the caller leaves
         it running too.
         """
-        key = (node, model)
-        task = self._tasks.get(key)
-        if task is None:
-            task = asyncio.create_task(
-                self._load(node, provider, model, size_bytes, num_ctx), name=f"load {model} on {node}"
-            )
-            self._tasks[key] = task
-            task.add_done_callback(lambda _: self._tasks.pop(key, None))
+        load = partial(self._load, node, provider, model, size_bytes, num_ctx)
+        task = self._tasks.start((node, model), f"load {model} on {node}", load)
         done, _ = await asyncio.wait({task}, timeout=patience_s)
         if not done:
             return Fault(FaultKind.LOADING, f"it is still loading after {patience_s:g} s; the load goes on")
@@ -79,7 +75,4 @@ class Loads:
 
     async def aclose(self) -> None:
         """The process ends: so do its loads."""
-        tasks = list(self._tasks.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
+        await self._tasks.aclose()

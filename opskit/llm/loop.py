@@ -4,6 +4,7 @@ import re
 from bisect import bisect_left
 from collections.abc import Sequence
 
+from opskit.llm.wording import PATTERNS
 from opskit.text import lazy_pattern
 
 #: How much of the end of a text is searched for a loop, in characters.
@@ -22,28 +23,10 @@ WORD_TIMES = 20
 #: A list of numbers with nothing but one word beside them must be this long.
 COUNTER_TIMES = 60
 
-_COUNT = (
-    r"\d+|two|three|four|five|six|seven|eight|nine|ten|twelve|fifteen|twenty|thirty|forty|fifty"
-    r"|hundred|thousand"
-)
-_ASKED_TO_REPEAT = lazy_pattern(
-    rf"\b(?:повтор\w*|repeat\w*|loop|цикл\w*|over and over|again and again|many times|много раз"
-    rf"|without stopping"
-    rf"|(?:{_COUNT}|a|dozen|dozens of|сто|сотню|тысячу|десять|двадцать|тридцать|сорок"
-    rf"|пятьдесят) ?(?:times|раз)\b(?!\s*\d)"
-    rf"|(?:{_COUNT}|сто|десять|двадцать|тридцать|сорок|пятьдесят) (?:\w+ )?"
-    r"(?:lines?|rows?|copies|words|строк\w*|копи[йи]\w*|слов\w*|штук)|fill\w* (?:with|of)|of length \d+"
-    r"|(?:array|list|string|vector) of \d+|заполни\w*|draw|ascii|pattern|нарисуй\w*|узор\w*)\b",
-    re.IGNORECASE,
-)
 _WORDS_AS_NUMBERS = {
-    **dict.fromkeys(("twenty", "двадцать"), 20),
-    **dict.fromkeys(("thirty", "тридцать"), 30),
-    **dict.fromkeys(("forty", "сорок"), 40),
-    **dict.fromkeys(("fifty", "пятьдесят"), 50),
-    **dict.fromkeys(("hundred", "сто", "сотню"), 100),
-    **dict.fromkeys(("thousand", "тысячу"), 1000),
-}
+    "twenty": 20, "двадцать": 20, "thirty": 30, "тридцать": 30, "forty": 40, "сорок": 40, "fifty": 50,
+    "пятьдесят": 50, "hundred": 100, "сто": 100, "сотню": 100, "thousand": 1000, "тысячу": 1000,
+}  # fmt: skip
 _NUMBER = lazy_pattern(rf"\d{{1,6}}|\b(?:{'|'.join(_WORDS_AS_NUMBERS)})\b", re.IGNORECASE)
 #: Lines that only count: "7.", "Day 7:".
 _COUNTER = lazy_pattern(r"[ \t]*(?:[^\W\d]+ )?#[.):]*[ \t]*")
@@ -78,7 +61,7 @@ def loops(text: str, prompts: Sequence[str], *, growing: bool = False) -> bool:
 
 def _wanted(prompts: Sequence[str]) -> float:
     """How many repetitions the prompts ask for: with a margin, for models count badly."""
-    if not any(map(_ASKED_TO_REPEAT.search, prompts)):
+    if not any(map(PATTERNS.asked_to_repeat.search, prompts)):
         return 0
     numbers = [_number(number) for prompt in prompts for number in _NUMBER.findall(prompt)]
     return 4 * max(numbers) + 10 if numbers else float("inf")

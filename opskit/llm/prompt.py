@@ -9,15 +9,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import cached_property
 
-from opskit.llm import wording
 from opskit.llm.visible import TAG, unmarked
+from opskit.llm.wording import PATTERNS, WORDS, is_order, makes_new
 from opskit.records import Record
 from opskit.text import lazy_pattern
 
 _WORD = lazy_pattern(r"[^\W_]+")
 _UNSEEN = frozenset(("Mn", "Me", "Cf", "Cs", "Co", "Cn"))
 _FOLDED = str.maketrans("ё", "е", "'’ʼ‘`´")
-_LEADS = wording.QUESTION_WORDS | wording.AUXILIARIES | wording.FUNCTION_WORDS | wording.PERSONS
 _BREAK = lazy_pattern(r"[.!?…;:](?=[\s\"')»”*_\]]|$)|\n|\s[-–—]+\s|\"(?=\s)")
 #: A prompt with more words than this is no greeting.
 _GREETING_WORDS = 6
@@ -70,23 +69,21 @@ class Prompt:
     def is_order(self) -> bool:
         """Whether it wants something done, so that "Sure" alone is no answer."""
         words = without_courtesy(self.words)
-        return bool(words) and wording.is_order(words[0])
+        return bool(words) and is_order(words[0])
 
     @cached_property
     def is_salutation(self) -> bool:
         """Whether it is a greeting, thanks or a wish, which may come back."""
         if not 0 < len(self.words) <= _GREETING_WORDS:
             return False
-        if len(self.words) == 1 and self.words[0] in wording.ACKNOWLEDGEMENTS:
+        if len(self.words) == 1 and self.words[0] in WORDS.acknowledgements:
             return "?" not in self.plain
-        if wording.WISHES.match(self.plain):
+        if PATTERNS.wishes.match(self.plain):
             return len(self.clauses) == 1
-        if "?" in self.plain or any(
-            word in wording.QUESTION_WORDS or wording.is_order(word) for word in self.words
-        ):
+        if "?" in self.plain or any(word in WORDS.question_words or is_order(word) for word in self.words):
             return False
         exclaims = self.plain.rstrip(" \"'»").endswith("!")
-        if self.words[0] in wording.SALUTATIONS:
+        if self.words[0] in WORDS.salutations:
             return exclaims or len(self.words) <= 2 or self._after(1).startswith(",")
         return exclaims and len(self.words) <= _GREETING_WORDS // 2
 
@@ -97,22 +94,22 @@ class Prompt:
             return False
         if all(map(str.isdigit, self.words)):
             return True
-        return self.words[-1] in wording.STATES and self.words[0] not in wording.AUXILIARIES
+        return self.words[-1] in WORDS.states and self.words[0] not in WORDS.auxiliaries
 
     @cached_property
     def returns_itself(self) -> bool:
         """Whether it wants itself back: "Repeat this sentence"."""
-        return wording.RETURNS_ITSELF.match(self.plain) is not None
+        return PATTERNS.returns_itself.match(self.plain) is not None
 
     @cached_property
     def takes_from_itself(self) -> bool:
         """Whether the answer may be a sentence of the prompt: said again, corrected, found, chosen."""
-        return wording.TAKES_FROM_PROMPT.search(self.plain) is not None
+        return PATTERNS.takes_from_prompt.search(self.plain) is not None
 
     @cached_property
     def wants_symbol(self) -> bool:
         """Whether signs without a letter can be the answer."""
-        return any(map(wording.SYMBOL_NAMED.search, (self.plain, fold(self.text))))
+        return any(map(PATTERNS.symbol_named.search, (self.plain, fold(self.text))))
 
     @cached_property
     def has_tags(self) -> bool:
@@ -122,51 +119,49 @@ class Prompt:
     @cached_property
     def wants_value(self) -> bool:
         """Whether null, an empty list or an empty string can be the answer."""
-        if wording.NULL_NAMED.search(self.plain):
+        if PATTERNS.null_named.search(self.plain):
             return True
-        question = "?" in self.plain or any(word in wording.QUESTION_WORDS for word in self.words)
-        return question and wording.NULL_POSSIBLE.search(self.plain) is not None
+        question = "?" in self.plain or any(word in WORDS.question_words for word in self.words)
+        return question and PATTERNS.null_possible.search(self.plain) is not None
 
     def transforms_after(self, index: int) -> bool:
         """Tell whether at the word `index` an order follows to work on the text before it."""
         core = " ".join(without_courtesy(self.words[index:]))
         starts = [clause.start for clause in self.clauses]
-        return index in starts and wording.TRANSFORMS.search(core) is not None
+        return index in starts and PATTERNS.transforms.search(core) is not None
 
     def may_be_quoted(self, count: int) -> bool:
         """Tell whether the first `count` words may be the answer to a clause that follows theirs."""
-        if wording.NAMES_ITSELF.search(self.plain):
+        if PATTERNS.names_itself.search(self.plain):
             return True
         end = next(clause.end for clause in self.clauses if count <= clause.end)
         if any(clause.asks for clause in self.clauses if clause.start < end):
             return False
-        if not self.takes_from_itself and not wording.FIRST_PERSON.isdisjoint(self.words[:count]):
+        if not self.takes_from_itself and not WORDS.first_person.isdisjoint(self.words[:count]):
             return False
         later = [clause for clause in self.clauses if clause.asks and clause.start >= end]
-        return any(
-            not wording.makes_new(without_courtesy(self.words[clause.start : clause.end])) for clause in later
-        )
+        return any(not makes_new(without_courtesy(self.words[clause.start : clause.end])) for clause in later)
 
     def is_alternative(self, count: int) -> bool:
         """Tell whether the first `count` words are one of the things to choose from."""
         head, tail = self.words[:count], self.words[count:]
         if not tail:
             return False
-        if count == 1 and tail[0] in wording.CHOICE:
+        if count == 1 and tail[0] in WORDS.choice:
             return True
-        if any(word in wording.QUESTION_WORDS for word in head):
+        if any(word in WORDS.question_words for word in head):
             return False
-        if wording.is_order(head[0]) or head[0] in wording.AUXILIARIES:
+        if is_order(head[0]) or head[0] in WORDS.auxiliaries:
             return False
-        if tail[0] in wording.ALTERNATIVES:
+        if tail[0] in WORDS.alternatives:
             return True
-        return any(word in wording.WHICH for word in tail) and self._after(count).startswith(
+        return any(word in WORDS.which for word in tail) and self._after(count).startswith(
             (",", "/", "|", ")")
         )
 
     def begins_with_request(self) -> bool:
         """Tell whether its first word alone says nothing: it asks, orders, or only binds what follows."""
-        return self.words[0] in _LEADS or wording.is_order(self.words[0])
+        return self.words[0] in WORDS.leads or is_order(self.words[0])
 
     def _after(self, count: int) -> str:
         """What stands between the word before `count` and the next one."""
@@ -193,28 +188,28 @@ def is_request(words: Sequence[str]) -> bool:
     if not words:
         return False
     first = words[0]
-    leads = first in wording.QUESTION_WORDS or first in wording.AUXILIARIES or first in wording.PERSONS
-    return leads or wording.is_order(first) or "which" in words or "или" in words
+    leads = first in WORDS.question_words or first in WORDS.auxiliaries or first in WORDS.persons
+    return leads or is_order(first) or "which" in words or "или" in words
 
 
 def without_courtesy(words: Sequence[str]) -> tuple[str, ...]:
     """Return the words without "please", "can you" and the like at both ends."""
     start, end = 0, len(words)
     while start < end:
-        if words[start] in wording.POLITE or (words[start] in wording.POLITE_ORDERS and end - start > 1):
+        if words[start] in WORDS.polite or (words[start] in WORDS.polite_orders and end - start > 1):
             start += 1
-        elif "_".join(words[start : start + 2]) in wording.POLITE_PAIRS and end - start > 2:
+        elif "_".join(words[start : start + 2]) in WORDS.polite_pairs and end - start > 2:
             start += 2
         else:
             break
-    while end > start + 1 and words[end - 1] in wording.POLITE:
+    while end > start + 1 and words[end - 1] in WORDS.polite:
         end -= 1
     return tuple(words[start:end])
 
 
 def transforms(text: str) -> bool:
     """Tell whether an instruction makes texts out of texts, so that a text may come back as it was."""
-    return wording.TRANSFORMS.search(fold(text)) is not None
+    return PATTERNS.transforms.search(fold(text)) is not None
 
 
 def _pieces(text: str) -> list[tuple[str, str]]:

@@ -2,8 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from opskit.llm.answer import Answer, Ask, Attempt, AttemptOutcome
-from opskit.llm.attempt import AttemptState
+from opskit.llm.answer import Answer, Ask, Attempt, AttemptOutcome, Session
+from opskit.llm.attempt import ActiveCall
 from opskit.llm.faults import Fault, FaultKind, Scope
 from opskit.llm.plan import Candidate, ModelRequest
 from opskit.llm.verdict import Verdict
@@ -26,12 +26,15 @@ class WaitingModel(Record):
 class RequestState:
     """One request under way. Times are of the router's clock.
 
-    `partial` is the text that was shown before an attempt broke off. Until `queue_until` a model that is
-    busy is waited for.
+    `hold_back` is that of its calls. `partial` is the text that was shown before an attempt broke off. Until
+    `queue_until` a model that is busy is waited for.
     """
 
     ask: Ask
+    session: Session
+    hold_back: int | None
     started: float
+    deadline: float
     queue_until: float
     request: ModelRequest = field(init=False)
     attempts: list[Attempt] = field(default_factory=list)
@@ -63,15 +66,15 @@ class RequestState:
         """From now on any model will do, the dependable first."""
         self.request = replace(self.request, model=None, fallback=True)
 
-    def record(self, attempt: AttemptState) -> None:
-        self.attempts.append(_attempt(attempt, fallback=self.is_fallback))
-        if attempt.committed and not attempt.ok:
-            self.partial = attempt.text
+    def record(self, call: ActiveCall) -> None:
+        self.attempts.append(_attempt(call, fallback=self.is_fallback))
+        if call.committed and not call.ok:
+            self.partial = call.text
 
-    def avoid(self, attempt: AttemptState, now: float) -> None:
+    def avoid(self, call: ActiveCall, now: float) -> None:
         """After a failure: not this model again, not this node when the fault was the node's."""
-        candidate, fault = attempt.candidate, attempt.fault
-        self._tried.add((candidate.node, candidate.model))
+        candidate, fault = call.candidate, call.fault
+        self._tried.add(call.key)
         if fault is not None and (fault.whole_node or fault.action.scope is Scope.NODE):
             self._dead.add(candidate.node)
         if fault is not None and fault.action.wait:
@@ -83,12 +86,12 @@ class RequestState:
             # A model that was named may still stand on another node; the router gives way after that.
             self.give_way()
 
-    def next_waiting(self, deadline: float, *, only_passing: bool) -> WaitingModel | None:
+    def next_waiting(self, *, only_passing: bool) -> WaitingModel | None:
         """Return the model that is ready first among models that are worth another try.
 
         None where none is ready within the queue budget and before the deadline.
         """
-        until = min(self.queue_until, deadline)
+        until = min(self.queue_until, self.deadline)
         ready = [
             model
             for model in self._waiting
@@ -100,61 +103,61 @@ class RequestState:
         self._waiting.remove(model)
         self._again += model.fault.passes
 
-    def answer(self, attempt: AttemptState, now: float) -> Answer:
+    def answer(self, call: ActiveCall, now: float) -> Answer:
         return Answer(
-            attempt.text,
-            attempt.candidate.node,
-            attempt.served or attempt.candidate.model,
-            tuple(self.attempts),
-            now - self.started,
-            attempt.usage,
-            attempt.finish_reason,
-            attempt.prompt_cut,
-            tuple(attempt.tool_calls),
-            attempt.mode,
-            tuple(attempt.tokens),
+            text=call.text,
+            node=call.candidate.node,
+            model=call.model,
+            attempts=tuple(self.attempts),
+            seconds=now - self.started,
+            usage=call.usage,
+            finish_reason=call.finish_reason,
+            prompt_cut=call.prompt_cut,
+            tool_calls=tuple(call.tool_calls),
+            mode=call.ask.mode,
+            tokens=tuple(call.tokens),
         )
 
 
-def _attempt(attempt: AttemptState, *, fallback: bool) -> Attempt:
-    candidate, remedy = attempt.candidate, None
-    if attempt.ok:
-        outcome, fault, detail = AttemptOutcome.OK, None, candidate.why
-    elif attempt.verdict is not None:
-        outcome, fault = AttemptOutcome.REJECTED, attempt.verdict.value
-        detail = _rejection(attempt, attempt.verdict)
-        if attempt.prompt_cut is not None:
-            detail += f"; {attempt.prompt_cut.text}"
+def _attempt(call: ActiveCall, *, fallback: bool) -> Attempt:
+    remedy = None
+    if call.ok:
+        outcome, fault, detail = AttemptOutcome.OK, None, call.candidate.why
+    elif call.verdict is not None:
+        outcome, fault = AttemptOutcome.REJECTED, call.verdict.value
+        detail = _rejection(call, call.verdict)
+        if call.prompt_cut is not None:
+            detail += f"; {call.prompt_cut.text}"
     else:
-        known_fault = attempt.fault or Fault(FaultKind.SERVER_ERROR, "")
+        known_fault = call.fault or Fault(FaultKind.SERVER_ERROR, "")
         outcome, fault, detail = AttemptOutcome.FAULT, known_fault.kind.value, known_fault.detail
         remedy = known_fault.remedy
     return Attempt(
-        candidate.node,
-        attempt.served or candidate.model,
-        outcome,
-        fault,
-        detail,
-        attempt.seconds,
-        fallback,
-        attempt.first_token_s,
-        attempt.load_s,
-        attempt.first_sign_s,
-        attempt.finish_reason,
-        remedy,
-        attempt.usage,
-        attempt.thought_chars,
+        node=call.candidate.node,
+        model=call.model,
+        outcome=outcome,
+        fault=fault,
+        detail=detail,
+        seconds=call.seconds,
+        fallback=fallback,
+        first_token_s=call.first_token_s,
+        load_s=call.load_s,
+        first_sign_s=call.first_sign_s,
+        finish_reason=call.finish_reason,
+        remedy=remedy,
+        usage=call.usage,
+        thought_chars=call.thought_chars,
     )
 
 
-def _rejection(attempt: AttemptState, verdict: Verdict) -> str:
-    """Return what is wrong with the text of an attempt, as one line for a person."""
+def _rejection(call: ActiveCall, verdict: Verdict) -> str:
+    """Return what is wrong with the text of a call, as one line for a person."""
     if verdict is not Verdict.ONLY_THINKING:
-        return f"{len(attempt.text)} characters, {verdict.value}"
-    thoughts = f"{attempt.thought_chars or len(attempt.text)} characters of thinking and no answer"
-    if attempt.finish_reason != "length":
+        return f"{len(call.text)} characters, {verdict.value}"
+    thoughts = f"{call.thought_chars or len(call.text)} characters of thinking and no answer"
+    if call.finish_reason != "length":
         return thoughts
-    tokens, limit = attempt.usage.completion_tokens, attempt.max_tokens
+    tokens, limit = call.usage.completion_tokens, call.ask.max_tokens
     if tokens is not None and limit is not None and tokens < limit:
         ended = f"the server ended it after {tokens} of {limit} tokens"
         return f"{thoughts}: {ended} (length); its context may be full"

@@ -13,12 +13,11 @@ from collections.abc import AsyncGenerator, Callable, Sequence
 
 from opskit.config.schema import Budgets, CircuitConfig, RouterConfig
 from opskit.llm.answer import Answer, Ask, Session
-from opskit.llm.attempt import AttemptRunner, AttemptState
-from opskit.llm.call_record import CallSpan, write_end
+from opskit.llm.attempt import ActiveCall, CallContext
+from opskit.llm.call_record import end_span, write_call, write_end
 from opskit.llm.catalog import Catalog, NodeView
-from opskit.llm.context import fitting_context, wanted_context
 from opskit.llm.faults import FaultKind
-from opskit.llm.fit import LOADED, Fit, fit
+from opskit.llm.fit import LOADED, Fit, fit, fitting_context, wanted_context
 from opskit.llm.health import Health
 from opskit.llm.loads import Loads
 from opskit.llm.plan import Candidate, ModelRequest, Plan, PlanContext, SkipReason, plan
@@ -72,25 +71,27 @@ class Router:
         self.health = Health(circuit)
         self._loads = Loads(budgets, self._loaded)
         self._watch = watch
-        self._runner = AttemptRunner(budgets, self._loads, clock, watch)
+        self._context = CallContext(budgets, self._loads, clock, watch)
         self._trials = Trials(self._nodes, self.health, budgets, clock, log, watch)
 
     async def chat(self, ask: Ask, session: Session | None = None) -> Answer:
         """The whole answer. Raises NoAnswer."""
-        async with contextlib.aclosing(self._route(ask, session or Session(), hold_back=None)) as route:
-            async for item in route:
+        async with contextlib.aclosing(self.stream(ask, session, pieces=False)) as items:
+            async for item in items:
                 if isinstance(item, Answer):
                     return item
         raise AssertionError("a route ends with an answer or raises")
 
-    async def stream(self, ask: Ask, session: Session | None = None) -> AsyncGenerator[str | Answer, None]:
+    async def stream(
+        self, ask: Ask, session: Session | None = None, *, pieces: bool = True
+    ) -> AsyncGenerator[str | Answer, None]:
         """Pieces of text, at the end the Answer. Raises NoAnswer, also after pieces were passed on.
 
         A failure before the first piece is invisible: the next model answers. After it the stream ends with
         the exception, never cleanly. Whether a prompt was cut is known at the end: with `strict_context` no
-        piece comes before it.
+        piece comes before it. Without `pieces` the Answer comes alone.
         """
-        hold_back = None if ask.strict_context else self._config.holdback_chars
+        hold_back = self._config.holdback_chars if pieces and not ask.strict_context else None
         route = self._route(ask, session or Session(), hold_back=hold_back)
         async with contextlib.aclosing(route) as items:
             async for item in items:
@@ -124,41 +125,32 @@ class Router:
     async def _route(
         self, ask: Ask, session: Session, *, hold_back: int | None
     ) -> AsyncGenerator[str | Answer, None]:
-        ask = ask.with_defaults(self._config)
-        started = self._clock()
-        state = RequestState(ask, started, started + self._budgets.queue_s)
-        deadline = started + self._budgets.total_s
+        ask, started = ask.with_defaults(self._config), self._clock()
+        ends = started + self._budgets.total_s, started + self._budgets.queue_s
+        state = RequestState(ask, session, hold_back, started, *ends)
         allowed = self._config.max_fallbacks if ask.max_fallbacks is None else ask.max_fallbacks
-        while self._clock() < deadline:
+        while self._clock() < state.deadline:
             may_fall_back = state.tries <= allowed
             with span("choose model"):
-                candidates = await self._remaining(state, session) if may_fall_back else []
-            candidate = await self._next(state, candidates, deadline, may_fall_back=may_fall_back)
+                candidates = await self._remaining(state) if may_fall_back else []
+            candidate = await self._next(state, candidates, may_fall_back=may_fall_back)
             if candidate is None:
-                if await self._wait_for_node(state, deadline):
+                if await self._wait_for_node(state):
                     continue
                 break
-            attempt = AttemptState(candidate, self._clock())
             hurry = state.request.model is None and any(c.resident for c in candidates[1:])
-            async with contextlib.aclosing(
-                self._attempt(
-                    state,
-                    attempt,
-                    deadline=deadline,
-                    patience_s=self._budgets.load_patience_s if hurry else None,
-                    hold_back=hold_back,
-                )
-            ) as pieces:
+            call = await self._prepared(state, candidate, hurry=hurry)
+            async with contextlib.aclosing(self._made(state, call)) as pieces:
                 async for piece in pieces:
                     yield piece
-            if attempt.ok:
-                yield state.answer(attempt, self._clock())
+            if call.ok:
+                yield state.answer(call, self._clock())
                 return
-            self._learn(state, attempt, session)
-            if attempt.committed:
+            self._learn(state, call)
+            if call.committed:
                 break
-            deadline += attempt.load_s or 0.0
-            state.queue_until += attempt.load_s or 0.0
+            state.deadline += call.load_s or 0.0
+            state.queue_until += call.load_s or 0.0
         raise refusal(
             await self._plan(ask.request, session),
             ask.request,
@@ -168,24 +160,24 @@ class Router:
             nodes=[node.config for node in self._nodes.values()],
         )
 
-    async def _remaining(self, state: RequestState, session: Session) -> list[Candidate]:
+    async def _remaining(self, state: RequestState) -> list[Candidate]:
         """Who may still be asked, best first.
 
         A model that was asked for by name and is known, but failed or rests, gives way to the others; one
         that nobody lists, or that does not fit, does not: no other is guessed. Resting models come last of
         all, when there is nobody else.
         """
-        choice = await self._plan(state.request, session)
+        choice = await self._plan(state.request, state.session)
         candidates = self._open(choice, state)
         named = state.request.model is not None
         # A model that was tried was known, though it may have been removed since.
         known = bool(state.attempts) or not self._unknown(choice)
         if not candidates and named and state.ask.max_fallbacks is None and known:
             state.give_way()
-            candidates = self._open(await self._plan(state.request, session), state)
+            candidates = self._open(await self._plan(state.request, state.session), state)
         if not candidates:
             request = state.ask.request if named else state.request
-            candidates = self._open(await self._plan(request, session, rested=True), state)
+            candidates = self._open(await self._plan(request, state.session, rested=True), state)
         return candidates
 
     def _loaded(self, node: str, model: str) -> None:
@@ -202,92 +194,73 @@ class Router:
             if state.may_try(c) and (first or self._config.may_fall_back_to(c.source))
         ]
 
-    async def _attempt(
-        self,
-        state: RequestState,
-        attempt: AttemptState,
-        *,
-        deadline: float,
-        patience_s: float | None,
-        hold_back: int | None,
-    ) -> AsyncGenerator[str, None]:
-        """One attempt, noted in health, log and state when it ends."""
-        candidate, ask = attempt.candidate, state.ask
+    async def _prepared(self, state: RequestState, candidate: Candidate, *, hurry: bool) -> ActiveCall:
+        """Return a call of a model; in a `hurry` another is there that need not be loaded."""
+        ask, started = state.ask, self._clock()
         if not (ask.strict_context and state.attempts):
             # Where a prompt that does not fit is to be an error, no second model is loaded to avoid it.
             candidate = await self._with_context(candidate, ask)
         if ask.mode is None and (ask.tools or ask.schema is not None):
             ask = replace(ask, mode=self._step_mode(candidate))
-        last = state.attempts[-1] if state.attempts else None
-        if last is not None and (last.node, last.model) != (candidate.node, candidate.model):
-            self._log.write(
-                Tag.FALLBACK,
-                from_node=last.node,
-                from_model=last.model,
-                to_node=candidate.node,
-                to_model=candidate.model,
-                why=last.fault,
-            )
-        num_ctx = candidate.num_ctx or self._nodes[candidate.node].config.num_ctx
-        self._log.write(
-            Tag.LLM_CALL,
-            node=candidate.node,
-            model=candidate.model,
-            fallback=state.is_fallback,
-            attempt=len(state.attempts) + 1,
-            resident=candidate.resident,
-            max_tokens=ask.max_tokens,
-            temperature=ask.temperature,
-            **({} if ask.seed is None else {"seed": ask.seed}),
-            why=candidate.why,
-            url=self._nodes[candidate.node].config.url,
-            **({} if num_ctx is None else {"num_ctx": num_ctx}),
-        )
-        call = CallSpan(candidate, ask, self._nodes[candidate.node].config, state.is_fallback)
 
         def on_wait(why: str) -> None:
             self._log.write(Tag.LLM_WAIT, node=candidate.node, model=candidate.model, detail=why)
             ask.on_wait(f"{candidate.model} on {candidate.node} has not answered yet: {why}")
 
-        self._in_flight[candidate.node] += 1
+        return ActiveCall(
+            context=self._context,
+            node=self._nodes[candidate.node],
+            candidate=candidate,
+            ask=ask,
+            deadline=state.deadline,
+            hold_back=state.hold_back,
+            patience_s=self._budgets.load_patience_s if hurry else None,
+            on_wait=on_wait,
+            started=started,
+        )
+
+    async def _made(self, state: RequestState, call: ActiveCall) -> AsyncGenerator[str, None]:
+        """Make a call and yield its text; it is noted in health, log and state when it ends."""
+        node, model = call.key
+        last = state.attempts[-1] if state.attempts else None
+        if last is not None and (last.node, last.model) != call.key:
+            self._log.write(
+                Tag.FALLBACK,
+                from_node=last.node,
+                from_model=last.model,
+                to_node=node,
+                to_model=model,
+                why=last.fault,
+            )
+        leaf = write_call(self._log, call, len(state.attempts) + 1, fallback=state.is_fallback)
+        self._in_flight[node] += 1
         try:
-            async with contextlib.aclosing(
-                self._runner.attempt(
-                    self._nodes[candidate.node],
-                    candidate,
-                    ask,
-                    attempt,
-                    deadline=deadline,
-                    patience_s=patience_s,
-                    hold_back=hold_back,
-                    on_wait=on_wait,
-                )
-            ) as pieces:
+            async with contextlib.aclosing(call.run()) as pieces:
                 async for piece in pieces:
                     yield piece
         finally:
-            self._in_flight[candidate.node] -= 1
-            call.end(attempt)
-        if attempt.ok:
-            self.health.succeeded(candidate.node, candidate.model)
-            self.catalog.saw_resident(candidate.node, candidate.model)
-        state.record(attempt)
-        write_end(self._log, attempt)
+            self._in_flight[node] -= 1
+            end_span(leaf, call)
+        if call.ok:
+            self.health.succeeded(node, model)
+            self.catalog.saw_resident(node, model)
+        state.record(call)
+        write_end(self._log, call)
 
-    def _learn(self, state: RequestState, attempt: AttemptState, session: Session) -> None:
+    def _learn(self, state: RequestState, call: ActiveCall) -> None:
         """Note a failure in health, session, catalog and state."""
-        candidate, fault, now = attempt.candidate, attempt.fault, self._clock()
-        state.avoid(attempt, now)
+        (node, model), fault, now = call.key, call.fault, self._clock()
+        state.avoid(call, now)
         if fault is None:
-            self.health.rejected(candidate.node, candidate.model, str(attempt.verdict), now)
+            self.health.rejected(node, model, str(call.verdict), now)
             return
-        self.health.failed(candidate.node, candidate.model, fault, now)
+        self.health.failed(node, model, fault, now)
         if fault.action.session:
-            session.failed.add((candidate.node, candidate.model))
+            state.session.failed.add(call.key)
         if fault.kind is FaultKind.NOT_INSTALLED:
-            self.catalog.forget(candidate.node)
+            self.catalog.forget(node)
         elif fault.is_crash or fault.kind is FaultKind.LOAD_TIMEOUT:
-            self.catalog.residency_changed(candidate.node)
+            self.catalog.residency_changed(node)
 
     async def _plan(self, request: ModelRequest, session: Session, *, rested: bool = False) -> Plan:
         """The order as things stand; `rested` leaves the circuits out of it."""
@@ -311,7 +284,7 @@ class Router:
         return not listed or all(s.reason is SkipReason.TOO_LARGE for s in listed)
 
     async def _next(
-        self, state: RequestState, candidates: Sequence[Candidate], deadline: float, *, may_fall_back: bool
+        self, state: RequestState, candidates: Sequence[Candidate], *, may_fall_back: bool
     ) -> Candidate | None:
         """Return whom to ask next, once it may be asked; None where there is nobody.
 
@@ -319,19 +292,19 @@ class Router:
         one for the sake of a queue makes the queue longer, and so does a question to the same server.
         """
         first = candidates[0] if candidates else None
-        waiting = state.next_waiting(deadline, only_passing=not may_fall_back)
+        waiting = state.next_waiting(only_passing=not may_fall_back)
         if waiting is None or (first is not None and not self._holds_up(waiting, first)):
             return first
         await asyncio.sleep(max(0.0, waiting.ready_at - self._clock()))
         state.ask_again(waiting)
         return waiting.candidate
 
-    async def _wait_for_node(self, state: RequestState, deadline: float) -> bool:
+    async def _wait_for_node(self, state: RequestState) -> bool:
         """Wait a moment for a node that tells nothing of itself, and works; False where there is none.
 
         A machine that is overloaded takes longer for a list of models than is usual.
         """
-        if state.attempts or self._watch is None or self._clock() >= min(state.queue_until, deadline):
+        if state.attempts or self._watch is None or self._clock() >= min(state.queue_until, state.deadline):
             return False
         for view in (await self.catalog.snapshot()).nodes:
             is_silent = view.fault is not None and view.fault.kind is FaultKind.FIRST_TOKEN_TIMEOUT

@@ -119,8 +119,9 @@ def select(
                 continue
             if not names and not _suits(config.router, request.category, model):
                 continue
-            examinee = _examinee(view, model, config, fits)
-            objection = _objection(view, model, examinee, fits, named=bool(names))
+            room = fits(view, model)
+            examinee = _examinee(view, model, config, room)
+            objection = _objection(model, examinee.load, room, named=bool(names))
             if examinee.load is not Load.NONE and not names and not request.all:
                 known = view.is_resident(model) is not None
                 unloaded += objection is None and known
@@ -148,53 +149,39 @@ def _suits(router: RouterConfig, category: str | None, model: ModelInfo) -> bool
     return not patterns or unknown or position_of(model, patterns) is not None
 
 
-def _examinee(
-    view: NodeView,
-    model: ModelInfo,
-    config: Config,
-    fits: Callable[[NodeView, ModelInfo], Fit],
-) -> ExaminedModel:
-    shown = model.shown
+def _examinee(view: NodeView, model: ModelInfo, config: Config, room: Fit) -> ExaminedModel:
+    examinee = ExaminedModel(view.name, model.name, model.shown, Load.NONE, model.size_bytes)
     if view.is_resident(model) and not model.cloud:
-        return ExaminedModel(view.name, model.name, shown, Load.NONE, model.size_bytes)
-    load = Load.LOADS
-    if view.likely_kind.naming_swaps:
+        return examinee
+    load, kind = Load.LOADS, view.likely_kind
+    if kind.naming_swaps:
         load = Load.REPLACES
-    elif not view.likely_kind.tells_residency or model.cloud:
+    elif not kind.tells_residency or model.cloud:
         load = Load.UNKNOWN
-    budget_s = load_budget_s(config.budgets, model.size_bytes)
-    room = fits(view, model)
     held = sum(loaded.size_bytes or 0 for loaded in view.resident)
-    tight = room.ok and room.need_bytes is not None and room.have_bytes is not None
-    may_unload: tuple[str, ...] = ()
-    if tight and (room.need_bytes or 0) > (room.have_bytes or 0) - held:
-        may_unload = tuple(loaded.name for loaded in view.resident)
-    reason = room.reason if room.ok is None else ""
-    return ExaminedModel(view.name, model.name, shown, load, model.size_bytes, budget_s, reason, may_unload)
+    need, have = room.need_bytes, room.have_bytes
+    tight = room.ok and need is not None and have is not None and need > have - held
+    return replace(
+        examinee,
+        load=load,
+        budget_s=load_budget_s(config.budgets, model.size_bytes),
+        fit=room.reason if room.ok is None else "",
+        may_unload=tuple(loaded.name for loaded in view.resident) if tight else (),
+    )
 
 
-def _objection(
-    view: NodeView,
-    model: ModelInfo,
-    examinee: ExaminedModel,
-    fits: Callable[[NodeView, ModelInfo], Fit],
-    *,
-    named: bool,
-) -> str | None:
+def _objection(model: ModelInfo, load: Load, room: Fit, *, named: bool) -> str | None:
     """Return why a model is not tested after all; one that is named may cost more than others."""
-    if examinee.load is Load.NONE:
+    if load is Load.NONE:
         return None
     if not named:
         if model.cloud:
             return "it runs in the cloud; `--model` tests it"
-        if examinee.load is Load.REPLACES:
+        if load is Load.REPLACES:
             return "it would replace the resident model of this server; `--model` tests it"
-        if examinee.load is Load.UNKNOWN:
+        if load is Load.UNKNOWN:
             return "this server does not tell what is loaded, or what a request costs; `--model` tests it"
-    if model.cloud:
-        return None
-    room = fits(view, model)
-    return room.reason if room.ok is False else None
+    return room.reason if room.ok is False and not model.cloud else None
 
 
 def _announced(examinee: ExaminedModel) -> str:

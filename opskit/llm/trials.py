@@ -4,8 +4,8 @@ A node is tried by its health page, a model by one token, and only where it is r
 nothing. What cannot be tried cheaply is simply allowed again.
 """
 
-import asyncio
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
+from functools import partial
 
 from opskit.config.schema import Budgets
 from opskit.llm.faults import Fault, FaultKind, classify
@@ -13,6 +13,7 @@ from opskit.llm.health import Circuit, CircuitState, Health
 from opskit.llm.loads import load_budget_s
 from opskit.llm.one_token import is_overdue, may_be_asked, note_left, one_token
 from opskit.llm.plan import PlanContext
+from opskit.llm.single_flight import SingleFlight
 from opskit.llm.waiting import WatchRequest
 from opskit.providers.base import CallError
 from opskit.providers.node import Node
@@ -37,31 +38,21 @@ class Trials:
         self._clock = clock
         self._log = log
         self._watch = watch
-        self._running: dict[tuple[str, str], asyncio.Task[None]] = {}
+        self._running = SingleFlight[tuple[str, str], None]()
 
     def start_due(self, situation: PlanContext) -> None:
         """Start a trial for every circuit whose rest is over. Costs the caller nothing."""
         now = situation.now
         for name, circuit in self._health.nodes.items():
             if circuit.state(now) is CircuitState.HALF_OPEN:
-                self._start((name, ""), self._try_node(name, circuit))
+                self._running.start((name, ""), f"trial of {name}", partial(self._try_node, name, circuit))
         for (name, model), circuit in self._health.models.items():
             if circuit.state(now) is CircuitState.HALF_OPEN:
-                self._start((name, model), self._try_model(name, model, circuit))
+                trial = partial(self._try_model, name, model, circuit)
+                self._running.start((name, model), f"trial of {model} on {name}", trial)
 
     async def aclose(self) -> None:
-        tasks = list(self._running.values())
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _start(self, key: tuple[str, str], work: Coroutine[None, None, None]) -> None:
-        if key in self._running:
-            work.close()
-            return
-        task = asyncio.create_task(work, name=f"trial of {' '.join(key)}")
-        self._running[key] = task
-        task.add_done_callback(lambda _: self._running.pop(key, None))
+        await self._running.aclose()
 
     async def _try_node(self, name: str, circuit: Circuit) -> None:
         try:

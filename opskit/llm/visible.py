@@ -56,38 +56,15 @@ _MARKUP = frozenset("$|~=<>■□▪▫●○◦─━│┃═║")
 
 _NULLS = ("null", "none", "nil", "undefined")
 _NOTES = (
-    *(
-        "empty",
-        "blank",
-        "silence",
-        "no response",
-        "no answer",
-        "no output",
-        "no content",
-        "no text",
-        "no reply",
-    ),
-    *("empty response", "empty string", "end", "end of text", "end of response", "end of answer"),
-    *("пусто", "нет ответа", "пустой ответ", "без ответа", "тишина", "конец"),
-)
+    "empty", "blank", "silence", "no response", "no answer", "no output", "no content", "no text", "no reply",
+    "empty response", "empty string", "end", "end of text", "end of response", "end of answer",
+    "пусто", "нет ответа", "пустой ответ", "без ответа", "тишина", "конец",
+)  # fmt: skip
 _LABELS = (
-    *(
-        "assistant",
-        "user",
-        "system",
-        "model",
-        "human",
-        "bot",
-        "ai",
-        "answer",
-        "response",
-        "reply",
-        "output",
-        "result",
-    ),
-    *("question", "a", "q", "the answer", "your answer", "assistant response"),
-    *("ответ", "вопрос", "ассистент", "пользователь", "модель", "результат", "бот"),
-)
+    "assistant", "user", "system", "model", "human", "bot", "ai", "answer", "response", "reply", "output",
+    "result", "question", "a", "q", "the answer", "your answer", "assistant response",
+    "ответ", "вопрос", "ассистент", "пользователь", "модель", "результат", "бот",
+)  # fmt: skip
 _PHRASES = (*_NULLS, *_NOTES, *_LABELS)
 
 

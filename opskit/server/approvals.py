@@ -12,8 +12,7 @@ from typing import Any
 
 from msgspec import convert, to_builtins
 
-from opskit.agent.loop import Checkpoint, unattended
-from opskit.agent.suspension import RunSuspended, approved_once
+from opskit.agent.run_state import Checkpoint, RunSuspended, approved_once, unattended
 from opskit.agent.tools.tool import ExactCommand, NeedsApproval
 from opskit.errors import OpskitError, UsageError
 from opskit.records import asdict

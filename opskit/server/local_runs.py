@@ -11,17 +11,18 @@ from collections.abc import Callable, Mapping
 from typing import Any, Self
 from uuid import uuid4
 
-from opskit.agent.loop import RunLimits
+from opskit.agent.run_state import RunLimits, RunListener, RunSuspended
 from opskit.agent.step import AgentStep
-from opskit.agent.suspension import RunSuspended
 from opskit.agent.tools.toolbox import AUDIT_NAME
 from opskit.agent.victoria import Victoria
 from opskit.app import App
-from opskit.engine import Goal, RunFailed, RunResult, reached
+from opskit.engine.goal import Goal, RunFailed, RunResult
+from opskit.engine.remote import reached
 from opskit.errors import ApprovalNeeded, OpskitError, UsageError
 from opskit.recovery.audit import Audit
 from opskit.server.approvals import Approvals
-from opskit.server.run_store import Run, RunStatus, RunStore, SqliteDatabase
+from opskit.server.database import SqliteDatabase
+from opskit.server.run_store import Run, RunStatus, RunStore
 from opskit.server.runs import error_document
 from opskit.tags import correlated
 
@@ -60,9 +61,8 @@ class LocalRuns:
         body = run.request["body"]
         checkpoint, approve = self.approvals.use(run)
         limits = RunLimits(steps=body["max_steps"])
-        self._app.engine.solver = Victoria(
-            self._app, limits=limits, on_step=on_step, approve=approve, checkpoint=checkpoint
-        )
+        listener = RunListener(on_step=on_step, approve=approve)
+        self._app.engine.solver = Victoria(self._app, limits, listener, checkpoint)
         status, problem = RunStatus.INTERRUPTED, None
         try:
             with correlated(run.correlation_id):
@@ -122,7 +122,7 @@ async def approve(
         raise UsageError(f"there is no approval {approval_id}", remedy="`opskit approvals` lists them")
     with reached(victoria):
         await victoria.decide(approval_id, allow=allow, by=person())
-    return await app.engine.follow(task_id, on_note) if allow else None
+    return await app.engine.victoria().follow(task_id, on_note) if allow else None
 
 
 def person() -> str:

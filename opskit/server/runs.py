@@ -7,8 +7,8 @@ from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from opskit.agent.suspension import RunSuspended
-from opskit.errors import CATALOGUE, OpskitError
+from opskit.agent.run_state import RunSuspended
+from opskit.errors import OpskitError
 from opskit.records import MutableRecord, field
 from opskit.server.run_store import LEASE_S, Run, RunStatus, RunStore
 
@@ -116,9 +116,13 @@ class Runs:
                 return run
             await self._live.setdefault(task_id, _Live()).next_change()
 
-    async def events(self, task_id: str) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
-        """Yield what happens in a run: `step`, `observation`, `note`, `needs_approval`, at last `end`."""
-        seen, live = 0, self._live.get(task_id) or _Live()
+    async def events(self, task_id: str, after: int = 0) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
+        """Yield what happens in a run: `step`, `observation`, `note`, `needs_approval`, at last `end`.
+
+        The first `after` events are left out, where that many are known: those before a restart are not.
+        """
+        live = self._live.get(task_id) or _Live()
+        seen = after if after <= live.count else 0
         while True:
             run = self.store.get(task_id)
             ended = run is None or run.status.is_end
@@ -194,12 +198,18 @@ class Runs:
         finally:
             renewing.cancel()
             approval = None
-            # Where the database is away the run ends as interrupted, when its lease does.
-            with contextlib.suppress(OpskitError):
-                if stopped is not None and self.approvals is not None:
-                    approval = await self.approvals.request(run, token, stopped)
-                if approval is None:
-                    self.store.end(token, status, result=result, error=problem)
+            while True:
+                try:
+                    if stopped is not None and self.approvals is not None:
+                        approval = await self.approvals.request(run, token, stopped)
+                    if approval is None:
+                        self.store.end(token, status, result=result, error=problem)
+                    break
+                except OpskitError:
+                    # The database is away: what came of the run waits for it, while the server does.
+                    if self.draining:
+                        break
+                    await asyncio.sleep(_AWAY_S)
             if approval is not None:
                 # Its listeners stay; the worker takes another run.
                 live.task = None
@@ -235,10 +245,9 @@ class Runs:
 
 def error_document(error: OpskitError) -> dict[str, Any]:
     """Return an error in the shape of the catalogue (SPEC C13)."""
-    known = CATALOGUE.get(error.code)
     return {
         "error_code": error.code,
         "error_message": error.message,
-        "details": {"remedy": error.remedy, "cause": known.cause if known else None},
+        "details": {"remedy": error.remedy, "cause": error.spec.cause},
         "timestamp": time.time(),
     }

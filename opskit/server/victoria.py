@@ -5,28 +5,27 @@ import hmac
 import json
 import math
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, MutableMapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
 
 from fastapi import Depends, FastAPI, Header, Query, Request
-from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse, PlainTextResponse, StreamingResponse
+from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from starlette.exceptions import HTTPException
 
 from opskit import __version__
-from opskit.agent.loop import Observed, RunLimits, unattended
 from opskit.agent.method import METHODS, enhanced
+from opskit.agent.run_state import Observed, RunLimits, RunListener, unattended
 from opskit.agent.step import AgentStep
 from opskit.agent.victoria import Victoria
 from opskit.app import App
-from opskit.engine import Engine, Goal
-from opskit.errors import CATALOGUE, OpskitError
+from opskit.engine.engine import Engine
+from opskit.engine.goal import Goal
 from opskit.providers.base import Message
+from opskit.server.errors import RESPONSES, Guard, add_error_handlers, status_of
 from opskit.server.run_store import Run, RunStatus
-from opskit.server.runs import Runs, error_document
+from opskit.server.runs import Runs
 from opskit.tags import correlated, new_correlation_id
 
 HISTORY_PAIRS = 30
@@ -34,10 +33,8 @@ _ID = r"^[A-Za-z0-9._:-]{1,128}$"
 _WHO = r"^[^\x00-\x1f\x7f]{1,128}$"
 #: How old a status page may be: counting a hundred thousand runs takes 6 ms.
 _STATUS_S = 0.5
-_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1", "")
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1_000_000)]
-Scope = MutableMapping[str, Any]
 
 
 class ApprovalDecision(BaseModel):
@@ -102,15 +99,8 @@ class VictoriaServer:
 
         # Each run has an engine of its own: its steps are reported to its listeners.
         engine = Engine(self.app.config, self.app.log, {}, self.app.router, self.app.traces)
-        engine.solver = Victoria(
-            self.app,
-            limits=RunLimits(steps=request.max_steps),
-            on_step=on_step,
-            on_observed=on_observed,
-            approve=approve,
-            checkpoint=checkpoint,
-            on_note=on_note,
-        )
+        listener = RunListener(on_step, on_observed, on_note, approve)
+        engine.solver = Victoria(self.app, RunLimits(steps=request.max_steps), listener, checkpoint)
         engine.sessions = self.runs.store
         goal = Goal(
             request.goal,
@@ -198,18 +188,19 @@ def create_app(
     def permitted(request: Request, authorization: Annotated[str, Header()] = "") -> None:
         if token is None:
             return
-        given = authorization.removeprefix("Bearer ").encode()
-        if not hmac.compare_digest(given, token.encode()):
+        # The bytes of a header come as Latin-1.
+        scheme, _, given = authorization.encode("latin-1").partition(b" ")
+        if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), token.encode()):
             raise HTTPException(401, f"{request.url.path} needs a token: Authorization: Bearer TOKEN")
 
     api = FastAPI(
         title="Victoria", version=__version__, lifespan=lifespan, description="The agent of opskit."
     )
     guarded = [Depends(permitted)]
-    _add_error_handlers(api)
+    add_error_handlers(api)
     _add_runs(api, server, guarded)
     _add_pages(api, server, guarded)
-    api.add_middleware(_Guard, hosts=hosts, limit_bytes=server.app.config.limits.goal_bytes + 64 * 1024)
+    api.add_middleware(Guard, hosts=hosts, limit_bytes=server.app.config.limits.goal_bytes + 64 * 1024)
     return api
 
 
@@ -256,41 +247,44 @@ def _add_runs(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
             return JSONResponse(content, headers=headers)
         problem = done.error or {"error_code": "GEN_001", "error_message": f"the run was {done.status.value}"}
         return JSONResponse(
-            {**done.as_json(), **problem, "status": "error"}, status_code=_status_of(problem), headers=headers
+            {**done.as_json(), **problem, "status": "error"}, status_code=status_of(problem), headers=headers
         )
 
-    api.post("/run", dependencies=guarded, responses=_RESPONSES)(run)
-    api.post("/orchestrate", dependencies=guarded, responses=_RESPONSES)(run)
+    api.post("/run", dependencies=guarded, responses=RESPONSES)(run)
+    api.post("/orchestrate", dependencies=guarded, responses=RESPONSES)(run)
 
-    @api.get("/run/status/{task_id}", dependencies=guarded, responses=_RESPONSES)
+    @api.get("/run/status/{task_id}", dependencies=guarded, responses=RESPONSES)
     async def run_status(task_id: str) -> dict[str, Any]:
         """How a run stands."""
         return _known(task_id).as_json()
 
-    @api.get("/run/events/{task_id}", dependencies=guarded, responses=_RESPONSES)
-    async def run_events(task_id: str) -> StreamingResponse:
-        """What happens in a run, as server-sent events, until its end."""
+    @api.get("/run/events/{task_id}", dependencies=guarded, responses=RESPONSES)
+    async def run_events(task_id: str, last_event_id: Annotated[str, Header(max_length=20)] = "") -> Response:
+        """What happens in a run, as server-sent events, until its end.
+
+        With `Last-Event-ID` it goes on behind that event; 204, which ends a client's reconnecting, behind the
+        last one.
+        """
         _known(task_id)
+        if last_event_id == "end":
+            return Response(status_code=204)
+        after = int(last_event_id) if last_event_id.isdecimal() else 0
 
-        async def lines() -> AsyncIterator[str]:
-            async for kind, content in runs.events(task_id):
-                yield f"event: {kind}\ndata: {json.dumps(content, ensure_ascii=False, default=str)}\n\n"
+        return StreamingResponse(_event_lines(runs, task_id, after), media_type="text/event-stream")
 
-        return StreamingResponse(lines(), media_type="text/event-stream")
-
-    @api.post("/run/cancel/{task_id}", dependencies=guarded, responses=_RESPONSES)
+    @api.post("/run/cancel/{task_id}", dependencies=guarded, responses=RESPONSES)
     async def cancel(task_id: str) -> dict[str, Any]:
         """End a run that is queued or running."""
         run = _known(task_id)
         cancelled = runs.cancel(task_id)
         return {"task_id": task_id, "cancelled": cancelled, "status": (runs.store.get(task_id) or run).status}
 
-    @api.get("/approvals", dependencies=guarded, responses=_RESPONSES)
+    @api.get("/approvals", dependencies=guarded, responses=RESPONSES)
     async def approvals() -> dict[str, Any]:
         """The commands that runs wait for a person to allow, the oldest first."""
         return {"approvals": runs.approvals.pending() if runs.approvals is not None else []}
 
-    @api.post("/run/approve/{approval_id}", dependencies=guarded, responses=_RESPONSES)
+    @api.post("/run/approve/{approval_id}", dependencies=guarded, responses=RESPONSES)
     async def approve(approval_id: str, body: ApprovalDecision, request: Request) -> dict[str, Any]:
         """Allow exactly the command that a run waits for, once, or deny it, which ends the run."""
         _known(approval_id.partition(".")[0])
@@ -304,6 +298,14 @@ def _add_runs(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
         if run is None:
             raise HTTPException(404, f"there is no run {task_id}")
         return run
+
+
+async def _event_lines(runs: Runs, task_id: str, after: int) -> AsyncIterator[str]:
+    number = after
+    async for kind, content in runs.events(task_id, after):
+        number += 1
+        data = json.dumps(content, ensure_ascii=False, default=str)
+        yield f"id: {'end' if kind == 'end' else number}\nevent: {kind}\ndata: {data}\n\n"
 
 
 def _add_pages(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
@@ -335,108 +337,3 @@ def _add_pages(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None
             )
         )
         return PlainTextResponse(f"{text}\n", media_type="text/plain; version=0.0.4")
-
-
-_ERROR = {
-    "type": "object",
-    "required": ["error_code", "error_message", "details", "timestamp"],
-    "properties": {
-        "error_code": {"type": "string"},
-        "error_message": {"type": "string"},
-        "details": {"type": "object"},
-        "timestamp": {"type": "number"},
-    },
-}
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    202: {"description": "Queued"},
-    **{
-        status: {"description": text, "content": {"application/json": {"schema": _ERROR}}}
-        for status, text in {
-            400: "Not understood",
-            401: "No or a wrong token",
-            404: "No such run",
-            409: "The approval is not open",
-            413: "The body is too large",
-            422: "Wrong values",
-            500: "The run failed",
-            503: "No model can answer",
-            504: "No answer in time",
-        }.items()
-    },
-}
-
-
-def _add_error_handlers(api: FastAPI) -> None:
-    @api.exception_handler(OpskitError)
-    async def expected(_: Request, error: OpskitError) -> JSONResponse:
-        return JSONResponse(error_document(error), status_code=_status_of({"error_code": error.code}))
-
-    @api.exception_handler(HTTPException)
-    async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        problem = OpskitError("VAL_002", str(error.detail), remedy="`GET /docs` describes the paths")
-        headers = {"WWW-Authenticate": "Bearer"} if error.status_code == 401 else error.headers
-        return JSONResponse(error_document(problem), status_code=error.status_code, headers=headers)
-
-    @api.exception_handler(RequestValidationError)
-    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
-        """Name the places and what is wrong there, never the values."""
-        problems = [
-            {"loc": [str(part) for part in item["loc"]], "msg": item["msg"], "type": item["type"]}
-            for item in error.errors()
-        ]
-        missing = any(item["type"] == "missing" for item in problems)
-        places = ", ".join(".".join(item["loc"]) for item in problems)
-        document = error_document(
-            OpskitError("VAL_003" if missing else "VAL_002", f"the request is not valid: {places}")
-        )
-        document["details"]["problems"] = problems
-        return JSONResponse(document, status_code=422)
-
-
-def _status_of(problem: Mapping[str, Any]) -> int:
-    known = CATALOGUE.get(str(problem.get("error_code")))
-    return known.http_status if known is not None else 500
-
-
-class _Guard:
-    """Refuses bodies that are too large, and names by which a page elsewhere could reach this machine."""
-
-    def __init__(self, app: Callable[..., Awaitable[None]], hosts: frozenset[str], limit_bytes: int) -> None:
-        self._app = app
-        self._hosts = hosts
-        self._limit_bytes = limit_bytes
-
-    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
-        if self._hosts and host not in self._hosts:
-            await _refuse(scope, receive, send, 403, f"this server is not addressed as {host!r}")
-            return
-        length = headers.get("content-length", "0")
-        if length.isdecimal() and int(length) > self._limit_bytes:
-            await _refuse(scope, receive, send, 413, f"more than {self._limit_bytes} bytes")
-            return
-        read = 0
-
-        async def bounded() -> Any:
-            nonlocal read
-            message = await receive()
-            read += len(message.get("body", b""))
-            if read > self._limit_bytes:
-                raise HTTPException(413, f"more than {self._limit_bytes} bytes")
-            return message
-
-        await self._app(scope, bounded, send)
-
-
-async def _refuse(scope: Scope, receive: Any, send: Any, status: int, why: str) -> None:
-    document = error_document(OpskitError("VAL_002", why))
-    await JSONResponse(document, status_code=status)(scope, receive, send)
-
-
-def loopback_names(host: str) -> frozenset[str]:
-    """Return the names by which a server that listens on loopback is addressed; empty for any other."""
-    return frozenset(_LOOPBACK_NAMES) if host in _LOOPBACK_NAMES else frozenset()

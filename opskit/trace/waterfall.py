@@ -48,6 +48,7 @@ def _note(span: Span) -> str:
     words = []
     if node := attributes.get("opskit.node"):
         model = attributes.get("gen_ai.response.model")
+        model = "no model" if model == "none" else model
         words.append(f"{model} on {node}" if model and span.parent_id is None else f"on {node}")
     if method := attributes.get("opskit.method"):
         words.append(f"method {method}")

@@ -26,6 +26,7 @@ def test_lines_of_a_pipe_are_goals_and_commands(tmp_path: Path):
     assert "the model to ask first: tinyllama" in result.out
     assert "assistant: 42" in result.out
     assert "chat default_model" in result.out
+    assert "there is no command /nonsense" in result.out
     assert "/quit" in result.out
     assert "[simple · default_model on mlx · " in result.err
     assert "never asked" not in result.out
@@ -48,6 +49,13 @@ def test_a_goal_that_fails_leaves_the_chat_open(tmp_path: Path):
     assert result.status == 0
     assert "MODEL_001" in result.err
     assert "/history" in result.out
+
+
+def test_a_goal_may_begin_with_a_path(tmp_path: Path):
+    """It is no command that is not known."""
+    result = opskit("chat", "--local", home=tmp_path, stdin=piped("/srv/app.log says what?"))
+    assert "[react" in result.err or "opskit: " in result.err
+    assert "/quit" not in result.out
 
 
 async def test_a_terminal_edits_keeps_history_and_interrupts(tmp_path: Path):

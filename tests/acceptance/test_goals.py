@@ -11,7 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from opskit.agent.loop import AgentLoop, RunLimits
+from opskit.agent.loop import AgentLoop
+from opskit.agent.run_state import RunLimits
 from opskit.llm.answer import Answer
 from opskit.providers.base import Message, ToolSpec, Usage
 from tests.acceptance.goals.judging import Verdict

@@ -8,11 +8,11 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from opskit.agent.loop import RunLimits
+from opskit.agent.run_state import RunLimits
 from opskit.agent.victoria import Victoria
 from opskit.app import App
 from opskit.config.schema import Config, NodeConfig, VictoriaConfig
-from opskit.engine import Goal
+from opskit.engine.goal import Goal
 from opskit.providers.node import Node
 from tests.bench.measure import Figure, process
 from tests.parts.command import environment

@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from opskit.agent.loop import RunLimits
 from opskit.agent.method import METHODS
+from opskit.agent.run_state import RunLimits
 from opskit.agent.victoria import Victoria
 from opskit.app import App
 from opskit.config.schema import Config, NodeConfig, RouterConfig
-from opskit.engine import Goal, RunFailed
+from opskit.engine.goal import Goal, RunFailed
 from tests.parts.command import Result, opskit
 from tests.parts.real_llamacpp import RealLlamaCpp
 from tests.parts.victoria_server import VictoriaServer

@@ -10,16 +10,15 @@ from typing import Any
 
 import pytest
 
-from opskit.agent.loop import RunLimits
 from opskit.agent.method import METHODS
 from opskit.agent.methods.budget import RunBudget
-from opskit.agent.methods.caller import ModelCaller
-from opskit.agent.methods.method import MethodGoal
+from opskit.agent.methods.caller import MethodGoal, ModelCaller
+from opskit.agent.run_state import RunLimits
 from opskit.agent.trajectory import Trajectory
 from opskit.agent.victoria import Victoria
 from opskit.app import App
 from opskit.config.schema import Config, NodeConfig, VictoriaConfig
-from opskit.engine import Goal, RunFailed, RunResult
+from opskit.engine.goal import Goal, RunFailed, RunResult
 from opskit.llm.answer import Session
 from opskit.llm.plan import ModelRequest
 from opskit.sandbox.ollama import SimModel, SimulatedOllama
@@ -75,8 +74,10 @@ def step(tool: str, **args: Any) -> str:
 
 
 @contextlib.asynccontextmanager
-async def simulated(model: Any, *names: str, asleep: Sequence[str] = ()) -> AsyncIterator[SimulatedOllama]:
-    models = [SimModel(name, resident=True) for name in names or ("m:1b",)]
+async def simulated(
+    model: Any, *names: str, asleep: Sequence[str] = (), size_bytes: int = 2_200_000_000
+) -> AsyncIterator[SimulatedOllama]:
+    models = [SimModel(name, resident=True, size_bytes=size_bytes) for name in names or ("m:1b",)]
     server = SimulatedOllama(models=[*models, *map(SimModel, asleep)], reply=model, keep_alive_s=3600)
     await server.start()
     try:
@@ -320,6 +321,31 @@ async def test_evidence_comes_first_and_what_it_does_not_show_is_no_answer(tmp_p
         assert "31" not in outcome[0].output
     else:
         assert "'31' stands in no result" in str(outcome[0])
+
+
+@pytest.mark.parametrize("method", THINKING)
+async def test_what_the_tools_have_answered_is_thought_over_by_no_method(tmp_path: Path, method: str):
+    """A model would only replace what stands in the file by something else that stands there."""
+    (tmp_path / "a.yaml").write_text("port: 8443\nadmin_port: 9100\n")
+    async with simulated(Model(other="The port is 9100, as a.yaml says.", subgoals="{}")) as server:
+        result = await ran(server, tmp_path, method, "Which port does a.yaml set?")
+    assert result.output == "a.yaml, line 1: port: 8443"
+
+
+@pytest.mark.parametrize("method", [name for name in THINKING if name != "hierarchical"])
+async def test_a_small_model_that_thinks_says_what_a_line_says(tmp_path: Path, method: str):
+    """Else the answer before it stands: words of two lines put together are none."""
+    (tmp_path / "n.txt").write_text("the deploy is on Friday\nthe backup runs on Sunday night\n")
+    model = Model(
+        act=[step("read_file", path="n.txt"), step("finish", answer="the deploy is on Friday")],
+        critique='{"problems": ["wrong"]}',
+        thought='{"thought": "perhaps on Sunday"}',
+        score='{"score": 9}',
+        other="The deploy runs on Sunday night.",
+    )
+    async with simulated(model, size_bytes=500_000_000) as server:
+        result = await ran(server, tmp_path, method, "Tell me about the deployment, as n.txt has it")
+    assert result.output == "the deploy is on Friday"
 
 
 @pytest.mark.parametrize("method", THINKING)

@@ -2,11 +2,16 @@
 
 import asyncio
 import contextlib
+import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
+import psutil
 import pytest
 
+from opskit.config.schema import Budgets, NodeConfig
+from opskit.llm.catalog import GRACE_S, Catalog
+from opskit.providers.node import Node
 from opskit.sandbox.faults import parse_fault
 from opskit.sandbox.ollama import SimModel
 from opskit.sandbox.stage import Stage
@@ -89,6 +94,17 @@ async def test_when_victoria_fails_the_models_here_answer(tmp_path: Path, fault:
     assert attempts[0]["outcome"] in ("fault", "rejected")
     assert (attempts[1]["fallback"], attempts[1]["outcome"]) == (True, "ok")
     assert result.document["output"] == "42"
+
+
+async def test_a_run_that_fails_here_too_names_the_failure_of_victoria(tmp_path: Path) -> None:
+    """Every attempt is told, whichever solver ended the run; what follows hers is a fallback."""
+    async with staged("victoria=crash", "ollama=empty", "mlx=empty") as stage:
+        result = await ran(stage, tmp_path, GOAL, "--method", "consensus", "--json")
+    assert result.status == 1
+    nodes = [attempt["node"] for attempt in result.document["attempts"]]
+    assert nodes[0] == "victoria"
+    assert len(nodes) > 1
+    assert all(attempt["fallback"] for attempt in result.document["attempts"][1:])
 
 
 async def test_remote_means_victoria_or_nothing(tmp_path: Path) -> None:
@@ -263,7 +279,9 @@ async def test_strict_context_cannot_be_asked_of_victoria(tmp_path: Path) -> Non
 
 
 def asked(stage: Stage) -> list[dict[str, object]]:
-    return [r.body for r in stage.ollama.requests + stage.mlx.requests if r.body and r.body.get("messages")]
+    """Return what the models were asked, in the order of time: either server may have answered."""
+    requests = sorted(stage.ollama.requests + stage.mlx.requests, key=lambda request: request.at)
+    return [request.body for request in requests if request.body and request.body.get("messages")]
 
 
 async def test_the_same_goal_is_answered_from_the_cache_and_says_so(tmp_path: Path) -> None:
@@ -300,6 +318,29 @@ async def test_a_session_is_kept_between_runs_here(tmp_path: Path) -> None:
             await ran(stage, tmp_path, goal, "--local", "--session", session)
         contents = [[line["content"] for line in body["messages"]] for body in asked(stage)]  # type: ignore[attr-defined]
     assert contents == [[GOAL], [GOAL, "42", "And 6 times 8?"], ["And 6 times 9?"]]
+
+
+async def test_a_server_that_has_answered_is_waited_for_until_its_process_is_read(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Which model answers does not depend on how many processes the machine has to look through."""
+    read = psutil.net_connections
+
+    def read_slowly(**options: str) -> object:
+        time.sleep(2 * GRACE_S)
+        return read(**options)
+
+    monkeypatch.setattr(psutil, "net_connections", read_slowly)
+    async with staged() as stage, contextlib.AsyncExitStack() as ends:
+        nodes = [
+            Node(NodeConfig("ollama", stage.ollama.url, "ollama"), Budgets()),
+            Node(NodeConfig("mlx", stage.mlx.url, "mlx"), Budgets()),
+        ]
+        catalog = Catalog(nodes)
+        for part in (*nodes, catalog):
+            ends.push_async_callback(part.aclose)
+        snapshot = await catalog.snapshot()
+    assert [bool(view.models) for view in snapshot.nodes] == [True, True]
 
 
 async def test_victoria_gets_session_project_and_method(tmp_path: Path) -> None:

@@ -8,15 +8,8 @@ from pathlib import Path
 import pytest
 
 from opskit.errors import StateError
-from opskit.server.run_store import (
-    LEASE_S,
-    Database,
-    PostgresDatabase,
-    RunStatus,
-    RunStore,
-    SqliteDatabase,
-    open_database,
-)
+from opskit.server.database import Database, PostgresDatabase, SqliteDatabase, open_database
+from opskit.server.run_store import LEASE_S, RunStatus, RunStore
 from tests.parts.postgres import Postgres, postgres
 
 __all__ = ["postgres"]

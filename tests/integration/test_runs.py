@@ -9,7 +9,8 @@ import pytest
 
 from opskit.errors import StateError
 from opskit.server import runs as runs_module
-from opskit.server.run_store import RunStatus, RunStore, SqliteDatabase
+from opskit.server.database import SqliteDatabase
+from opskit.server.run_store import RunStatus, RunStore
 from opskit.server.runs import Runs
 
 
@@ -46,6 +47,29 @@ async def test_workers_go_on_once_the_database_is_back(tmp_path: Path, monkeypat
         assert (await runs.ended(task_id)).status in (RunStatus.COMPLETED, RunStatus.RUNNING)
         second = runs.submit({"body": {}}, "c")
         assert (await runs.ended(second)).status is RunStatus.COMPLETED
+    await runs.aclose(1)
+    database.close()
+
+
+async def test_what_came_of_a_run_waits_for_the_database(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """An answer that was found while the database was away is not lost, and its run was not interrupted."""
+    monkeypatch.setattr(runs_module, "_AWAY_S", 0.01)
+    database = Failing(tmp_path / "runs.db")
+
+    async def work(run: Any, report: Any) -> Mapping[str, Any]:
+        database.away = True
+        return {"output": "42"}
+
+    runs = Runs(RunStore(database, "a:1"), work, concurrency=1)
+    await runs.start()
+    task_id = runs.submit({"body": {}}, "c")
+    async with asyncio.timeout(10):
+        while not database.away:
+            await asyncio.sleep(0.01)
+        await asyncio.sleep(0.05)
+        database.away = False
+        run = await runs.ended(task_id)
+    assert (run.status, run.as_json()["output"]) == (RunStatus.COMPLETED, "42")
     await runs.aclose(1)
     database.close()
 

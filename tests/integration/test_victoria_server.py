@@ -93,6 +93,18 @@ async def test_events_tell_the_steps_and_the_end(client: httpx.AsyncClient):
     assert "event: end" in late.text
 
 
+async def test_a_listener_that_comes_again_goes_on_where_it_was(client: httpx.AsyncClient):
+    """`Last-Event-ID` leaves out what was seen; behind the end 204 tells a browser not to come again."""
+    body = {"goal": "What is wrong with the stack?", "async_mode": True, "max_steps": 2}
+    url = (await client.post("/run", json=body)).json()["events_url"]
+    whole = (await client.get(url)).text
+    ids = [line.removeprefix("id: ") for line in whole.splitlines() if line.startswith("id: ")]
+    assert ids == [*map(str, range(1, len(ids))), "end"]
+    again = await client.get(url, headers={"Last-Event-ID": "999"})
+    assert again.text.count("event: end") == 1
+    assert (await client.get(url, headers={"Last-Event-ID": "end"})).status_code == 204
+
+
 async def test_a_session_is_remembered(tmp_path: Path):
     """The next goal of a session reaches the model with the lines before it; sent history wins."""
     async with Stage() as stage:
@@ -250,15 +262,16 @@ async def test_a_token_guards_everything_but_the_health_page(tmp_path: Path):
     )
     assert refused.status == 2
     assert "token" in refused.err
-    with VictoriaServer(tmp_path / "home", {"OPSKIT_SERVE_TOKEN": "s3cret"}) as server:
+    with VictoriaServer(tmp_path / "home", {"OPSKIT_SERVE_TOKEN": "s3crét"}) as server:
         async with httpx.AsyncClient(base_url=server.url) as client:
             assert (await client.get("/health")).status_code == 200
-            for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "s3cre"}):
+            for headers in ({}, {"Authorization": "Bearer wrong"}, {"Authorization": "s3crét".encode()}):
                 reply = await client.get("/status", headers=headers)
                 assert (reply.status_code, reply.headers["WWW-Authenticate"]) == (401, "Bearer")
-            good = {"Authorization": "Bearer s3cret"}
-            assert (await client.get("/status", headers=good)).status_code == 200
-        assert "s3cret" not in server.log
+            for scheme in ("Bearer", "bearer"):
+                good = {"Authorization": f"{scheme} s3crét".encode()}
+                assert (await client.get("/status", headers=good)).status_code == 200
+        assert "s3crét" not in server.log
 
 
 async def test_a_run_is_cancelled(tmp_path: Path):
@@ -359,6 +372,15 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path):
     assert result.status == 1
     assert "cannot be listened on" in result.err
     assert "--port" in result.err
+
+
+def test_an_address_that_is_none_of_this_machine_is_told(tmp_path: Path):
+    """Nobody else holds its port."""
+    environ = {"OPSKIT_SERVE_TOKEN": "x"}
+    result = opskit("serve", "victoria", "--host", "192.0.2.1", "--port", "8099", home=tmp_path, env=environ)
+    assert result.status == 1
+    assert "192.0.2.1:8099 cannot be listened on" in result.err
+    assert "`--host`" in result.err
 
 
 def test_the_documentation_holds_against_generated_requests(sandboxed: VictoriaServer):

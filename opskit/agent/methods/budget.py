@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Sequence
 
-from opskit.agent.loop import RunLimits
+from opskit.agent.run_state import RunLimits
 from opskit.llm.answer import Answer, Attempt, NoAnswer
 from opskit.records import replace
 

@@ -1,15 +1,16 @@
-"""Asks the models for every stage of one run, within its budget, and keeps what was tried."""
+"""A goal as a method gets it, and who asks the models for every stage of one run, within its budget."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from opskit.agent.loop import head_and_tail
+from opskit.agent.loop import answer_problem, head_and_tail
+from opskit.agent.method import about_machine
 from opskit.agent.methods.budget import RunBudget
-from opskit.agent.methods.method import MethodGoal
 from opskit.agent.prompt import prompt
-from opskit.agent.step import StepError, read_object
+from opskit.agent.run_state import LoopResult, RunEnding
+from opskit.agent.step import StepError, object_schema, read_object
 from opskit.agent.trajectory import Trajectory
 from opskit.app import App
 from opskit.llm.answer import Answer, Ask, Attempt, NoAnswer, Session
@@ -17,12 +18,49 @@ from opskit.llm.faults import FaultKind
 from opskit.llm.plan import Candidate, ModelRequest
 from opskit.llm.visible import without_thinking
 from opskit.providers.base import CallError, Message, ToolSpec
-from opskit.records import replace
+from opskit.records import Record, replace
 
 _ANSWER_TOKENS = 2048
 _OBJECT_TOKENS = 300
 #: A text that is shortened below this says nothing any more.
 _LEAST_ROOM_CHARS = 1000
+
+
+class MethodGoal(Record):
+    """A goal as a method gets it. `history` are the lines of the conversation before it.
+
+    `results` are what tools have shown for it, `draft` an answer that rests on them. `hint` may help to find
+    the way, and is never evidence.
+    """
+
+    text: str
+    history: tuple[Message, ...] = ()
+    results: tuple[str, ...] = ()
+    draft: str = ""
+    hint: str = ""
+
+    @property
+    def needs_evidence(self) -> bool:
+        """Whether an answer without a look at this machine is none."""
+        return about_machine(self.text)
+
+    def described(self, *parts: tuple[str, str]) -> str:
+        """Return the goal with its results, its hint and further titled parts, for a prompt."""
+        hints = [("Hint, which may be outdated", self.hint)] if self.hint else []
+        results = [("Result of a tool", text) for text in self.results]
+        return "\n\n".join(
+            f"{title}: {text}" for title, text in (("Goal", self.text), *results, *hints, *parts)
+        )
+
+    def ended(self, answer: str, notes: list[str] | None = None) -> LoopResult:
+        """Return the end with this answer, or with why it is none."""
+        problem = answer_problem(answer, self.text, self.results if self.needs_evidence else None)
+        ending, why = problem or (RunEnding.FINISHED, "")
+        return LoopResult(ending, "" if why else answer, why, notes=notes or [])
+
+
+#: One way to work on a goal: to what it came to, or to why there is no honest answer. Raises NoAnswer.
+Method = Callable[[MethodGoal], Awaitable[LoopResult]]
 
 
 @dataclass(slots=True)
@@ -104,6 +142,15 @@ class ModelCaller:
             return read_object(answer.text)
         except StepError:
             return {}
+
+    async def texts(
+        self, rules: str, text: str, key: str, *, most: int, least: int = 0, **options: Any
+    ) -> list[str] | None:
+        """Ask for an object with one list of texts; None where the model gives none. Raises NoAnswer."""
+        items = {"type": "string", "maxLength": 200}
+        schema = {"type": "array", "items": items, "minItems": least, "maxItems": most}
+        listed = (await self.object(rules, text, object_schema(**{key: schema}), **options)).get(key)
+        return list(map(str, listed[:most])) if isinstance(listed, list) else None
 
     async def together(self, calls: Iterable[Callable[[], Awaitable[str]]]) -> list[str | NoAnswer]:
         """Make several calls, as many at once as the node has free slots; a failed one is its error."""

@@ -1,6 +1,6 @@
 """Reads the words after a program by the rule of that program, as the program itself would."""
 
-from collections.abc import Sequence
+from typing import Self
 
 from opskit.agent.policy.decision import Objection
 from opskit.agent.policy.rules import CommandRule
@@ -17,6 +17,7 @@ class ReadArguments(MutableRecord):
     `command` is the program with its commands (`docker compose ps`), `rule` the rule that holds at its end.
     `values` are the values of flags, `operands` all other words, each with its kind; `denied` is about the
     first flag that runs or writes something, `objection` about the first word that the rule does not have.
+    `words` are those still to be read, `ended` tells that `--` ended the flags.
     """
 
     command: str
@@ -27,72 +28,63 @@ class ReadArguments(MutableRecord):
     denied: Objection | None = None
     objection: Objection | None = None
 
+    words: list[str] = field(default_factory=list)
+    ended: bool = False
+
     @property
     def reads_all(self) -> bool:
         """Whether it reads the files below the folders that it is given."""
         needs = self.rule.reads_all
         return needs is not None and (not needs or bool(needs & self.flags))
 
-    def object(self, rule: str, why: str) -> None:
+    def _object(self, rule: str, why: str) -> None:
         self.objection = self.objection or Objection(rule, why)
 
-
-def read_arguments(program: str, words: Sequence[str], rule: CommandRule) -> ReadArguments:
-    """Read all words, also after one that is not known: a denied flag may follow."""
-    return _ArgumentReader(ReadArguments(program, rule), list(words)).read()
-
-
-class _ArgumentReader(MutableRecord):
-    result: ReadArguments
-    words: list[str]
-    ended: bool = False
-
-    def read(self) -> ReadArguments:
-        result = self.result
-        if result.rule.dashless and self.words and not self.words[0].startswith("-"):
+    def read(self) -> Self:
+        """Read all words, also after one that is not known: a denied flag may follow."""
+        if self.rule.dashless and self.words and not self.words[0].startswith("-"):
             self.words[0] = f"-{self.words[0]}"
         while self.words:
             word = self.words.pop(0)
-            if word == "--" and not self.ended and not result.rule.plain:
+            if word == "--" and not self.ended and not self.rule.plain:
                 self.ended = True
             elif word.startswith("-") and len(word) > 1 and not self.ended:
                 self._flag(word)
-            elif result.rule.commands:
+            elif self.rule.commands:
                 self._command(word)
             else:
                 self._operand(word)
-        if result.rule.commands and not result.rule.bare:
-            result.object("unknown-command", f"{result.command} needs one of its commands")
-        for names in result.rule.requires:
-            if not names & result.flags:
-                result.object(
-                    "missing-flag", f"{result.command} is allowed only with {'|'.join(sorted(names))}"
-                )
-        return result
+        if self.rule.commands and not self.rule.bare:
+            self._object("unknown-command", f"{self.command} needs one of its commands")
+        for names in self.rule.requires:
+            if not names & self.flags:
+                why = f"{self.command} is allowed only with {'|'.join(sorted(names))}"
+                self._object("missing-flag", why)
+        return self
 
     def _command(self, word: str) -> None:
-        result, rule = self.result, self.result.rule
+        rule = self.rule
         inner = rule.commands.get(word)
         if inner is not None and not self.ended:
-            result.command, result.rule = f"{result.command} {word}", inner
+            self.command, self.rule = f"{self.command} {word}", inner
             return
         if rule.asks is not None and word not in rule.asks:
-            why = f"`{result.command} {word}` may be an alias, which can run any program"
-            result.denied = result.denied or Objection(f"{result.command}.alias", why)
-        result.object("unknown-command", f"`{result.command} {word}` is not a command that only reads")
-        result.rule = replace(rule, commands={}, asks=None)
+            why = f"`{self.command} {word}` may be an alias, which can run any program"
+            self.denied = self.denied or Objection(f"{self.command}.alias", why)
+        self._object("unknown-command", f"`{self.command} {word}` is not a command that only reads")
+        self.rule = replace(rule, commands={}, asks=None)
 
     def _operand(self, word: str) -> None:
-        kinds, number = self.result.rule.operands, len(self.result.operands)
-        if number >= len(kinds) and not self.result.rule.repeated:
-            self.result.object("operand", f"{self.result.command} takes no further word: {word}")
+        kinds, number = self.rule.operands, len(self.operands)
+        if number >= len(kinds) and not self.rule.repeated:
+            self._object("operand", f"{self.command} takes no further word: {word}")
         kind = kinds[min(number, len(kinds) - 1)] if kinds else "path"
         if kind == "path" and word.startswith("+"):
             self._unknown(word)
-        self.result.operands.append((kind, word))
+        self.operands.append((kind, word))
 
     def _flag(self, word: str) -> None:
-        rule = self.result.rule
+        rule = self.rule
         if word[1:].isdecimal() and "-#" in rule.flags:
             return
         if rule.plain or word.startswith("--"):
@@ -101,7 +93,7 @@ class _ArgumentReader(MutableRecord):
             self._letters(word)
 
     def _whole(self, word: str) -> None:
-        rule = self.result.rule
+        rule = self.rule
         name, equals, value = (word, "", "") if word in rule.flags else word.partition("=")
         flag = rule.flags.get(name)
         if flag is None and (denied := self._denied_by(name)):
@@ -109,15 +101,15 @@ class _ArgumentReader(MutableRecord):
         elif flag is None or (equals and not flag.kind):
             self._unknown(word)
         else:
-            self.result.flags.add(name)
+            self.flags.add(name)
             if equals:
-                self.result.values.append((flag.kind, value))
+                self.values.append((flag.kind, value))
             elif flag.kind and not flag.optional:
                 self._next_value(name, flag.kind)
 
     def _letters(self, word: str) -> None:
         """Read `-abc` and `-n5`: letters up to the first that takes a value, which is what follows it."""
-        rule = self.result.rule
+        rule = self.rule
         for index, letter in enumerate(word[1:], start=2):
             name, rest = f"-{letter}", word[index:]
             flag = rule.flags.get(name)
@@ -126,10 +118,10 @@ class _ArgumentReader(MutableRecord):
             elif flag is None:
                 self._unknown(name)
             else:
-                self.result.flags.add(name)
+                self.flags.add(name)
                 if flag.kind:
                     if rest:
-                        self.result.values.append((flag.kind, rest))
+                        self.values.append((flag.kind, rest))
                     elif not flag.optional:
                         self._next_value(name, flag.kind)
                     return
@@ -137,26 +129,22 @@ class _ArgumentReader(MutableRecord):
     def _next_value(self, name: str, kind: str) -> None:
         # A program whose value is optional (`journalctl -n`) takes the next word with a dash as a flag.
         if not self.words or (self.words[0].startswith("-") and kind not in _MAY_BEGIN_WITH_DASH):
-            self.result.object("missing-value", f"{name} of {self.result.command} needs a value")
+            self._object("missing-value", f"{name} of {self.command} needs a value")
             return
-        self.result.values.append((kind, self.words.pop(0)))
+        self.values.append((kind, self.words.pop(0)))
 
     def _denied_by(self, name: str) -> str | None:
         """Return the denied flag that a word is, or that it is the beginning of."""
         long = len(name) >= _SHORTEST and name.startswith("--")
         return next(
-            (
-                flag
-                for flag in sorted(self.result.rule.denied)
-                if flag == name or (long and flag.startswith(name))
-            ),
+            (flag for flag in sorted(self.rule.denied) if flag == name or (long and flag.startswith(name))),
             None,
         )
 
     def _deny(self, name: str) -> None:
-        program = self.result.command
+        program = self.command
         why = f"{name} of {program} can run another program, write or delete"
-        self.result.denied = self.result.denied or Objection(f"{program.replace(' ', '.')}.{name}", why)
+        self.denied = self.denied or Objection(f"{program.replace(' ', '.')}.{name}", why)
 
     def _unknown(self, word: str) -> None:
-        self.result.object("unknown-flag", f"{word} is not a flag of {self.result.command} that only reads")
+        self._object("unknown-flag", f"{word} is not a flag of {self.command} that only reads")

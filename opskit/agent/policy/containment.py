@@ -14,6 +14,7 @@ from opskit.diagnose.secret_names import promises_secret
 
 #: A folder with more than this is not searched for secrets to its end.
 MAX_ENTRIES = 20_000
+_MAX_LINKS = 100
 _DELIMITERS = re.compile(r"[=@:,;|\s]+")
 #: Kinds of files whose name tells what is in them: code that is called `password_reset.py` is no password.
 _DATA_SUFFIXES = frozenset(
@@ -71,6 +72,8 @@ class Containment:
         if self.root is None:
             return Objection("no-workspace", f"{word} is a path, and `agent.workspace` is not set")
         real = Path(os.path.realpath(self.root / word))
+        if leads_through_process(self.root / word):
+            return Objection("outside-workspace", f"{word} leads through /proc or /dev")
         if word.startswith("~") or not real.is_relative_to(self.root):
             return Objection("outside-workspace", f"{word} is outside of {self.root}")
         written = Path(os.path.normpath(self.root / word))
@@ -134,6 +137,20 @@ class Containment:
         except ValueError:
             return False
         return f"{parts.scheme}://{parts.netloc}" in self._rules.local_urls
+
+
+def leads_through_process(path: Path) -> bool:
+    """Tell whether a path leads through /proc or /dev, whose links lead elsewhere in another process."""
+    waiting, links = [path], set[Path]()
+    while waiting:
+        way = waiting.pop()
+        for place in (way, *way.parents):
+            if os.path.normpath(place) in ("/proc", "/dev") or len(links) > _MAX_LINKS:
+                return True
+            if place not in links and place.is_symlink():
+                links.add(place)
+                waiting.append(place.parent / place.readlink())
+    return False
 
 
 def _parts_below(root: Path, path: Path) -> tuple[str, ...]:

@@ -1,19 +1,24 @@
 """The policy: one command in, one decision out. It looks at files; it runs and changes nothing."""
 
-from collections.abc import Iterator, Sequence
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
-from opskit.agent.policy.arguments import ReadArguments, read_arguments
+from opskit.agent.policy.arguments import ReadArguments
 from opskit.agent.policy.containment import Containment
 from opskit.agent.policy.decision import Decision, Objection, Ruling
 from opskit.agent.policy.identity import ProgramIdentity, identify, plain_names
 from opskit.agent.policy.repository import repository_objection
-from opskit.agent.policy.rules import CommandRule, PolicyRules, ShippedRules
+from opskit.agent.policy.rules import CommandRule, PolicyRules, ShippedRules, policy_rules
+from opskit.config.schema import Config
+from opskit.errors import UsageError
+from opskit.result import Finding, Report, Status
 
 MAX_WORDS = 200
 MAX_CHARS = 32 * 1024
 MAX_WHY_CHARS = 300
 _EMPTY = CommandRule()
+_STATUSES = {Ruling.ALLOW: Status.PASS, Ruling.ASK: Status.INCONCLUSIVE, Ruling.DENY: Status.FAIL}
 #: A shell of the other machine that is not POSIX reads these inside quotes too.
 _NOT_QUOTED_EVERYWHERE = "\\'!"
 
@@ -41,9 +46,8 @@ def _decision(argv: tuple[str, ...], workspace: Path | None, rules: PolicyRules,
     containment = Containment(workspace, rules, remote=remote)
     program = identify(argv, rules, containment.root, remote=remote)
     rule = rules.shipped.programs.get(program.name)
-    reading = read_arguments(
-        program.name, program.words, rule or rules.shipped.watched.get(program.name, _EMPTY)
-    )
+    known = rule or rules.shipped.watched.get(program.name, _EMPTY)
+    reading = ReadArguments(program.name, known, words=list(program.words)).read()
     user = False
     if (refusal := _denied(program, reading, rules)) is not None:
         ruling, reason = Ruling.DENY, refusal
@@ -51,13 +55,12 @@ def _decision(argv: tuple[str, ...], workspace: Path | None, rules: PolicyRules,
         ruling, reason = wish
         user = ruling is Ruling.ALLOW
     elif rule is None:
-        known = program.name in rules.shipped.watched
-        why = "can change something" if known else "is not a program that opskit knows as harmless"
+        is_watched = program.name in rules.shipped.watched
+        why = "can change something" if is_watched else "is not a program that opskit knows as harmless"
         ruling, reason = Ruling.ASK, program.objection or Objection("unknown-program", f"{argv[0]} {why}")
     else:
-        objection = next(
-            _objections(argv, program, reading, containment, shipped=rules.shipped, remote=remote), None
-        )
+        objections = _objections(argv, program, reading, containment, shipped=rules.shipped, remote=remote)
+        objection = next(filter(None, objections), None)
         ruling = Ruling.ALLOW if objection is None else Ruling.ASK
         reason = objection or Objection(reading.command.replace(" ", "."), f"{reading.command} only reads")
     return Decision(
@@ -123,12 +126,10 @@ def _objections(
     *,
     shipped: ShippedRules,
     remote: bool,
-) -> Iterator[Objection]:
-    """Yield why a command of a known program asks, the first reason first."""
-    if program.objection is not None:
-        yield program.objection
-    if reading.objection is not None:
-        yield reading.objection
+) -> Iterator[Objection | None]:
+    """Yield why a command of a known program asks, the first reason first; None where one does not hold."""
+    yield program.objection
+    yield reading.objection
     if reading.rule.here and containment.root is None:
         yield Objection(
             "no-workspace", f"{reading.command} reads the working folder, and there is no workspace"
@@ -136,18 +137,40 @@ def _objections(
     if remote and any(char in word for word in argv for char in _NOT_QUOTED_EVERYWHERE):
         yield Objection("remote-quoting", "a word holds a character that not every shell takes literally")
     for kind, word in (*reading.operands, *reading.values):
-        objection = containment.objection(kind, word)
-        if objection is not None:
-            yield objection
+        yield containment.objection(kind, word)
     if reading.reads_all:
-        objection = containment.secret_below(word for _, word in reading.operands)
-        if objection is not None:
-            yield objection
+        yield containment.secret_below(word for _, word in reading.operands)
     if reading.rule.repository and (root := containment.root) is not None:
         folders = [word for kind, word in reading.values if kind == "path"]
         if len(folders) > 1:
             yield Objection("repository", "of several -C each begins in the folder of the one before")
         for folder in (".", *folders):
-            objection = repository_objection((root / folder).resolve(), root, shipped)
-            if objection is not None:
-                yield objection
+            yield repository_objection((root / folder).resolve(), root, shipped)
+
+
+def checked(
+    argv: Sequence[str], workspace: Path | None, config: Config, environ: Mapping[str, str]
+) -> Report:
+    """Return the decision about one command. Raises UsageError for a workspace that is no folder."""
+    if workspace is not None and not workspace.is_dir():
+        raise UsageError(f"the workspace {workspace} is not a folder", remedy="set `agent.workspace`")
+    decision = decide(argv, workspace, policy_rules(config, environ))
+    remedies = {
+        "ask.no-workspace": "set `agent.workspace`, or give --workspace DIR",
+        "ask.unknown-program": "allow it in `agent.policy.allow` if the agent may run it",
+    }
+    finding = Finding(
+        check="policy",
+        target=shlex.join(argv),
+        status=_STATUSES[decision.ruling],
+        state=decision.ruling.value,
+        detail=decision.why,
+        remedy=remedies.get(decision.rule),
+        evidence={
+            "rule": decision.rule,
+            "argv": list(argv),
+            "program": decision.program,
+            "workspace": None if workspace is None else str(workspace),
+        },
+    )
+    return Report("policy check", [finding])

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from opskit.agent.policy.decision import Objection
 from opskit.agent.policy.rules import PolicyRules
-from opskit.records import Record
+from opskit.records import Record, replace
 
 _MAX_LINKS = 40
 #: python3.11, pip3, gawk-5.1 and bash5 are python, pip, gawk and bash.
@@ -32,32 +32,26 @@ class ProgramIdentity(Record):
 
 def identify(argv: Sequence[str], rules: PolicyRules, root: Path | None, *, remote: bool) -> ProgramIdentity:
     """Return what would be run. `root` is the real folder of the workspace."""
-    word, words = argv[0], tuple(argv[1:])
+    word = argv[0]
     base = os.path.basename(word)  # noqa: PTH119 - a word, not yet a path
-    if remote:
-        objection = (
-            Objection("program-path", f"{word} is a path on the other machine") if "/" in word else None
-        )
-        return _applet(ProgramIdentity(base, (base,), words, objection=objection), rules)
-    path = str((root or Path("/")) / word) if "/" in word else program_path(word, rules.search_path)
+    program = ProgramIdentity(base, (base,), tuple(argv[1:]))
+    path = None
+    if not remote:
+        path = str((root or Path("/")) / word) if "/" in word else program_path(word, rules.search_path)
     if path is None or not os.path.lexists(path):
-        missing = Objection("unknown-program", f"there is no program {word}") if "/" in word else None
-        return _applet(ProgramIdentity(base, (base,), words, objection=missing), rules)
-    steps = _steps(path)
-    real = os.path.realpath(path)
-    real_name = os.path.basename(real)  # noqa: PTH119
-    names = tuple(dict.fromkeys((base, *map(os.path.basename, steps), real_name)))
-    return _applet(
-        ProgramIdentity(
-            base,
-            names,
-            words,
-            path=path,
-            untrusted=_untrusted((*steps, real), root),
-            objection=_other_program(word, base, real, rules),
-        ),
-        rules,
+        objection = Objection("unknown-program", f"there is no program {word}")
+        if remote:
+            objection = Objection("program-path", f"{word} is a path on the other machine")
+        return _applet(replace(program, objection=objection if "/" in word else None), rules)
+    steps, real = _steps(path), os.path.realpath(path)
+    program = replace(
+        program,
+        names=tuple(dict.fromkeys((base, *map(os.path.basename, (*steps, real))))),
+        path=path,
+        untrusted=_untrusted((*steps, real), root),
+        objection=_other_program(word, base, real, rules),
     )
+    return _applet(program, rules)
 
 
 def plain_names(name: str) -> tuple[str, ...]:
@@ -101,18 +95,9 @@ def _applet(program: ProgramIdentity, rules: PolicyRules) -> ProgramIdentity:
     while program.name in rules.shipped.multicall:
         if not program.words or program.words[0].startswith("-"):
             objection = Objection("unknown-program", f"{program.name} without a program")
-            return ProgramIdentity(
-                "", program.names, program.words, program.path, program.untrusted, objection
-            )
-        applet, *words = program.words
-        program = ProgramIdentity(
-            name=os.path.basename(applet),  # noqa: PTH119
-            names=(*program.names, os.path.basename(applet)),  # noqa: PTH119
-            words=tuple(words),
-            path=program.path,
-            untrusted=program.untrusted,
-            objection=program.objection,
-        )
+            return replace(program, name="", objection=objection)
+        applet = os.path.basename(program.words[0])  # noqa: PTH119
+        program = replace(program, name=applet, names=(*program.names, applet), words=program.words[1:])
     return program
 
 

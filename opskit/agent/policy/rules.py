@@ -45,6 +45,13 @@ class CommandRule(Record):
     repository: bool = False
 
 
+class ChildEnvironment(Record):
+    """What a command learns: the variables that are `passed` on, and further ones with their values."""
+
+    passed: tuple[str, ...]
+    further: Mapping[str, str]
+
+
 class ShippedRules(Record):
     """The rules of opskit. `denied` has the group and the reason of each name."""
 
@@ -56,6 +63,7 @@ class ShippedRules(Record):
     git_settings: Mapping[str, frozenset[str]]
     programs: Mapping[str, CommandRule]
     watched: Mapping[str, CommandRule]
+    environment: ChildEnvironment
 
 
 class PolicyRules(Record):
@@ -105,7 +113,15 @@ def shipped_rules() -> ShippedRules:
         git_settings={section: frozenset(keys) for section, keys in data["git_settings"].items()},
         programs={name: _rule(raw, CommandRule()) for name, raw in data["programs"].items()},
         watched={name: _rule(raw, CommandRule()) for name, raw in data["watched"].items()},
+        environment=_environment(data["environment"]),
     )
+
+
+def _environment(raw: Mapping[str, Any]) -> ChildEnvironment:
+    further: dict[str, str] = {**raw["set"], "GIT_CONFIG_COUNT": str(len(raw["git"]))}
+    for number, (key, value) in enumerate(raw["git"].items()):
+        further |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return ChildEnvironment(tuple(raw["passed"].split()), further)
 
 
 def _rule(raw: Mapping[str, Any], parent: CommandRule) -> CommandRule:

@@ -6,43 +6,11 @@ from pathlib import Path
 
 from opskit.agent.policy.decision import Decision
 from opskit.agent.policy.identity import program_path
+from opskit.agent.policy.rules import shipped_rules
 from opskit.agent.tools.tool import ToolResult
 from opskit.config.schema import Sandboxing, ToolLimits
 from opskit.system.program import NotStarted, ProgramResult, run
 
-#: What a child may know of our environment; keys and tokens are not among it.
-_PASSED = (
-    "HOME", "USER", "LOGNAME", "LANG", "LC_ALL", "LC_CTYPE", "LC_MESSAGES", "TZ", "XDG_RUNTIME_DIR",
-    "DBUS_SESSION_BUS_ADDRESS", "DOCKER_HOST", "DOCKER_CONTEXT", "DOCKER_CONFIG", "DOCKER_CERT_PATH",
-    "DOCKER_TLS_VERIFY", "KUBECONFIG", "OLLAMA_HOST", "OPSKIT_CONFIG", "OPSKIT_STATE_DIR", "SSH_AUTH_SOCK",
-)  # fmt: skip
-#: Settings that win over those of a repository, which its author may have chosen to run something.
-_GIT = {
-    "core.fsmonitor": "false",
-    "core.hooksPath": "/dev/null",
-    "core.pager": "cat",
-    "core.sshCommand": "false",
-    "diff.ignoreSubmodules": "all",
-    "gpg.program": "false",
-    "log.showSignature": "false",
-    "safe.bareRepository": "explicit",
-}
-_SET = {
-    "TERM": "dumb",
-    "NO_COLOR": "1",
-    "PAGER": "cat",
-    "SYSTEMD_PAGER": "cat",
-    "GIT_PAGER": "cat",
-    "GIT_OPTIONAL_LOCKS": "0",
-    "GIT_TERMINAL_PROMPT": "0",
-    "GIT_NO_LAZY_FETCH": "1",
-    # A Compose file may include others from anywhere.
-    "COMPOSE_EXPERIMENTAL_GIT_REMOTE": "0",
-    "COMPOSE_EXPERIMENTAL_OCI_REMOTE": "0",
-    "GIT_CONFIG_COUNT": str(len(_GIT)),
-    **{f"GIT_CONFIG_KEY_{number}": key for number, key in enumerate(_GIT)},
-    **{f"GIT_CONFIG_VALUE_{number}": value for number, value in enumerate(_GIT.values())},
-}
 _PROBE_S = 5.0
 #: The sockets of daemons, Docker's above all, are files.
 _SOCKETS = ("/run", "/tmp")  # noqa: S108 - hidden, not written
@@ -53,14 +21,15 @@ def child_environment(
     environ: Mapping[str, str], search_path: Sequence[str], workspace: Path | None
 ) -> dict[str, str]:
     """Return all that a child learns: names of an allow-list, and what keeps programs from asking people."""
-    passed = {name: environ[name] for name in _PASSED if name in environ}
+    rules = shipped_rules().environment
+    passed = {name: environ[name] for name in rules.passed if name in environ}
     folders = [
         folder
         for folder in search_path
         if workspace is None or not Path(os.path.realpath(folder)).is_relative_to(workspace)
     ]
     ceiling = {} if workspace is None else {"GIT_CEILING_DIRECTORIES": str(workspace.parent)}
-    return {**passed, **_SET, **ceiling, "PATH": ":".join(folders)}
+    return {**passed, **rules.further, **ceiling, "PATH": ":".join(folders)}
 
 
 class ChildRunner:

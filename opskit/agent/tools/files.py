@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import re
 import stat
 from collections import Counter
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
+from pydantic import AfterValidator, Field
 
 from opskit.agent.policy.containment import Containment
 from opskit.agent.policy.decision import Decision, Objection, Ruling
@@ -24,10 +25,23 @@ _BINARY = b"\0"
 #: Of a larger file only the end is searched.
 _MAX_SEARCHED_BYTES = 16 * 1024 * 1024
 _LINE_CHARS = 240
+_TIME = re.compile(r"[0-2]?\d:[0-5]\d(?::[0-5]\d)?", re.ASCII)
+#: The lines of a larger file are not given one by one.
+_MAX_LINES_BYTES = 1024 * 1024
+
+
+def _clock(text: str) -> str:
+    if text and not _TIME.fullmatch(text):
+        raise ValueError("it is no time such as 10:05")
+    return text
+
 
 RelativePath = Annotated[
     str, Field(strict=True, min_length=1, max_length=1024, description="path in the workspace")
 ]
+
+# No pattern in the schema: not every server can enforce one.
+Clock = Annotated[str, Field(max_length=8), AfterValidator(_clock)]
 
 
 @parameters
@@ -39,10 +53,15 @@ class PathArguments:
 
 @parameters
 class SearchFileArguments:
-    """A file and a text, in which capitals do not count; an empty one finds what tells of an error."""
+    """A file and a text, in which capitals do not count; an empty one finds what tells of an error.
+
+    `after` and `before` are times of a day, of the lines of a log.
+    """
 
     path: RelativePath
     pattern: Annotated[str, Field(max_length=120)] = ""
+    after: Clock = ""
+    before: Clock = ""
 
 
 class WorkspaceFiles:
@@ -149,12 +168,13 @@ class ReadFile(_FileTool):
         evidence = {"path": path, "bytes": status.st_size}
         if stat.S_ISDIR(status.st_mode):
             return ToolResult(f"{path} is a folder: use list_directory", ok=False, evidence=evidence)
-        head = os.pread(handle, limit + 1, 0)
+        head = os.pread(handle, _MAX_LINES_BYTES + 1, 0)
         if _BINARY in head:
             return ToolResult(f"{path} is a binary file of {status.st_size} bytes", evidence=evidence)
+        text = head.decode("utf-8", "replace")
+        lines = tuple(enumerate(text.splitlines(), 1)) if len(head) <= _MAX_LINES_BYTES else ()
         if len(head) <= limit:
-            text = head.decode("utf-8", "replace")
-            return ToolResult(text, evidence=evidence, lines=tuple(enumerate(text.splitlines(), 1)))
+            return ToolResult(text, evidence=evidence, lines=lines)
         half = limit // 2
         size = max(status.st_size, len(head))
         tail = os.pread(handle, half, size - half)
@@ -162,7 +182,7 @@ class ReadFile(_FileTool):
             f"{head[:half].decode('utf-8', 'replace')}\n[... {size - 2 * half} bytes left out ...]\n"
             f"{tail.decode('utf-8', 'replace')}"
         )
-        return ToolResult(text, truncated=True, evidence=evidence)
+        return ToolResult(text, truncated=True, evidence=evidence, lines=lines)
 
 
 class SearchFile(_FileTool):
@@ -174,19 +194,19 @@ class SearchFile(_FileTool):
 
     async def run(self, arguments: SearchFileArguments, approved: tuple[str, ...] | None) -> ToolResult:
         def search(handle: int, path: str) -> ToolResult:
-            return self._search(handle, path, arguments.pattern)
+            return self._search(handle, path, arguments)
 
         return await self._files.use(self.name, arguments.path, approved, search)
 
-    def _search(self, handle: int, path: str, pattern: str) -> ToolResult:
+    def _search(self, handle: int, path: str, arguments: SearchFileArguments) -> ToolResult:
         from opskit.agent.tools.log_lines import count_lines
 
-        status = os.fstat(handle)
+        status, pattern = os.fstat(handle), arguments.pattern
         if stat.S_ISDIR(status.st_mode):
             return ToolResult(f"{path} is a folder: use list_directory", ok=False, evidence={"path": path})
         with open(handle, "rb", closefd=False) as file:
             file.seek(max(0, status.st_size - _MAX_SEARCHED_BYTES))
-            counts = count_lines(file.read(_MAX_SEARCHED_BYTES), pattern)
+            counts = count_lines(file.read(_MAX_SEARCHED_BYTES), pattern, arguments.after, arguments.before)
         cut = status.st_size > _MAX_SEARCHED_BYTES
         shown = [(number, line[:_LINE_CHARS]) for number, line in counts.found[-self._files.limits.entries :]]
         what = f"contain {pattern!r}" if pattern else "tell of an error"
@@ -202,6 +222,7 @@ class SearchFile(_FileTool):
                 "matches": len(counts.found),
                 "times": counts.times,
                 "levels": dict(counts.levels),
+                "one_day": counts.one_day,
                 "cut": cut,
             },
             lines=tuple(shown),

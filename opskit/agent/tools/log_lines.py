@@ -3,6 +3,7 @@
 import errno
 import os
 import re
+import time
 from collections import Counter
 
 from opskit.logs.record import facts
@@ -16,6 +17,7 @@ _SYSTEM = re.compile(
     "|".join(re.escape(os.strerror(code)) for code in errno.errorcode if " " in os.strerror(code)),
     re.IGNORECASE,
 )
+_CLOCK = re.compile(r"(?<!\d)\d\d:\d\d(?::\d\d)?(?!\d)")
 _FAILING = re.compile(
     r"\b(?:error|fail(?:ed|ure|s)?|fatal|panic|exception|cannot|can't|could not|unable to|denied|refused|"
     r"timed out|aborted|killed|ошибк\w*|не удалось|отказ\w*|сбой)\b",
@@ -26,19 +28,31 @@ _FAILING = re.compile(
 class LineCounts(Record):
     """`found` are the lines with the text, by number; `times` counts it, also twice in a line.
 
-    `levels` are those that the lines name.
+    `levels` are those that the lines name, `one_day`: they have a time, all of one day.
     """
 
     lines: int
     found: tuple[tuple[int, str], ...]
     times: int
     levels: Counter[str]
+    one_day: bool = False
 
 
-def count_lines(data: bytes, pattern: str = "") -> LineCounts:
-    """Search for a text, in which capitals do not count; without one for what tells most of an error."""
-    lines = [line.decode("utf-8", "replace") for line in data.splitlines()]
-    levels = [facts(line.encode()).level for line in lines]
+def count_lines(data: bytes, pattern: str = "", after: str = "", before: str = "") -> LineCounts:
+    """Search for a text, in which capitals do not count; without one for what tells most of an error.
+
+    Only lines from `after` until `before` are counted, times of a day; a line without a time has that of the
+    line before it.
+    """
+    numbered = list(enumerate((line.decode("utf-8", "replace") for line in data.splitlines()), 1))
+    clock = [""]
+    if after or before:
+        span = [text.zfill(8 if text.count(":") > 1 else 5) for text in (after, before or "24:00")]
+        numbered = [item for item in numbered if _is_within(clock, item[1], *span)]
+    lines = [line for _, line in numbered]
+    read = [facts(line.encode()) for line in lines]
+    levels = [line_facts.level for line_facts in read]
+    days = {time.localtime(line_facts.at)[:3] for line_facts in read if line_facts.at is not None}
     wanted = pattern.casefold()
     if wanted:
         weights = [line.casefold().count(wanted) for line in lines]
@@ -46,13 +60,22 @@ def count_lines(data: bytes, pattern: str = "") -> LineCounts:
     else:
         weights = [error_weight(line, level) for line, level in zip(lines, levels, strict=True)]
         least = max(weights, default=0) or 1
-    found = tuple(
-        (number, line)
-        for number, (line, weight) in enumerate(zip(lines, weights, strict=True), 1)
-        if weight >= least
-    )
+    found = tuple(item for item, weight in zip(numbered, weights, strict=True) if weight >= least)
     named = Counter(level for level in levels if level is not None)
-    return LineCounts(len(lines), found, sum(weights) if wanted else len(found), Counter(named))
+    return LineCounts(
+        len(lines),
+        found,
+        sum(weights) if wanted else len(found),
+        Counter(named),
+        bool(clock[0]) and len(days) < 2,
+    )
+
+
+def _is_within(clock: list[str], line: str, after: str, before: str) -> bool:
+    """Tell whether a line is of a time; `clock` holds the time of the line before, and gets that of this."""
+    if match := _CLOCK.search(line):
+        clock[0] = match[0]
+    return bool(clock[0]) and after <= clock[0] and clock[0][: len(before)] <= before
 
 
 def error_weight(line: str, level: str | None) -> int:

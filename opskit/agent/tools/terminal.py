@@ -85,19 +85,11 @@ class RunTerminalCommand:
         except ValueError as exc:
             return ToolResult(f"not run: {exc}", ok=False)
         decision = decide(argv, self._workspace, self._rules)
-        if decision.ruling is Ruling.DENY:
-            return refused(decision)
+        if (refusal := _refusal(decision, approved, self._workspace)) is not None:
+            return refusal
         if decision.ruling is Ruling.ASK:
-            if approved != decision.argv:
-                raise NeedsApproval(
-                    decision.argv,
-                    decision.rule,
-                    decision.why,
-                    program=decision.program,
-                    cwd=self._workspace or Path("/"),
-                )
             decision = replace(decision, network=True, user=True)
-        return _with_evidence(await self._child.run(decision), decision, decision.argv)
+        return _with_evidence(await self._child.run(decision), decision)
 
 
 class RunOverSsh:
@@ -124,18 +116,16 @@ class RunOverSsh:
         if arguments.host not in self._config.ssh_hosts:
             why = f"{arguments.host!r} is not in `agent.ssh_hosts`"
             return refused(Decision(Ruling.DENY, "deny.host", why, shown))
-        decision = decide(argv, None, self._rules, remote=True)
-        if decision.ruling is Ruling.DENY:
-            return refused(replace(decision, argv=shown))
-        if decision.ruling is Ruling.ASK and approved != shown:
-            raise NeedsApproval(shown, decision.rule, decision.why)
+        decision = replace(decide(argv, None, self._rules, remote=True), argv=shown)
+        if (refusal := _refusal(decision, approved, None)) is not None:
+            return refusal
         ssh = program_path("ssh", self._rules.search_path)
         if ssh is None:
             return ToolResult("ssh: it is not installed", ok=False)
         file = ["-F", self._config.ssh_config] if self._config.ssh_config is not None else []
         options = [word for option in _SSH_OPTIONS for word in ("-o", option)]
         command = [ssh, *file, *options, "-n", "--", arguments.host, shlex.join(argv)]
-        return _with_evidence(await self._child.output(command), decision, shown)
+        return _with_evidence(await self._child.output(command), decision)
 
 
 def command_words(command: str | Sequence[str]) -> tuple[str, ...]:
@@ -163,5 +153,17 @@ def command_words(command: str | Sequence[str]) -> tuple[str, ...]:
         raise ValueError("a quote is not closed") from exc
 
 
-def _with_evidence(result: ToolResult, decision: Decision, argv: Sequence[str]) -> ToolResult:
-    return replace(result, evidence={**result.evidence, "argv": list(argv), "rule": decision.rule})
+def _refusal(
+    decision: Decision, approved: tuple[str, ...] | None, workspace: Path | None
+) -> ToolResult | None:
+    """Return the answer to a command that is not run. Raises NeedsApproval."""
+    if decision.ruling is Ruling.DENY:
+        return refused(decision)
+    if decision.ruling is Ruling.ASK and approved != decision.argv:
+        cwd = workspace or Path("/")
+        raise NeedsApproval(decision.argv, decision.rule, decision.why, program=decision.program, cwd=cwd)
+    return None
+
+
+def _with_evidence(result: ToolResult, decision: Decision) -> ToolResult:
+    return replace(result, evidence={**result.evidence, "argv": list(decision.argv), "rule": decision.rule})

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 
-from opskit.engine import RunResult
+from opskit.engine.goal import RunResult
 
 #: The whole of a file is no answer; a summary is shorter than its source, its name not counted.
 MAX_CHARS = 500

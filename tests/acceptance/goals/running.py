@@ -12,7 +12,7 @@ import yaml
 from opskit.agent.victoria import Victoria
 from opskit.app import App
 from opskit.config.load import load
-from opskit.engine import Goal, RunFailed, RunResult
+from opskit.engine.goal import Goal, RunFailed, RunResult
 from tests.acceptance.goals.judging import Truth, Verdict, judged
 from tests.parts.docker import Engine
 

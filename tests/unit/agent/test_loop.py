@@ -8,7 +8,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from opskit.agent.loop import AgentLoop, Checkpoint, LoopResult, RunEnding, RunLimits
+from opskit.agent.loop import AgentLoop
+from opskit.agent.run_state import Checkpoint, LoopResult, RunEnding, RunLimits, RunListener
 from opskit.agent.tools.tool import NeedsApproval, ToolResult
 from opskit.llm.answer import Answer, Attempt, AttemptOutcome, NoAnswer
 from opskit.llm.profile import StepMode
@@ -374,7 +375,7 @@ async def test_a_run_goes_on_from_its_checkpoint():
         return True
 
     model = Model(step("finish", answer="There are 3 files."))
-    loop = AgentLoop(model, Second(), RunLimits(), needs_evidence=True, approve=approve)
+    loop = AgentLoop(model, Second(), RunLimits(), needs_evidence=True, listener=RunListener(approve=approve))
     result = await loop.resume(checkpoint)
     assert result.ending is RunEnding.FINISHED
     assert [observed.step.args["path"] for observed in result.steps] == ["a", "b"]
@@ -389,7 +390,7 @@ async def test_a_command_that_a_person_denies_ends_the_run():
         return False
 
     model = Model(step("list_directory", path="."))
-    loop = AgentLoop(model, Guarded(), RunLimits(), needs_evidence=True, approve=deny)
+    loop = AgentLoop(model, Guarded(), RunLimits(), needs_evidence=True, listener=RunListener(approve=deny))
     result = await loop.run(GOAL)
     assert (result.ending, result.checkpoint) == (RunEnding.DENIED, None)
     assert "denied `curl http://127.0.0.1`" in result.why
@@ -405,7 +406,9 @@ async def test_a_command_that_a_person_allows_is_run():
         return True
 
     model = Model(step("list_directory", path="."), step("finish", answer="There are 3 files."))
-    loop = AgentLoop(model, Guarded(), RunLimits(), needs_evidence=True, approve=approve)
+    loop = AgentLoop(
+        model, Guarded(), RunLimits(), needs_evidence=True, listener=RunListener(approve=approve)
+    )
     result = await loop.run(GOAL)
     assert asked == [("curl", "http://127.0.0.1")]
     assert result.ending is RunEnding.FINISHED

@@ -23,6 +23,13 @@ from opskit.llm.category import has_parts
         "В каком состоянии контейнер web?",
         "Что запущено на этой машине?",
         "Прочитай ./README.md",
+        "Why is worker-1 down?",
+        "Is redis up?",
+        "What happened to web_2?",
+        "Did migration-3 finish properly?",
+        "Has migration-3 completed successfully?",
+        "Что сейчас происходит с web-2?",
+        "Почему упал redis?",
     ],
 )
 def test_a_goal_about_this_machine_needs_tools(goal: str):
@@ -45,6 +52,11 @@ def test_a_goal_about_this_machine_needs_tools(goal: str):
         "Что такое процесс?",
         "Translate: the disk is full",
         "Good morning!",
+        "Why do stars die?",
+        "Why is utf-8 used?",
+        "Explain gpt-4",
+        "Why is he down?",
+        "Why did the company crash?",
     ],
 )
 def test_a_general_question_is_one_call(goal: str):

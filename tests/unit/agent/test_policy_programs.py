@@ -162,3 +162,18 @@ def test_a_nested_repository_is_judged_by_its_own_settings(place):
     (place / "logs" / ".git" / "config").write_text("[core]\n\tfsmonitor = ./x\n")
     assert decide(["git", "status"], place, rules()).ruling == "allow"
     assert decide(["git", "-C", "logs", "status"], place, rules()).rule == "ask.repository"
+
+
+@pytest.mark.parametrize(
+    "word", ["/proc/self/cwd/../../x", "/proc/thread-self/cwd/x", "/dev/fd/{file}", "link/../x", "again/x"]
+)
+def test_a_path_that_means_something_else_in_the_child_asks(word, place, folder, monkeypatch):
+    """A link of /proc leads into the workspace from here, and out of it from the folder of the command."""
+    inner = place / "a" / "b"
+    inner.mkdir(parents=True)
+    (place / "link").symlink_to("/proc/self/cwd")
+    (place / "again").symlink_to("link")
+    monkeypatch.chdir(inner)
+    with (place / "app.log").open() as file:
+        decision = decide(["cat", word.format(file=file.fileno())], place, rules())
+    assert decision.rule == "ask.outside-workspace"

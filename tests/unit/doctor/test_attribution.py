@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 from opskit.doctor.catalogue import KNOWN, RANKS
 from opskit.doctor.cause import Cause, key_of
 from opskit.doctor.diagnosis import OPEN, Attributed, attribute, diagnosed, order
-from opskit.errors import CATALOGUE
+from opskit.errors import catalogue
 from opskit.result import Finding, Status
 
 CHECKS = ("a", "b", "c", "d")
@@ -128,7 +128,7 @@ def test_the_exit_status_of_nothing_judged():
 
 def test_the_code_of_each_cause_is_in_the_error_catalogue():
     """A person can look up the code of every cause, and a failing node has that of its kind."""
-    assert {known.code for known in KNOWN if known.code is not None} <= CATALOGUE.keys()
+    assert {known.code for known in KNOWN if known.code is not None} <= catalogue().keys()
     failing = Cause(id="node-failing", title="", evidence=(), remedy="")
     assert (failing.error_code, Cause(id="clock-skew", title="", evidence=(), remedy="").error_code) == (
         "GEN_001",

@@ -4,7 +4,7 @@ import pytest
 
 from opskit.checks.state import CODES, NodeState
 from opskit.config.schema import NodeConfig
-from opskit.errors import CATALOGUE, Exit
+from opskit.errors import Exit, catalogue
 from opskit.explain.catalogue import ENTRIES, Explanation, ExplanationKind, entry_of, named
 from opskit.llm.answer import Attempt, AttemptOutcome
 from opskit.llm.faults import FaultKind, classify
@@ -18,7 +18,7 @@ STATUSES = (400, 401, 403, 404, 408, 411, 429, 499, 500, 502, 503, 504)
 CODES_OF_THE_STACK = [f"{kind}_00{n}" for kind in ("MODEL", "GEN", "REV", "COMM", "VAL") for n in (1, 2, 3)]
 
 WORDS = [
-    *((ExplanationKind.CODE, code) for code in CATALOGUE),
+    *((ExplanationKind.CODE, code) for code in catalogue()),
     *((ExplanationKind.STATUS, str(status)) for status in STATUSES),
     *((ExplanationKind.FAULT, kind.value) for kind in FaultKind),
     *((ExplanationKind.VERDICT, verdict.value) for verdict in Verdict),
@@ -59,7 +59,7 @@ def test_the_fields_of_an_explanation_have_their_types(entry: Explanation):
 @names
 def test_an_explanation_refers_to_what_exists(entry: Explanation):
     """The code it is reported as and all it points to can be looked up in turn."""
-    assert entry.code is None or entry.code in CATALOGUE
+    assert entry.code is None or entry.code in catalogue()
     assert all(named(key) for key in entry.see)
 
 
@@ -69,10 +69,10 @@ def test_a_key_explains_itself_once(entry: Explanation):
     assert [e for e in ENTRIES if (e.kind, e.key) == (entry.kind, entry.key)] == [entry]
 
 
-@pytest.mark.parametrize("code", CATALOGUE)
+@pytest.mark.parametrize("code", catalogue())
 def test_a_code_is_explained_in_the_words_of_the_error_catalogue(code):
     """There is one truth about a code: texts and statuses come from `opskit.errors`."""
-    entry, spec = entry_of(ExplanationKind.CODE, code), CATALOGUE[code]
+    entry, spec = entry_of(ExplanationKind.CODE, code), catalogue()[code]
     assert entry is not None
     assert (entry.title, entry.cause, entry.remedy) == (spec.title, spec.cause, spec.remedy)
     assert (entry.http_status, entry.exit) == (spec.http_status, spec.exit)

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.llm.context import USUAL_TOKENS, fitting_context, wanted_context
+from opskit.llm.fit import USUAL_TOKENS, fitting_context, wanted_context
 from opskit.providers.base import Message
 
 GIB = 1024**3

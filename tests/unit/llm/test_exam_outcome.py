@@ -9,11 +9,10 @@ from hypothesis import strategies as st
 
 from opskit.cli.exam_markdown import markdown
 from opskit.config.schema import Config, NodeConfig
-from opskit.errors import CATALOGUE, Exit
+from opskit.errors import Exit, catalogue
 from opskit.llm.catalog import NodeView
 from opskit.llm.exam import ExamResult
-from opskit.llm.exam_findings import report
-from opskit.llm.exam_outcome import ExamOutcome, cells, recommend, summary
+from opskit.llm.exam_outcome import ExamOutcome, cells, recommend, report, summary
 from opskit.llm.faults import FaultKind
 from opskit.llm.plan import Skipped
 from opskit.llm.selection import ExaminedModel, Load, ModelSelection
@@ -153,7 +152,7 @@ class TestFindings:
         finding = report(outcome(result("m:1b", str(state), node=node, code="MODEL_004")), VIEWS).findings[0]
         assert finding.remedy
         assert not re.search(r"\{(model|node|again)\}", finding.remedy)
-        assert finding.code in CATALOGUE
+        assert finding.code in catalogue()
 
 
 class TestSummary:

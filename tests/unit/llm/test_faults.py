@@ -4,7 +4,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from opskit.llm.faults import ACTIONS, OF_ONE_MODEL, OF_ONE_REQUEST, Action, Fault, FaultKind, Scope, classify
+from opskit.llm.faults import OF_ONE_MODEL, OF_ONE_REQUEST, Action, Fault, FaultKind, Scope, classify
 from opskit.providers.base import CallCause, CallError, without_reason
 from opskit.providers.failures import error_text
 
@@ -524,11 +524,11 @@ class TestProperties:
     @pytest.mark.parametrize("kind", sorted(OF_ONE_MODEL))
     def test_a_fault_of_one_model_says_nothing_of_its_node(self, kind):
         """A broken file is permanent for the model, and the other models of the node are well."""
-        assert ACTIONS[kind].scope is Scope.MODEL
-        assert ACTIONS[kind].session
+        assert kind.action.scope is Scope.MODEL
+        assert kind.action.session
 
-    @pytest.mark.parametrize("kind", [k for k in FaultKind if ACTIONS[k].scope is Scope.REQUEST])
+    @pytest.mark.parametrize("kind", [k for k in FaultKind if k.action.scope is Scope.REQUEST])
     def test_a_fault_of_the_request_blames_no_model(self, kind):
         """A bad request or a spent budget opens no circuit and joins no failed set."""
-        assert not ACTIONS[kind].counts
-        assert not ACTIONS[kind].session
+        assert not kind.action.counts
+        assert not kind.action.session

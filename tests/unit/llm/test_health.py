@@ -6,13 +6,15 @@ from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
 
 from opskit.config.schema import CircuitConfig
-from opskit.llm.faults import ACTIONS, Fault, FaultKind, Scope
+from opskit.llm.faults import Fault, FaultKind, Scope
 from opskit.llm.health import Circuit, CircuitState, Health
 
 CONFIG = CircuitConfig(failures=2, open_s=5.0, open_max_s=40.0, overload_s=10.0)
-BY_COUNT = [k for k, a in ACTIONS.items() if a.counts and not a.at_once and a.scope is Scope.MODEL]
-AT_ONCE = [k for k, a in ACTIONS.items() if a.counts and a.at_once]
-NEVER = [k for k, a in ACTIONS.items() if not a.counts]
+BY_COUNT = [
+    k for k in FaultKind if k.action.counts and not k.action.at_once and k.action.scope is Scope.MODEL
+]
+AT_ONCE = [k for k in FaultKind if k.action.counts and k.action.at_once]
+NEVER = [k for k in FaultKind if not k.action.counts]
 
 
 class CircuitMachine(RuleBasedStateMachine):
@@ -109,7 +111,7 @@ def test_a_fault_rests_what_it_speaks_of(kind):
     health = Health(CONFIG)
     for _ in range(CONFIG.failures):
         health.failed("n", "m", Fault(kind, "x"), 0.0)
-    whole = ACTIONS[kind].scope is Scope.NODE
+    whole = kind.action.scope is Scope.NODE
     assert (health.state("n", "other", 0.0) is CircuitState.OPEN) is whole
     assert health.state("elsewhere", "m", 0.0) is CircuitState.CLOSED
 

@@ -1,0 +1,1 @@
+"""Answering goals: the request of SPEC A and D seen from outside."""

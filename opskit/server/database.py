@@ -1,0 +1,105 @@
+"""The database of an agent server: SQLite in a file, or PostgreSQL for several servers."""
+
+import contextlib
+import sqlite3
+import threading
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any, Protocol
+
+from opskit.errors import StateError
+
+_BUSY_S = 10.0
+
+
+class Database(Protocol):
+    """A database whose statements are written with `?`; every statement is a transaction of its own.
+
+    `skip_locked` makes a SELECT pass over rows that another connection is taking.
+    """
+
+    skip_locked: str
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run a statement and return its rows. Raises StateError."""
+        ...
+
+    def close(self) -> None: ...
+
+
+class SqliteDatabase:
+    """SQLite in a file, written ahead: a crash of the process loses nothing that was answered."""
+
+    skip_locked = ""
+
+    def __init__(self, path: Path) -> None:
+        self._path = path
+        self._lock = threading.Lock()
+        with self._translated():
+            self._connection = sqlite3.connect(
+                path, timeout=_BUSY_S, isolation_level=None, check_same_thread=False
+            )
+            self._connection.execute("PRAGMA journal_mode = WAL")
+            self._connection.execute("PRAGMA synchronous = NORMAL")
+            path.chmod(0o600)
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._translated(), self._lock:
+            return self._connection.execute(statement, values).fetchall()
+
+    def close(self) -> None:
+        with self._lock:
+            self._connection.close()
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        try:
+            yield
+        except sqlite3.Error as error:
+            raise StateError(f"{self._path}: {error}") from error
+
+
+class PostgresDatabase:
+    """PostgreSQL by an address; a connection that broke is made again for the next statement."""
+
+    skip_locked = " FOR UPDATE SKIP LOCKED"
+
+    def __init__(self, url: str) -> None:
+        try:
+            import psycopg
+        except ImportError as error:
+            raise StateError(
+                "DATABASE_URL names PostgreSQL, and psycopg is not installed",
+                remedy="`pip install 'opskit[postgres]'`",
+            ) from error
+        self._psycopg = psycopg
+        self._url = url
+        self._lock = threading.Lock()
+        self._connection: Any = None
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        with self._lock:
+            try:
+                if self._connection is None or self._connection.closed:
+                    self._connection = self._psycopg.connect(self._url, autocommit=True, connect_timeout=5)
+                cursor = self._connection.execute(statement.replace("?", "%s"), values)
+                return cursor.fetchall() if cursor.description is not None else []
+            except self._psycopg.Error as error:
+                why = str(error).strip().splitlines()
+                raise StateError(
+                    f"PostgreSQL: {why[0] if why else type(error).__name__}",
+                    remedy="start the PostgreSQL that DATABASE_URL names, or unset it to use a file",
+                ) from error
+
+    def close(self) -> None:
+        with self._lock:
+            if self._connection is not None:
+                self._connection.close()
+
+
+def open_database(url: str | None, folder: Path) -> Database:
+    """Return the database that DATABASE_URL names, else a file in the state folder. Raises StateError."""
+    if url and url.partition(":")[0].partition("+")[0] in ("postgres", "postgresql"):
+        scheme, _, rest = url.partition("://")
+        return PostgresDatabase(f"{scheme.partition('+')[0]}://{rest}")
+    return SqliteDatabase(folder / "runs.db")

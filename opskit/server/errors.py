@@ -1,0 +1,124 @@
+"""How a server answers what it refuses: errors in the shape of the catalogue (SPEC C13), and its guard."""
+
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any
+from urllib.parse import urlsplit
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from opskit.errors import OpskitError, catalogue
+from opskit.server.runs import error_document
+
+_DOCS = "`GET /docs` describes the paths"
+_LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1", "")
+
+Scope = MutableMapping[str, Any]
+
+_ERROR = {
+    "type": "object",
+    "required": ["error_code", "error_message", "details", "timestamp"],
+    "properties": {
+        "error_code": {"type": "string"},
+        "error_message": {"type": "string"},
+        "details": {"type": "object"},
+        "timestamp": {"type": "number"},
+    },
+}
+RESPONSES: dict[int | str, dict[str, Any]] = {
+    202: {"description": "Queued"},
+    **{
+        status: {"description": text, "content": {"application/json": {"schema": _ERROR}}}
+        for status, text in {
+            400: "Not understood",
+            401: "No or a wrong token",
+            404: "No such run",
+            409: "The approval is not open",
+            413: "The body is too large",
+            422: "Wrong values",
+            500: "The run failed",
+            503: "No model can answer",
+            504: "No answer in time",
+        }.items()
+    },
+}
+
+
+def add_error_handlers(api: FastAPI) -> None:
+    @api.exception_handler(OpskitError)
+    async def expected(_: Request, error: OpskitError) -> JSONResponse:
+        return JSONResponse(error_document(error), status_code=error.spec.http_status)
+
+    @api.exception_handler(HTTPException)
+    async def refused(_: Request, error: HTTPException) -> JSONResponse:
+        problem = OpskitError("VAL_002", str(error.detail), remedy=_DOCS)
+        headers = {"WWW-Authenticate": "Bearer"} if error.status_code == 401 else error.headers
+        return JSONResponse(error_document(problem), status_code=error.status_code, headers=headers)
+
+    @api.exception_handler(RequestValidationError)
+    async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
+        """Name the places and what is wrong there, never the values."""
+        problems = [
+            {"loc": [str(part) for part in item["loc"]], "msg": item["msg"], "type": item["type"]}
+            for item in error.errors()
+        ]
+        missing = any(item["type"] == "missing" for item in problems)
+        places = ", ".join(".".join(item["loc"]) for item in problems)
+        document = error_document(
+            OpskitError(
+                "VAL_003" if missing else "VAL_002", f"the request is not valid: {places}", remedy=_DOCS
+            )
+        )
+        document["details"]["problems"] = problems
+        return JSONResponse(document, status_code=422)
+
+
+def status_of(problem: Mapping[str, Any]) -> int:
+    known = catalogue().get(str(problem.get("error_code")))
+    return known.http_status if known is not None else 500
+
+
+class Guard:
+    """Refuses bodies that are too large, and names by which a page elsewhere could reach this machine."""
+
+    def __init__(self, app: Callable[..., Awaitable[None]], hosts: frozenset[str], limit_bytes: int) -> None:
+        self._app = app
+        self._hosts = hosts
+        self._limit_bytes = limit_bytes
+
+    async def __call__(self, scope: Scope, receive: Any, send: Any) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
+        if self._hosts and host not in self._hosts:
+            await _refuse(scope, receive, send, 403, f"this server is not addressed as {host!r}")
+            return
+        length = headers.get("content-length", "0")
+        if length.isdecimal() and int(length) > self._limit_bytes:
+            await _refuse(scope, receive, send, 413, f"more than {self._limit_bytes} bytes")
+            return
+        read = 0
+
+        async def bounded() -> Any:
+            nonlocal read
+            message = await receive()
+            read += len(message.get("body", b""))
+            if read > self._limit_bytes:
+                raise HTTPException(413, f"more than {self._limit_bytes} bytes")
+            return message
+
+        await self._app(scope, bounded, send)
+
+
+async def _refuse(scope: Scope, receive: Any, send: Any, status: int, why: str) -> None:
+    document = error_document(OpskitError("VAL_002", why, remedy=_DOCS))
+    await JSONResponse(document, status_code=status)(scope, receive, send)
+
+
+def loopback_names(host: str) -> frozenset[str]:
+    """Return the names by which a server that listens on loopback is addressed; empty for any other."""
+    return frozenset(_LOOPBACK_NAMES) if host in _LOOPBACK_NAMES else frozenset()
