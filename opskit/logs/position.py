@@ -101,7 +101,10 @@ class Position(MutableRecord):
         """The time from which to ask for the log; None when all of it is wanted."""
         if not self._places:
             return self.floor_ns
-        before_ns = max(place.last.at_ns for place in self._places.values()) - SLACK_NS
+        last = [place.last for place in self._places.values()]
+        # All parts of a line bear the time of its first, however late they are written.
+        begun_ns = (message.at_ns for message in last if not message.ends)
+        before_ns = min([max(message.at_ns for message in last) - SLACK_NS, *begun_ns])
         return before_ns if self.floor_ns is None else max(before_ns, self.floor_ns)
 
     @property

@@ -147,6 +147,17 @@ def test_a_clock_set_back_loses_nothing_while_connected():
     assert third in position.news([second, third])
 
 
+def test_the_rest_of_a_line_is_asked_for_however_late_it_comes():
+    """Its parts bear the time of the first one, and the other stream goes on meanwhile."""
+    begin = StreamMessage(_START_NS, 2, b"be", False)
+    meanwhile = StreamMessage(_START_NS + 9 * SLACK_NS, 1, b"meanwhile", True)
+    rest = StreamMessage(_START_NS, 2, b"gin", True)
+    position = Position()
+    assert position.news([begin, meanwhile]) == [begin, meanwhile]
+    position.reopened()
+    assert position.news(asked([begin, meanwhile, rest], position.since_ns)) == [rest]
+
+
 def test_times_are_asked_for_without_loss():
     """Nanoseconds survive: a float of the same time would not hold them."""
     position = Position()
