@@ -104,8 +104,10 @@ class _Connection:
         self._kept_at = time.monotonic()
         return True
 
-    def close(self) -> None:
-        self._writer.close()
+    async def aclose(self) -> None:
+        """End the connection, whatever is still on its way; it is closed when this returns."""
+        self._writer.transport.abort()
+        await asyncio.sleep(0)
 
 
 class PlainReply:
@@ -131,7 +133,7 @@ class PlainReply:
             data = await self._connection.data()
             if data is None:
                 connection, self._connection = self._connection, None
-                self._client.release(connection)
+                await self._client.release(connection)
             elif unpacker is None:
                 yield data
             else:
@@ -147,8 +149,8 @@ class PlainReply:
 
     async def aclose(self) -> None:
         if self._connection is not None:
-            self._connection.close()
-            self._connection = None
+            connection, self._connection = self._connection, None
+            await connection.aclose()
 
 
 class PlainClient:
@@ -181,7 +183,7 @@ class PlainClient:
                 sent["Content-Length"] = str(len(content))
             target = quote(f"{self._path}{path}", safe=_TARGET)
             request = h11.Request(method=method, target=target, headers=list(sent.items()))
-            while (kept := self._take()) is not None:
+            while (kept := await self._take()) is not None:
                 with contextlib.suppress(ConnectionError, h11.RemoteProtocolError):
                     return await self._asked(kept, request, content, path)
             connection = _Connection(*await self._connected())
@@ -193,23 +195,23 @@ class PlainClient:
         try:
             head = await connection.ask(request, content or b"")
         except BaseException:
-            connection.close()
+            await connection.aclose()
             raise
         return PlainReply(self, connection, head, f"{self._base_url}{path}")
 
-    def release(self, connection: _Connection) -> None:
+    async def release(self, connection: _Connection) -> None:
         """Take back a connection whose reply has been read."""
         if not self._is_closed and connection.keep():
             self._kept.append(connection)
         else:
-            connection.close()
+            await connection.aclose()
 
-    def _take(self) -> _Connection | None:
+    async def _take(self) -> _Connection | None:
         while self._kept:
             connection = self._kept.pop()
             if connection.is_usable:
                 return connection
-            connection.close()
+            await connection.aclose()
         return None
 
     async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
@@ -223,9 +225,9 @@ class PlainClient:
 
     async def aclose(self) -> None:
         self._is_closed = True
-        for connection in self._kept:
-            connection.close()
-        self._kept.clear()
+        kept, self._kept = self._kept, []
+        for connection in kept:
+            await connection.aclose()
 
 
 async def _addresses(host: str, port: int) -> list[Address]:

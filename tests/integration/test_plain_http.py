@@ -4,12 +4,36 @@ import asyncio
 import contextlib
 import gzip
 import socket
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
 
 from opskit.providers.base import CallCause, CallError
 from opskit.providers.http import HttpClient
+
+Handler = Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]]
+
+
+@contextlib.asynccontextmanager
+async def serving(handler: Handler) -> AsyncIterator[str]:
+    """A server on loopback, by its URL; it is left once every connection has been handled."""
+    handling: set[asyncio.Task[None]] = set()
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        task = asyncio.current_task()
+        assert task is not None
+        handling.add(task)
+        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
+            await handler(reader, writer)
+        writer.close()
+        with contextlib.suppress(ConnectionError):
+            await writer.wait_closed()
+
+    server = await asyncio.start_server(handle, "127.0.0.1", 0)
+    async with server:
+        yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
+    async with asyncio.timeout(5.0):
+        await asyncio.gather(*handling)
 
 
 class Writer:
@@ -22,22 +46,17 @@ class Writer:
         self._replies = list(replies)
 
     @contextlib.asynccontextmanager
-    async def serving(self, host: str = "127.0.0.1") -> AsyncIterator["Writer"]:
-        server = await asyncio.start_server(self._answer, host, 0)
-        port = server.sockets[0].getsockname()[1]
-        self.url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
-        async with server:
+    async def serving(self) -> AsyncIterator["Writer"]:
+        async with serving(self._answer) as self.url:
             yield self
-        await asyncio.sleep(0)
 
     async def _answer(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self.connections += 1
-        with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
-            while self._replies:
-                self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
-                writer.write(self._replies.pop(0))
-                await writer.drain()
-        writer.close()
+        while self._replies:
+            self.heads.append((await reader.readuntil(b"\r\n\r\n")).decode())
+            writer.write(self._replies.pop(0))
+            await writer.drain()
+        await reader.read()
 
 
 def document(body: bytes, *headers: str, status: str = "200 OK") -> bytes:
@@ -141,11 +160,9 @@ async def test_an_answer_before_the_whole_request_was_read_counts() -> None:
         await writer.drain()
         writer.write_eof()
         await reader.read()
-        writer.close()
 
-    server = await asyncio.start_server(refuse, "127.0.0.1", 0)
-    async with server:
-        client = HttpClient(f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}")
+    async with serving(refuse) as url:
+        client = HttpClient(url)
         with pytest.raises(CallError) as caught:
             await client.post_json("/a", {"text": "x" * 5_000_000}, timeout_s=10.0)
         assert (caught.value.status, caught.value.text) == (413, "too large")
