@@ -1,6 +1,7 @@
 """What of this machine makes the start of a container fail or do harm: its ports, and what it mounts."""
 
 import asyncio
+import sys
 import time
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -9,6 +10,11 @@ from opskit.facts.container import Container, StartObstacle
 from opskit.facts.port_owner import read_port
 from opskit.facts.survey import Survey
 from opskit.system.compose import LOCAL_ADDRESSES
+
+#: Where Docker's virtual machine has the folders of this machine, and folders that only it has.
+_SHARED, _OF_THE_VM = "/host_mnt", "/run/host-services/"
+#: The folders of a Mac that its virtual machine has under the same paths, disks among them.
+_OF_A_MAC = ("/Users/", "/Volumes/")
 
 
 async def read_start_obstacles(survey: Survey, containers: Sequence[Container]) -> dict[str, StartObstacle]:
@@ -36,7 +42,7 @@ async def read_start_obstacle(
     Where a folder or a file is gone that a container mounts, Docker makes an empty folder in its place: a
     database would begin anew in it.
     """
-    absent = await asyncio.to_thread(_absent, mounts) if mounts else []
+    absent = await asyncio.to_thread(absent_paths, mounts) if mounts else []
     if not (absent or ports) or await (await survey.docker()).began_s() is None:
         return None
     for path in absent:
@@ -53,10 +59,15 @@ async def read_start_obstacle(
     return None
 
 
-def _absent(paths: Iterable[str]) -> list[str]:
-    """Return the paths at which there is nothing, as far as this user can see."""
+def absent_paths(paths: Iterable[str], platform: str = sys.platform) -> list[str]:
+    """Return the paths at which there is nothing, as far as this user can see.
+
+    What only the virtual machine of Docker Desktop or Colima has, such as its own socket, is not looked for.
+    """
     absent = []
-    for path in paths:
+    for path in (path.removeprefix(_SHARED) for path in paths):
+        if path.startswith(_OF_THE_VM) or (platform == "darwin" and not path.startswith(_OF_A_MAC)):
+            continue
         try:
             Path(path).stat()
         except FileNotFoundError:
