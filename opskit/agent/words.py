@@ -1,16 +1,16 @@
-"""Words of goals, Russian and English: what they mean, by `words.yaml`, and whether two are the same."""
+"""Words of goals, Russian and English: what they mean, by `words.toml`, and whether two are the same."""
 
 import itertools
 import re
+import tomllib
 from difflib import SequenceMatcher
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from opskit.agent.grounding import is_cyrillic
-from opskit.config.yaml import parse
 
-_FILE = Path(__file__).with_name("words.yaml")
+_FILE = Path(__file__).with_name("words.toml")
 _LATIN = dict(zip("абвгдежзийклмнопрстуфхцыэюя", "abvgdejziiklmnoprstufhcyeua", strict=True)) | {
     "ё": "e", "ч": "c", "ш": "s", "щ": "s", "ъ": "", "ь": "",
 }  # fmt: skip
@@ -31,7 +31,7 @@ def _pattern(kind: str) -> re.Pattern[str]:
 
 @cache
 def _kinds() -> dict[str, Any]:
-    return parse(_FILE.read_bytes(), _FILE.name).data
+    return tomllib.loads(_FILE.read_text("utf-8"))
 
 
 def same_word(word: str, term: str) -> bool:

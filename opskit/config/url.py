@@ -109,7 +109,9 @@ def _host(parts: SplitResult) -> str:
     try:
         if "[" in parts.netloc:
             return str(ipaddress.IPv6Address(host))
-        host = host.encode("idna").decode()
+        # The tables of IDNA are read for other alphabets only.
+        if not host.isascii() or not all(0 < len(label) < 64 for label in host.removesuffix(".").split(".")):
+            host = host.encode("idna").decode()
         if re.fullmatch(r"[0-9.]+", host):
             return str(ipaddress.IPv4Address(host))
     except ValueError as exc:

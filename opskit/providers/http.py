@@ -46,8 +46,8 @@ class HttpClient:
             headers["Authorization"] = f"Bearer {api_key}"
         self.base_url = base_url
         self.metadata_s = metadata_s
-        #: How far the server's clock was ahead of ours in its last document; 0 where it does not say.
-        self.clock_ahead = timedelta()
+        #: The date of its last document, and when that came.
+        self._dated: tuple[str | None, datetime] = None, datetime.now(UTC)
         #: Whether connections are kept for the next call; a server may have few threads to wait on them.
         self.keep_alive = True
         #: How the server called itself in its last reply; empty where it did not.
@@ -60,6 +60,11 @@ class HttpClient:
             )
         else:
             self._client = PlainClient(base_url, headers, connect_s)
+
+    @property
+    def clock_ahead(self) -> timedelta:
+        """How far the server's clock was ahead of ours in its last document; 0 where it does not say."""
+        return clock_ahead(*self._dated)
 
     async def get_json(self, path: str, *, timeout_s: float | None = None, empty: Any = None) -> Any:
         """The parsed body of a GET, or `empty` (when given) for a body of no bytes.
@@ -104,7 +109,7 @@ class HttpClient:
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> Any:
         async with _deadline(timeout_s), self._open(method, path, body, headers) as response:
-            self.clock_ahead = clock_ahead(response.headers.get("Date"), datetime.now(UTC))
+            self._dated = response.headers.get("Date"), datetime.now(UTC)
             if not 200 <= response.status_code < 300:
                 raise await _status_error(response)
             raw = await _read(response, _METADATA_BYTES)
