@@ -183,7 +183,7 @@ class PlainClient:
                 sent["Content-Length"] = str(len(content))
             target = quote(f"{self._path}{path}", safe=_TARGET)
             request = h11.Request(method=method, target=target, headers=list(sent.items()))
-            while (kept := await self._take()) is not None:
+            if (kept := await self._take()) is not None:
                 with contextlib.suppress(ConnectionError, h11.RemoteProtocolError):
                     return await self._asked(kept, request, content, path)
             connection = _Connection(*await self._connected())
