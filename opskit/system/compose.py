@@ -234,14 +234,16 @@ def project(
 
 def optional_services(raw: str) -> set[str]:
     """Return the services that belong to profiles, as the files hold them."""
-    services: set[str] = set()
+    return {name for name, service in _declared(raw) if service.get("profiles")}
+
+
+def _declared(raw: str) -> list[tuple[str, Mapping[str, Any]]]:
+    """Return the services of each file by name; none where a file cannot be read."""
     try:
-        for document in yaml.safe_load_all(raw):
-            declared = (document or {}).get("services") or {}
-            services |= {name for name, service in declared.items() if service and service.get("profiles")}
+        files = [((document or {}).get("services") or {}).items() for document in yaml.safe_load_all(raw)]
     except (yaml.YAMLError, AttributeError, RecursionError):
-        return set()
-    return services
+        return []
+    return [(name, service) for file in files for name, service in file if isinstance(service, Mapping)]
 
 
 def _named(declared: Any, project_name: str) -> tuple[dict[str, str], tuple[str, ...]]:
@@ -261,13 +263,9 @@ def unset(complaints: str) -> set[str]:
 def references_of(raw: str, services: list[str]) -> dict[str, set[str]]:
     """Return the variables that each service's own declaration mentions, as files or Compose hold it."""
     references: dict[str, set[str]] = {name: set() for name in services}
-    try:
-        for document in yaml.safe_load_all(raw):
-            for name in services:
-                declaration = (document or {}).get("services", {}).get(name)
-                references[name] |= variables(json.dumps(declaration, default=str))
-    except (yaml.YAMLError, AttributeError, RecursionError):
-        return {name: set() for name in services}
+    for name, service in _declared(raw):
+        if name in references:
+            references[name] |= variables(json.dumps(service, default=str))
     return references
 
 
