@@ -92,8 +92,8 @@ class SearchLogs(_AppTool):
 
     async def run(self, arguments: SearchArguments, approved: tuple[str, ...] | None) -> ToolResult:
         del approved
+        from opskit.logs.glob_source import resolve
         from opskit.logs.record import LogEntry
-        from opskit.logs.resolve import resolve
         from opskit.logs.select import EntryFilter
         from opskit.logs.show import once
         from opskit.logs.source import Window

@@ -18,7 +18,7 @@ from opskit.llm.exam_outcome import absent
 from opskit.llm.faults import OF_ONE_REQUEST, FaultKind
 from opskit.llm.plan import ModelRequest
 from opskit.llm.profile import ModelProfile, Probe, StepMode, identity_of
-from opskit.llm.prompt_cut import least_tokens
+from opskit.llm.prompt import least_tokens
 from opskit.llm.router import Router
 from opskit.llm.selection import ExaminedModel, ExamRequest, Load, ModelSelection
 from opskit.llm.verdict import Verdict

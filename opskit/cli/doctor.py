@@ -53,7 +53,7 @@ def doctor(
     Loads, pins and changes nothing. Exits 0 (nothing is wrong), 1 (causes found), 3 (nothing was judged).
     """
     if list_:
-        from opskit.doctor.catalogue import KNOWN
+        from opskit.doctor.cause import KNOWN
 
         rows = [(cause.id, cause.area, cause.looks_at) for cause in KNOWN]
         known = [dict(zip(("id", "area", "looks_at"), row, strict=True)) for row in rows]
@@ -148,7 +148,7 @@ def _page(diagnosis: "Diagnosis", fixed: "Sequence[Fixed]", *, verbose: bool) ->
 
 def _areas(diagnosis: "Diagnosis") -> "Iterator[tuple[Status, str, str]]":
     """One line for each area: its worst outcome, and what it comes to. Pure."""
-    from opskit.doctor.catalogue import AREAS
+    from opskit.doctor.cause import AREAS
 
     for area in AREAS:
         findings = [finding for finding in diagnosis.findings if diagnosis.areas.get(finding.check) == area]

@@ -14,9 +14,8 @@ from opskit.cli import render
 from opskit.cli.inputs import has_input
 from opskit.cli.log_query import LogOptions, nothing_found
 from opskit.config.load import load
-from opskit.logs.glob_source import GlobSource
+from opskit.logs.glob_source import GlobSource, resolve
 from opskit.logs.record import Facts, LogEntry, facts
-from opskit.logs.resolve import resolve
 from opskit.logs.show import Break, Shown, followed, once
 from opskit.logs.source import LogSource, Note, Unreadable, Window
 from opskit.system.logfile import LOG_NAME

@@ -201,7 +201,7 @@ def _show_trajectory(identifier: str, shared: SharedOptions) -> None:
 def _show(trace_found: "Trace", html: Path | None, *, json: bool, drawn: bool = True) -> None:
     if html is not None:
         from opskit.system.textfile import write_text
-        from opskit.trace.page import page
+        from opskit.trace.waterfall import page
 
         write_text(html, page(trace_found))
         render.note(f"{html} written")

@@ -24,8 +24,8 @@ from opskit.config.origins import (
     sections,
     server_settings,
 )
-from opskit.config.proxy import proxy_of
 from opskit.config.schema import AgentConfig, Config, NodeConfig
+from opskit.config.url import proxy_of
 from opskit.errors import ConfigError, StateError
 from opskit.records import Record, names, replace
 

@@ -7,8 +7,7 @@ from another is folded beneath it. A parent always ranks before its child, so th
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from opskit.doctor.catalogue import AREA_OF, RANKS
-from opskit.doctor.cause import Cause
+from opskit.doctor.cause import AREA_OF, RANKS, Cause
 from opskit.errors import Exit
 from opskit.records import Record, field
 from opskit.result import SCHEMA_VERSION, Finding, Status

@@ -7,7 +7,7 @@ from typing import Any, Protocol
 from opskit.errors import OpskitError
 from opskit.llm.answer import Attempt, Session
 from opskit.llm.category import goal_category
-from opskit.llm.prompt_cut import PromptCut
+from opskit.llm.prompt import PromptCut
 from opskit.providers.base import Message
 from opskit.records import MutableRecord, Record, field, replace
 from opskit.result import SCHEMA_VERSION

@@ -1,16 +1,200 @@
-"""Which explanations a text asks for, best first, as a report; none when nothing in it is known."""
+"""Which explanations a text asks for, best first, as a report; none when nothing in it is known.
+
+A pasted line is text and nothing else, so this is the one place where words stand for what a type or an
+errno would have said. What they mean is still decided by `opskit.llm.faults.classify`. Nothing is guessed:
+a number is a status only where something says so, and a sentence counts only when a server is known to say
+it. The patterns stand in `signs.yaml`.
+"""
 
 import difflib
+import json
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
-from opskit.explain import signs
-from opskit.explain.catalogue import ENTRIES, Explanation, ExplanationKind, entry_of, named, plain
+from opskit import tags
+from opskit.errors import catalogue
+from opskit.explain.catalogue import (
+    ENTRIES,
+    PHRASES,
+    Explanation,
+    ExplanationKind,
+    entry_of,
+    load_yaml,
+    named,
+    plain,
+)
+from opskit.llm.faults import FaultKind, classify
 from opskit.logs.record import uncoloured
+from opskit.providers.base import CallCause, CallError
 from opskit.records import Record
 from opskit.result import Finding, Report, Status
 from opskit.tags import preview
+
+#: How sure a sign is. A code or a tagged field is a statement, a bare status is the least that can be said.
+SAID, TEXT, CONNECTION, STATUS, BY_STATUS = 90, 80, 70, 60, 50
+
+
+class Sign(Record):
+    """One thing that the text shows. `why` tells in which words, for a person."""
+
+    kind: ExplanationKind
+    key: str
+    weight: int
+    why: str
+
+
+def _any(*patterns: str) -> re.Pattern[str]:
+    return re.compile("|".join(patterns), re.IGNORECASE | re.ASCII)
+
+
+_WORDS = load_yaml("signs.yaml")
+_PHRASES = "|".join(map(re.escape, PHRASES.values()))
+_CODE = _any(rf"\b({'|'.join(catalogue())})\b")
+_STATUS_PATTERNS = tuple(_any(pattern.replace("PHRASES", _PHRASES)) for pattern in _WORDS["status"])
+_CONNECTION = tuple(
+    (CallCause(way["cause"]), way["phase"], _any(*way["says"])) for way in _WORDS["connection"]
+)
+_SENTENCES = tuple(
+    (ExplanationKind(sentence["kind"]), sentence["key"], _any(*sentence["says"]))
+    for sentence in _WORDS["sentences"]
+)
+_SYSTEM = {key: _any(*patterns) for key, patterns in _WORDS["system"].items()}
+
+#: The address in a client's own error, which says nothing about a runner behind the server.
+_CLIENT_ADDRESS = _any(r'\b(?:get|post|head|put|delete) \\?"?https?://[^"\s]{1,300}"?')
+
+_TAG = re.compile(rf"\[(?:{'|'.join(tag.value for tag in tags.Tag)})\]")
+_FIELD = re.compile(r"\b(?:fault|verdict)=")
+
+#: What opskit prints: the attempts of `run`, the rows and the remedies of `probe`.
+_ATTEMPT = re.compile(r" on \S{1,200}: (\w{1,30})(?: after [\d.]{1,20} s)?(?: \(|;|$)")
+_ROW = re.compile(
+    r"\s(?:pass|warn|fail|skip|inconclusive)\s{1,20}(not configured|[a-z]{2,20})\s{1,20}\d{1,6}\.\d{3}\b"
+)
+_REMEDY = re.compile(r"^\S{1,100} \((not configured|[a-z]{2,20})\): ")
+
+
+def signs_of_line(line: str) -> Iterator[Sign]:
+    for match in _CODE.finditer(line):
+        yield Sign(ExplanationKind.CODE, match[1].upper(), SAID, f"the text holds {match[1]}")
+    stated = tuple(_stated(line))
+    yield from stated
+    if stated:
+        return
+    yield from _shown(line)
+    yield from signs_of_body(line)
+
+
+def signs_of_body(text: str) -> Iterator[Sign]:
+    """Return the signs in a JSON error body that begins somewhere in the text, on one line or several."""
+    begin = text.find("{")
+    if begin < 0:
+        return
+    try:
+        body, _ = json.JSONDecoder(strict=False).raw_decode(text, begin)
+    except (ValueError, RecursionError):
+        return
+    if isinstance(body, dict):
+        from opskit.providers.failures import error_text  # with httpx, which a question does not need
+
+        sentence, kind = error_text(body)
+        yield from _shown(f"{kind}: {sentence}" if kind else sentence)
+
+
+def sign_of_number(status: int) -> Sign:
+    """Return the fault that the router makes of a status without an explanation of its own."""
+    return Sign(
+        ExplanationKind.FAULT, _bare(status).value, BY_STATUS, f"what the router makes of HTTP {status}"
+    )
+
+
+def _stated(line: str) -> Iterator[Sign]:
+    """Return what opskit's own lines state."""
+    tag, field = _TAG.search(line), _FIELD.search(line)
+    parsed = None
+    if tag:
+        parsed = tags.parse(line[tag.start() :])
+    elif field:
+        parsed = tags.parse(f"[LINE] {line[field.start() :]}")
+    if parsed:
+        for name in ("fault", "verdict", "why"):
+            yield from _word(parsed.fields.get(name), f"the line says {name}={parsed.fields.get(name)}")
+        return
+    for match in _ATTEMPT.finditer(line):
+        yield from _word(match[1], f"an attempt ended as {match[1]}")
+    for pattern in (_ROW, _REMEDY):
+        row = pattern.search(line)
+        if row and entry_of(ExplanationKind.STATE, row[1]):
+            yield Sign(ExplanationKind.STATE, row[1], SAID, f"a probe shows {row[1]}")
+
+
+def _word(word: object, why: str) -> Iterator[Sign]:
+    for kind in (ExplanationKind.FAULT, ExplanationKind.VERDICT):
+        entry = entry_of(kind, str(word))
+        if entry is not None and entry.key == word:
+            yield Sign(kind, entry.key, SAID, why)
+
+
+def _shown(text: str) -> Iterator[Sign]:
+    for key, pattern in _SYSTEM.items():
+        if match := pattern.search(text):
+            yield Sign(ExplanationKind.SYSTEM, key, TEXT, f"the text says {_quoted(match[0])}")
+            text = pattern.sub(" ", text)
+    for kind, key, pattern in _SENTENCES:
+        if match := pattern.search(text):
+            yield Sign(kind, key, TEXT, f"the text says {_quoted(match[0])}")
+    statuses = tuple(
+        dict.fromkeys(int(match[1]) for pattern in _STATUS_PATTERNS for match in pattern.finditer(text))
+    )
+    for status in statuses:
+        yield from _of_status(status, text)
+    remaining = text
+    for cause, phase, pattern in _CONNECTION:
+        if match := pattern.search(text):
+            fault = classify(CallError(cause, text, phase=phase))
+            yield Sign(
+                ExplanationKind.FAULT, fault.kind.value, CONNECTION, f"the text says {_quoted(match[0])}"
+            )
+            remaining = pattern.sub(" ", remaining)
+    if not statuses:
+        fault_of_text = _by_text(text if remaining == text else _CLIENT_ADDRESS.sub(" ", remaining))
+        if fault_of_text:
+            yield Sign(ExplanationKind.FAULT, fault_of_text.value, TEXT, "servers are known to say this")
+
+
+def _of_status(status: int, text: str) -> Iterator[Sign]:
+    yield Sign(ExplanationKind.STATUS, str(status), STATUS, f"the text says HTTP {status}")
+    kind = classify(CallError(CallCause.STATUS, text, status=status)).kind
+    if kind not in (_bare(status), _unknown(status)) or kind is _by_text(text):
+        yield Sign(
+            ExplanationKind.FAULT, kind.value, TEXT, f"servers are known to say this with HTTP {status}"
+        )
+    elif entry_of(ExplanationKind.STATUS, str(status)) is None:
+        yield sign_of_number(status)
+
+
+def _by_text(text: str) -> FaultKind | None:
+    """Return the fault that the text alone shows: one that no bare status would be."""
+    for status in (200, 503, 404, 400):
+        kind = classify(CallError(CallCause.IN_BAND, text, status=status, phase="stream")).kind
+        if kind is not _bare(status):
+            return kind
+    return None
+
+
+def _bare(status: int) -> FaultKind:
+    return classify(CallError(CallCause.STATUS, "", status=status)).kind
+
+
+def _unknown(status: int) -> FaultKind:
+    """Return the fault of an unknown text under this status."""
+    return classify(CallError(CallCause.STATUS, "?", status=status)).kind
+
+
+def _quoted(words: str) -> str:
+    return f'"{" ".join(words.split())[:80]}"'
+
 
 #: A question of so few words may name what it asks for anywhere: `mlx wedged`.
 QUESTION_WORDS = 4
@@ -96,9 +280,9 @@ def explain(text: str) -> tuple[ExplanationMatch, ...]:
     return matches or _words(question)
 
 
-def _best(text: str) -> dict[tuple[ExplanationKind, str], signs.Sign]:
+def _best(text: str) -> dict[tuple[ExplanationKind, str], Sign]:
     """Return the surest sign for each explanation."""
-    best: dict[tuple[ExplanationKind, str], signs.Sign] = {}
+    best: dict[tuple[ExplanationKind, str], Sign] = {}
     for sign in _signs(text):
         known = best.get((sign.kind, sign.key))
         if known is None or sign.weight > known.weight:
@@ -132,7 +316,7 @@ def _asked(question: str) -> tuple[ExplanationMatch, ...]:
     entries = named(status[1])
     if entries:
         return tuple(ExplanationMatch(entry, "its number") for entry in entries)
-    sign = signs.of_number(int(status[1]))
+    sign = sign_of_number(int(status[1]))
     entry = entry_of(sign.kind, sign.key)
     return (ExplanationMatch(entry, sign.why),) if entry else ()
 
@@ -150,12 +334,12 @@ def _words(question: str) -> tuple[ExplanationMatch, ...]:
     return tuple(matches.values())
 
 
-def _signs(text: str) -> Iterator[signs.Sign]:
+def _signs(text: str) -> Iterator[Sign]:
     lines = dict.fromkeys(_lines(text))
     for line in lines:
-        yield from signs.of_line(line)
+        yield from signs_of_line(line)
     if len(lines) > 1:
-        yield from signs.of_body(text)
+        yield from signs_of_body(text)
 
 
 def _lines(text: str) -> Iterator[str]:

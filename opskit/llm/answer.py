@@ -8,7 +8,7 @@ from opskit.config.schema import RouterConfig
 from opskit.errors import OpskitError
 from opskit.llm.plan import ModelRequest, Skipped
 from opskit.llm.profile import StepMode
-from opskit.llm.prompt_cut import PromptCut
+from opskit.llm.prompt import PromptCut
 from opskit.providers.base import Message, Token, ToolCall, ToolSpec, Usage
 from opskit.records import MutableRecord, Record, field, replace
 

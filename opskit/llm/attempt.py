@@ -10,10 +10,9 @@ from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.loads import Loads, load_budget_s
 from opskit.llm.plan import Candidate
 from opskit.llm.profile import StepMode
-from opskit.llm.prompt_cut import PromptCut, is_suspicious, prompt_cut
+from opskit.llm.prompt import PromptCut, is_suspicious, prompt_cut
 from opskit.llm.verdict import Verdict, judge, may_be_shown, runs_away
-from opskit.llm.wait_timer import WaitTimer
-from opskit.llm.waiting import Waiting, WatchRequest
+from opskit.llm.waiting import Waiting, WaitTimer, WatchRequest
 from opskit.providers.base import (
     DEFAULT_MODEL,
     CallError,

@@ -13,7 +13,7 @@ from functools import partial
 
 from opskit.config.schema import Source
 from opskit.llm.faults import Fault, FaultKind, classify
-from opskit.llm.single_flight import SingleFlight
+from opskit.llm.loads import SingleFlight
 from opskit.llm.started_model import with_started_model
 from opskit.providers.base import CallError, ModelInfo, Resident
 from opskit.providers.kinds import ServerKind, expected_kind

@@ -6,7 +6,7 @@ would reload one that is in memory, under everybody else who uses it (wire facts
 
 from collections.abc import Sequence
 
-from opskit.llm.prompt_cut import least_tokens
+from opskit.llm.prompt import least_tokens
 from opskit.providers.base import Message
 from opskit.records import Record
 

@@ -6,14 +6,42 @@ gives up leaves it running.
 """
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Coroutine, Hashable
 from functools import partial
+from typing import Any, Generic, TypeVar
 
 from opskit.config.schema import Budgets
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.fit import GIB
-from opskit.llm.single_flight import SingleFlight
 from opskit.providers.base import CallError, Provider
+
+Key = TypeVar("Key", bound=Hashable)
+T = TypeVar("T")
+
+
+class SingleFlight(Generic[Key, T]):
+    """The tasks under way, by their keys. Whoever waits for one may leave it: it goes on."""
+
+    def __init__(self) -> None:
+        self._tasks: dict[Key, asyncio.Task[T]] = {}
+
+    def __contains__(self, key: Key) -> bool:
+        return key in self._tasks
+
+    def start(self, key: Key, name: str, work: Callable[[], Coroutine[Any, Any, T]]) -> asyncio.Task[T]:
+        """Return the task of a key, started where none is under way."""
+        task = self._tasks.get(key)
+        if task is None:
+            task = self._tasks[key] = asyncio.create_task(work(), name=name)
+            task.add_done_callback(lambda _: self._tasks.pop(key, None))
+        return task
+
+    async def aclose(self) -> None:
+        """End what is still under way."""
+        tasks = list(self._tasks.values())
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
 
 
 def load_budget_s(budgets: Budgets, size_bytes: int | None) -> float:

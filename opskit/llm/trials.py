@@ -10,10 +10,9 @@ from functools import partial
 from opskit.config.schema import Budgets
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.health import Circuit, CircuitState, Health
-from opskit.llm.loads import load_budget_s
+from opskit.llm.loads import SingleFlight, load_budget_s
 from opskit.llm.one_token import is_overdue, may_be_asked, note_left, one_token
 from opskit.llm.plan import PlanContext
-from opskit.llm.single_flight import SingleFlight
 from opskit.llm.waiting import WatchRequest
 from opskit.providers.base import CallError
 from opskit.providers.node import Node

@@ -4,12 +4,15 @@ An answer that says nothing is empty, one that only gives its prompt back is an 
 right answer is worse than to pass a rare echo: "Good morning!" answers itself, "2+2=4" goes on from "2+2=".
 """
 
+import re
+from bisect import bisect_left
 from collections.abc import Sequence
 from enum import StrEnum
 
 from opskit.llm.echo import is_echo, may_become_echo, parsed, payloads_left_out
-from opskit.llm.loop import is_loop, loops
 from opskit.llm.visible import is_blank, may_become_blank, unmarked, visible, without_thinking
+from opskit.llm.wording import PATTERNS
+from opskit.text import lazy_pattern
 
 
 class Verdict(StrEnum):
@@ -84,3 +87,149 @@ def _wanted(prompts: Sequence[str]) -> dict[str, bool]:
         "value_wanted": any(prompt.wants_value for prompt in parsed_prompts),
         "symbol_wanted": any(prompt.wants_symbol for prompt in parsed_prompts),
     }
+
+
+#: How much of the end of a text is searched for a loop, in characters.
+LOOP_WINDOW = 4000
+#: A text that still grows and speaks in words is a loop when it has repeated itself for so long.
+GROWING_LOOP = 280
+#: A text that still grows may be in the middle of a table or an array, which must repeat itself this long.
+GROWING_DATA = 2000
+#: Rows of digits, dots and rules, and rows of a table, may repeat themselves this long.
+DATA_LOOP = 1200
+ROWS_LOOP = 600
+#: So many last characters must stand once more before a text is looked at closely.
+_LAST = 24
+#: So many times one word is a loop.
+WORD_TIMES = 20
+#: A list of numbers with nothing but one word beside them must be this long.
+COUNTER_TIMES = 60
+
+_WORDS_AS_NUMBERS = {
+    "twenty": 20, "двадцать": 20, "thirty": 30, "тридцать": 30, "forty": 40, "сорок": 40, "fifty": 50,
+    "пятьдесят": 50, "hundred": 100, "сто": 100, "сотню": 100, "thousand": 1000, "тысячу": 1000,
+}  # fmt: skip
+_NUMBER = lazy_pattern(rf"\d{{1,6}}|\b(?:{'|'.join(_WORDS_AS_NUMBERS)})\b", re.IGNORECASE)
+#: Lines that only count: "7.", "Day 7:".
+_COUNTER = lazy_pattern(r"[ \t]*(?:[^\W\d]+ )?#[.):]*[ \t]*")
+#: The number of an item: "7. ", "(7) ", "Step 7: ", "Question 7" on a line of its own.
+_LABEL = lazy_pattern(
+    r"^([ \t]*[-*#(]*[ \t]*(?:[^\W\d]+ )?)\d+(?=[ \t]*[.):]|[ \t]*$)|(?<=\s)\d+(?=[.)]\s|[.)]?\Z)",
+    re.MULTILINE,
+)
+#: What tables, arrays, calls and markup are made of, and prose is not.
+_DATA = lazy_pattern(r"[\[\]{}|<>\\]|\w\(|\"\s*[,:]|;\s*$", re.MULTILINE)
+_CONSTANTS = lazy_pattern(r"\W*(?:(?:null|none|nil|true|false|nan|x|o)\W+)+", re.IGNORECASE)
+_LAUGHTER = lazy_pattern(
+    r"\W*(?:(?:ha|he|hi|ho|hee|heh|ja|la|na|tra|ба|ха|хи|хе|хо|ла|на|тра)+\W*)+", re.IGNORECASE
+)
+
+
+def is_loop(text: str, *, growing: bool = False) -> bool:
+    """Tell whether the text ends in a repetition that no answer needs.
+
+    The shorter the unit, the more repetitions are allowed: "ha ha ha" and table rules are no loops, Ollama's
+    own guard stops at 30 equal tokens (wire facts A5). The numbers of list items count as equal. `growing`
+    asks for more of it, and for much more where it may be data: a table, an array, a code block.
+    """
+    return _repeats(text, growing=growing) > 0
+
+
+def loops(text: str, prompts: Sequence[str], *, growing: bool = False) -> bool:
+    """Tell whether the text loops, and more often than a prompt asks for."""
+    times = _repeats(text, growing=growing)
+    return times > 0 and times > _wanted_times(prompts)
+
+
+def _wanted_times(prompts: Sequence[str]) -> float:
+    """How many repetitions the prompts ask for: with a margin, for models count badly."""
+    if not any(map(PATTERNS.asked_to_repeat.search, prompts)):
+        return 0
+    numbers = [_number(number) for prompt in prompts for number in _NUMBER.findall(prompt)]
+    return 4 * max(numbers) + 10 if numbers else float("inf")
+
+
+def _number(text: str) -> int:
+    return int(text) if text.isdecimal() else _WORDS_AS_NUMBERS[text.lower()]
+
+
+def _repeats(text: str, *, growing: bool) -> float:
+    tail = text.rstrip()[-LOOP_WINDOW:]
+    if len(tail) < 2 * WORD_TIMES - 1:
+        return 0
+    is_data = growing and _is_inside_data(text)
+    repeats = _periods(tail, growing=growing, is_data=is_data)
+    if not repeats:
+        labelled = _LABEL.sub(r"\1#", tail)
+        if labelled != tail:
+            repeats = _periods(labelled, growing=growing, is_data=is_data)
+    return repeats
+
+
+def _periods(tail: str, *, growing: bool, is_data: bool) -> float:
+    """Return how often the end of a text is repeated when that is too often, else 0.
+
+    Where the last characters stand once more, a unit may end: the nearest such places are tried as periods.
+    """
+    last, end = tail[-_LAST:], len(tail) - 1
+    tried: list[tuple[int, int]] = []
+    while (at := tail.rfind(last, 0, end)) >= 0:
+        period, end = len(tail) - _LAST - at, at + _LAST - 1
+        if 4 * period > len(tail):
+            break
+        if any(period % other == 0 and period < extent for other, extent in tried):
+            continue
+        extent = _extent(tail, period)
+        tried.append((period, extent))
+        if extent >= 4 * period:
+            needed = _needed(tail[-4 * period :], period, growing=growing, is_data=is_data)
+            if extent >= needed:
+                return extent / period
+    return 0
+
+
+def _extent(tail: str, period: int) -> int:
+    """Return how many characters at the end of a text repeat with this period."""
+    return (
+        bisect_left(
+            range(period, len(tail)),
+            x=True,
+            key=lambda size: tail[-size - 1 : -period] != tail[len(tail) - size - 1 + period :],
+        )
+        + period
+    )
+
+
+def _needed(sample: str, period: int, *, growing: bool, is_data: bool) -> float:
+    """Return how long a repetition must be to be a loop; `sample` holds four units, however they are cut."""
+    if not any(map(str.isalpha, sample)):
+        return LOOP_WINDOW if is_data else GROWING_DATA if growing else DATA_LOOP
+    words = sample.split()[1:-1] or [sample]
+    shown = " ".join(words)
+    least = GROWING_LOOP if growing else 0
+    if is_data or _DATA.search(sample) or _CONSTANTS.fullmatch(shown + " "):
+        least = GROWING_DATA if growing else ROWS_LOOP
+    return max(least, _length_of(sample, period, words))
+
+
+def _length_of(sample: str, period: int, words: Sequence[str]) -> float:
+    """Return the length from which a unit of prose is repeated too often at the end of an answer."""
+    if period >= 40:
+        return 4 * period
+    lines = sample.split("\n")[1:-1]
+    if lines and all(map(_COUNTER.fullmatch, lines)):
+        return COUNTER_TIMES * period - 1
+    if period >= 12:
+        return max(120, 7 * period)
+    if len(words) == 1 or _LAUGHTER.fullmatch(" ".join(words)):
+        return max(120, 24 * period)
+    if len(set(words)) == 1:
+        return WORD_TIMES * period - 1
+    return max(60, 12 * period)
+
+
+def _is_inside_data(text: str) -> bool:
+    """Tell whether a growing text is in an open code block or bracket, which still have to be closed."""
+    return text.count("```") % 2 == 1 or any(
+        text.count(left) > text.count(right) for left, right in ("[]", "{}")
+    )

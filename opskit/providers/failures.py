@@ -13,7 +13,7 @@ from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Protocol
 
-from opskit.config.proxy import without_password
+from opskit.config.url import without_password
 from opskit.providers.base import CallCause, CallError, TlsProblem
 
 Phase = Literal["connect", "request", "stream"]

@@ -35,8 +35,7 @@ from opskit.providers.base import (
 from opskit.providers.failures import error_text
 from opskit.providers.http import HttpClient, lines, parsed_object
 from opskit.providers.kinds import LMSTUDIO, MLX_LM, OPENAI, ServerKind
-from opskit.providers.reading import StreamReader
-from opskit.providers.sse import Comment, Data, Item, events
+from opskit.providers.reading import Comment, Data, Item, StreamReader, events
 from opskit.providers.values import count, mapping, mappings, seconds_of_milliseconds, text
 from opskit.records import replace
 

@@ -14,7 +14,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from opskit.config.proxy import SOCKS, without_password
+from opskit.config.url import SOCKS, without_password
 from opskit.providers.base import CallCause, CallError
 from opskit.providers.failures import proxy_error, translated
 

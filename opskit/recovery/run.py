@@ -29,8 +29,7 @@ def all_steps(context: RecoveryContext) -> Sequence[Step]:
     """Return the steps of this stack in the order of SPEC B12; nothing is looked at yet."""
     from opskit.recovery.steps.agents import agents
     from opskit.recovery.steps.compose_project import compose_projects
-    from opskit.recovery.steps.docker_daemon import docker_daemon
-    from opskit.recovery.steps.docker_network import docker_network
+    from opskit.recovery.steps.docker_daemon import docker_daemon, docker_network
     from opskit.recovery.steps.network import internet, wifi
     from opskit.recovery.steps.nodes import nodes
 

@@ -9,8 +9,8 @@ from typing import Any
 from urllib.parse import urlsplit
 
 from opskit.config.origins import SERVER_VARIABLE, URLS
-from opskit.config.proxy import variables_of
 from opskit.config.schema import Config
+from opskit.config.url import variables_of
 from opskit.errors import OpskitError
 
 #: What recovery starts. A scheduler's own PATH is four folders, in which neither Docker nor Homebrew lies.

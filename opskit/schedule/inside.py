@@ -19,8 +19,8 @@ from typing import Literal
 import msgspec
 
 from opskit.config.load import load
-from opskit.config.proxy import without_password
 from opskit.config.schema import Config
+from opskit.config.url import without_password
 from opskit.errors import OpskitError
 from opskit.records import Record, asdict
 from opskit.schedule.environment import PROGRAMS

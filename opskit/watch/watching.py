@@ -17,7 +17,7 @@ from opskit.errors import UsageError
 from opskit.facts.survey import Survey
 from opskit.logs.container import ContainerSource
 from opskit.logs.files import FileSource
-from opskit.logs.resolve import resolve
+from opskit.logs.glob_source import resolve
 from opskit.logs.source import LeftOut, LogSource, Note
 from opskit.records import Record
 from opskit.system.docker import Docker

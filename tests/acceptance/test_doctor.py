@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from opskit.doctor.catalogue import KNOWN
+from opskit.doctor.cause import KNOWN
 from tests.parts.command import NOBODY, Result, environment, opskit, started
 
 QUIET = "watch: {memory_percent: 100, disk_percent: 100}\nprobe: {first_token_s: 1, http_s: 1}\n"

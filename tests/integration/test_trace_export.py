@@ -9,8 +9,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTrace
 from pytest_httpserver import HTTPServer
 from werkzeug import Request, Response
 
-from opskit.trace.keeper import TraceKeeper
-from opskit.trace.otlp import Collector
+from opskit.trace.keeper import Collector, TraceKeeper
 from opskit.trace.span import Recording, SpanKind, record, span
 
 ID = "0a1b2c3d-4e5f-6071-8293-a4b5c6d7e8f9"

@@ -18,8 +18,7 @@ from docker.models.containers import Container
 from opskit.recovery.outcome import Outcome, RecoveryRun
 from opskit.recovery.step import RecoveryContext, Step
 from opskit.recovery.steps.compose_project import compose_projects
-from opskit.recovery.steps.docker_daemon import docker_daemon
-from opskit.recovery.steps.docker_network import docker_network
+from opskit.recovery.steps.docker_daemon import docker_daemon, docker_network
 from tests.parts.docker import IMAGE, LABEL, Engine
 from tests.parts.healing import Healing, configured, machine, outcome
 

@@ -23,7 +23,7 @@ from opskit.checks.kinds.docker import observed_container
 from opskit.checks.spec import Check
 from opskit.config.load import LoadedConfig
 from opskit.config.schema import Config, RecoveryConfig
-from opskit.diagnose.container import SampledContainer, judged
+from opskit.diagnose.containers import SampledContainer, judged
 from opskit.doctor.areas.containers import causes, checks, observed_conditions
 from opskit.doctor.evidence import Evidence, ExaminedContainer
 from opskit.doctor.target import ExaminationTarget

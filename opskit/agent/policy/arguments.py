@@ -2,8 +2,7 @@
 
 from typing import Self
 
-from opskit.agent.policy.decision import Objection
-from opskit.agent.policy.rules import CommandRule
+from opskit.agent.policy.rules import CommandRule, Objection
 from opskit.records import MutableRecord, field, replace
 
 #: GNU's getopt takes any beginning of a long option; shorter ones than `--x` name nothing.

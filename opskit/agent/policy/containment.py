@@ -8,8 +8,7 @@ from fnmatch import fnmatchcase
 from pathlib import Path, PurePath
 from urllib.parse import urlsplit
 
-from opskit.agent.policy.decision import Objection
-from opskit.agent.policy.rules import PolicyRules, ShippedRules
+from opskit.agent.policy.rules import Objection, PolicyRules, ShippedRules
 from opskit.diagnose.secret_names import promises_secret
 
 #: A folder with more than this is not searched for secrets to its end.

@@ -6,8 +6,7 @@ import stat
 from collections.abc import Sequence
 from pathlib import Path
 
-from opskit.agent.policy.decision import Objection
-from opskit.agent.policy.rules import PolicyRules
+from opskit.agent.policy.rules import Objection, PolicyRules
 from opskit.records import Record, replace
 
 _MAX_LINKS = 40

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
+from enum import StrEnum
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,40 @@ from opskit.config.schema import Config
 from opskit.config.yaml import parse
 from opskit.records import Record, field, replace
 from opskit.system.host import is_loopback
+
+
+class Ruling(StrEnum):
+    """`ask` needs the word of a person, `deny` is never run."""
+
+    ALLOW = "allow"
+    ASK = "ask"
+    DENY = "deny"
+
+
+class Decision(Record):
+    """What may happen to `argv`, by which rule, and why.
+
+    `program` is the file that would be run, None where there is none. `network`: it needs the network or the
+    sockets of the machine, `unconfined`: it would see too little in a sandbox. `user`: a person allowed it,
+    so it may write in the workspace.
+    """
+
+    ruling: Ruling
+    rule: str
+    why: str
+    argv: tuple[str, ...] = ()
+    program: str | None = None
+    network: bool = False
+    unconfined: bool = False
+    user: bool = False
+
+
+class Objection(Record):
+    """Why a command is not simply allowed."""
+
+    rule: str
+    why: str
+
 
 _FILE = Path(__file__).with_name("rules.yaml")
 #: `-n=number`: the names of a flag, and the kind of its value.

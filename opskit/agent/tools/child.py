@@ -4,9 +4,8 @@ import os
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
-from opskit.agent.policy.decision import Decision
 from opskit.agent.policy.identity import program_path
-from opskit.agent.policy.rules import shipped_rules
+from opskit.agent.policy.rules import Decision, shipped_rules
 from opskit.agent.tools.tool import ToolResult
 from opskit.config.schema import Sandboxing, ToolLimits
 from opskit.system.program import NotStarted, ProgramResult, run

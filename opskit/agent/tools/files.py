@@ -13,7 +13,7 @@ from typing import Annotated
 from pydantic import AfterValidator, Field
 
 from opskit.agent.policy.containment import Containment
-from opskit.agent.policy.decision import Decision, Objection, Ruling
+from opskit.agent.policy.rules import Decision, Objection, Ruling
 from opskit.agent.tools.tool import NeedsApproval, ToolResult, refused
 from opskit.config.fields import parameters
 from opskit.config.schema import ToolLimits

@@ -8,9 +8,8 @@ from typing import Annotated
 from pydantic import Field, WithJsonSchema
 
 from opskit.agent.policy.decide import MAX_CHARS, MAX_WORDS, decide
-from opskit.agent.policy.decision import Decision, Ruling
 from opskit.agent.policy.identity import program_path
-from opskit.agent.policy.rules import PolicyRules
+from opskit.agent.policy.rules import Decision, PolicyRules, Ruling
 from opskit.agent.tools.child import ChildRunner
 from opskit.agent.tools.tool import NeedsApproval, ToolResult, refused
 from opskit.config.fields import parameters

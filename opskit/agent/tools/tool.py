@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
-from opskit.agent.policy.decision import Decision
+from opskit.agent.policy.rules import Decision
 from opskit.records import Record, field
 
 #: The tool that ends a run with its answer.

@@ -2,8 +2,8 @@
 
 import pytest
 
-from opskit.config.proxy import proxy_of, without_password
 from opskit.config.schema import NodeConfig, Source
+from opskit.config.url import proxy_of, without_password
 
 PROXY = "http://proxy.corp:3128"
 

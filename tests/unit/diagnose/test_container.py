@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assess_container
 from opskit.config.schema import StackConfig
-from opskit.diagnose.container import (
+from opskit.diagnose.containers import (
     ContainerUse,
     SampledContainer,
     cells,

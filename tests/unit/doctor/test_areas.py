@@ -6,7 +6,7 @@ import pytest
 
 from opskit.checks.state import NodeState
 from opskit.config.schema import StackConfig
-from opskit.doctor.catalogue import AREAS
+from opskit.doctor.cause import AREAS
 from opskit.doctor.diagnosis import order
 from opskit.doctor.examination import causes, checks
 from opskit.errors import OpskitError

@@ -3,8 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.doctor.catalogue import KNOWN, RANKS
-from opskit.doctor.cause import Cause, key_of
+from opskit.doctor.cause import KNOWN, RANKS, Cause, key_of
 from opskit.doctor.diagnosis import OPEN, Attributed, attribute, diagnosed, order
 from opskit.errors import catalogue
 from opskit.result import Finding, Status

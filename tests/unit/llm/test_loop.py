@@ -7,8 +7,7 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from opskit.llm.loop import GROWING_DATA, LOOP_WINDOW, is_loop
-from opskit.llm.verdict import Verdict, judge, runs_away
+from opskit.llm.verdict import GROWING_DATA, LOOP_WINDOW, Verdict, is_loop, judge, runs_away
 
 SENTENCE = "I am sorry, but as a model I cannot do that. "
 SHORT = "Let me check that. "

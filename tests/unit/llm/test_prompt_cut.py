@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.llm.prompt_cut import PromptCut, least_tokens, prompt_cut
+from opskit.llm.prompt import PromptCut, least_tokens, prompt_cut
 from opskit.providers.base import CallCause, End, Message, Token, Usage
 from tests.parts.rig import fails, named, tried
 from tests.parts.scripted import Scripted, says

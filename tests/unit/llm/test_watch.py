@@ -5,7 +5,7 @@ import contextlib
 
 import pytest
 
-from opskit.llm.wait_timer import WaitTimer
+from opskit.llm.waiting import WaitTimer
 
 
 async def _after(seconds: float, value: str = "done") -> str:

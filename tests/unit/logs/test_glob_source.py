@@ -8,8 +8,7 @@ from pathlib import Path
 import pytest
 
 from opskit.errors import OpskitError
-from opskit.logs.glob_source import GlobSource
-from opskit.logs.resolve import resolve
+from opskit.logs.glob_source import GlobSource, resolve
 from opskit.logs.source import Note, Window
 
 

@@ -10,8 +10,8 @@ from hypothesis import strategies as st
 
 from opskit.logs.events import Grouper
 from opskit.logs.files import FileSource, files, rotated
+from opskit.logs.glob_source import resolve
 from opskit.logs.record import LogEntry
-from opskit.logs.resolve import resolve
 from opskit.logs.select import EntryFilter
 from opskit.logs.show import Break, followed, once, settled
 from opskit.logs.source import Note, Window

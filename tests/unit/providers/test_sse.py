@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from opskit.providers.base import CallCause, CallError
 from opskit.providers.http import lines
-from opskit.providers.sse import Comment, Data, Other, events
+from opskit.providers.reading import Comment, Data, Other, events
 
 text = st.text(st.characters(exclude_categories=("Cs",), exclude_characters="\n\r"), max_size=12)
 line_texts = st.one_of(
