@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from opskit.llm.category import goal_category, has_parts
+from opskit.llm.wording import goal_category, has_parts
 from opskit.text import lazy_pattern
 
 METHODS = (

@@ -8,8 +8,7 @@ import re
 from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
-from opskit.agent.grounding import NO, YES_OR_NO, is_cyrillic
-from opskit.agent.words import means, same_word
+from opskit.agent.grounding import NO, YES_OR_NO, is_cyrillic, means, same_word
 from opskit.diagnose.redaction import MASK
 from opskit.diagnose.secret_names import promises_secret
 from opskit.facts.data_file import DataFile, Records

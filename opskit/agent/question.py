@@ -8,8 +8,7 @@ import re
 from collections.abc import Sequence
 from enum import StrEnum
 
-from opskit.agent.grounding import YES_OR_NO
-from opskit.agent.words import means, same_word
+from opskit.agent.grounding import YES_OR_NO, means, same_word
 from opskit.logs.record import is_level, level_of
 from opskit.records import Record, replace
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
-from opskit.agent.grounding import NO, is_cyrillic, sentences, stems, supported
+from opskit.agent.grounding import NO, is_cyrillic, same_word, sentences, stems, supported
 from opskit.agent.method import about_stack
 from opskit.agent.querying import query
 from opskit.agent.question import (
@@ -20,7 +20,6 @@ from opskit.agent.question import (
 )
 from opskit.agent.step import AgentStep
 from opskit.agent.tools.tool import ToolResult
-from opskit.agent.words import same_word
 from opskit.facts.data_file import DataFile, NamedValue, data_file
 from opskit.logs.shape import shape
 

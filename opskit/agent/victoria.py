@@ -11,8 +11,7 @@ from opskit.agent.fact import FactSolver, only_small_models
 from opskit.agent.grounding import sentences, supported
 from opskit.agent.memory import AnswerMemory, KeptAnswer, cache_key
 from opskit.agent.method import about_machine, about_stack, enhanced, method_of
-from opskit.agent.methods.budget import RunBudget
-from opskit.agent.methods.caller import MethodGoal, ModelCaller
+from opskit.agent.methods.caller import MethodGoal, ModelCaller, RunBudget
 from opskit.agent.methods.react import react
 from opskit.agent.methods.thinking import consensus, extended_thinking, hierarchical, swarm, tree_of_thoughts
 from opskit.agent.run_state import (

@@ -7,7 +7,7 @@ from opskit.checks.state import CODES, NodeState, judge_silence, state_of
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.facts.address import AddressProblem
 from opskit.facts.agent import AgentFacts
-from opskit.facts.connection import connection_problem
+from opskit.facts.endpoint import connection_problem
 from opskit.facts.node import NodeFacts
 from opskit.llm.faults import SERVER_IS_WELL, FaultKind, classify
 from opskit.providers.base import CallCause, CallError

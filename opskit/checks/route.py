@@ -6,10 +6,10 @@ from typing import Any
 from opskit.checks.node_assessment import as_news, assess_fault
 from opskit.config.schema import Config
 from opskit.llm.answer import Session
+from opskit.llm.catalog import with_started_model
 from opskit.llm.plan import Candidate, ModelRequest, Plan, Skipped
 from opskit.llm.refusal import refusal
 from opskit.llm.router import Router
-from opskit.llm.started_model import with_started_model
 from opskit.providers.base import DEFAULT_MODEL
 from opskit.records import Record, replace
 from opskit.result import Finding, Report, Status

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from opskit.cli import confirm, render
+from opskit.cli import render
+from opskit.cli.inputs import confirm
 from opskit.cli.options import SharedOptions, YesOption, shares
 from opskit.errors import OpskitError, UsageError
 from opskit.result import plain_document
@@ -189,7 +190,7 @@ def _restore(
         if not shared.json:
             _print_plan(plan, dry_run=False)
         target = render.printable(str(plan.target))
-        confirm.confirm([f"this changes files in {target}"], question=f"Restore to {target}?", yes=yes)
+        confirm([f"this changes files in {target}"], question=f"Restore to {target}?", yes=yes)
         result = restore_backup(archive, plan, catalog, now=datetime.now(UTC))
     document = _plan_document(plan, dry_run=False, replaced=result.replaced)
     shared.show(document, lambda: _print_restored(plan, result))

@@ -1,15 +1,22 @@
-"""The `opskit` command, and the one place where errors become exit statuses."""
+"""The `opskit` command, and the one place where errors become exit statuses.
 
+A caller may have closed a stream, may send it to a full disk, or may have set a locale that cannot say what a
+model answers. None of this is a bug of opskit, and none of it loses an answer.
+"""
+
+import io
+import os
 import signal
 import sys
+from collections.abc import Sequence
+
+from opskit.system.output import NarrationFile, OutputFile
 
 
 def main() -> None:
     """Run the command line and exit with its status; nothing but `--debug` shows a traceback."""
     signal.signal(signal.SIGINT, signal.SIG_DFL)
-    from opskit.cli import streams
-
-    streams.prepare()
+    _prepare_streams()
     arguments = sys.argv[1:]
     try:
         code = status(arguments)
@@ -19,14 +26,13 @@ def main() -> None:
 
 
 def status(arguments: list[str]) -> int:
-    from opskit.cli import raw_search
     from opskit.cli.interrupt import Interrupts
 
     debug, as_json = "--debug" in arguments, "--json" in arguments
     interrupts = Interrupts()
     try:
         with interrupts.armed():
-            quick = raw_search.status(arguments)
+            quick = _raw_search(arguments)
         if quick is not None:
             return quick
         import typer
@@ -94,10 +100,10 @@ def _failed(exc: Exception, *, debug: bool, as_json: bool) -> int:
 
 def _handed_over(code: int) -> int:
     """Hand over what was printed; the exit status, which is another one where that cannot be done."""
-    from opskit.cli import interrupt, streams
+    from opskit.cli import interrupt
 
     try:
-        streams.finish()
+        _finish()
     except BrokenPipeError:
         code = _broken_pipe()
     except Exception as exc:
@@ -106,7 +112,7 @@ def _handed_over(code: int) -> int:
 
         if not isinstance(exc, OutputError):
             raise
-        streams.silence()
+        _silence()
         if code != int(exc.exit):
             render.error(exc, as_json=False)
         code = int(exc.exit)
@@ -117,7 +123,100 @@ def _handed_over(code: int) -> int:
 
 def _broken_pipe() -> int:
     """The reader went away (`opskit ... | head`): say nothing more, as other tools do."""
-    from opskit.cli import streams
-
-    streams.silence()
+    _silence()
     return 141
+
+
+def _prepare_streams() -> None:
+    """Replace the standard streams of this process, and a process whose encoding is ASCII by another one."""
+    for descriptor in (0, 1, 2):
+        try:
+            os.fstat(descriptor)
+        except OSError:
+            # The lowest free number is this one. Left closed it would be that of the next file.
+            os.open(os.devnull, os.O_RDWR)
+    if sys.getfilesystemencoding() in ("ascii", "us-ascii") and not sys.flags.utf8_mode and sys.executable:
+        # Arguments, paths and what other programs print are ASCII here too: begin again with UTF-8 for all.
+        command = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
+        os.execv(sys.executable, command)  # noqa: S606 - this very program
+    if sys.stdin is None:
+        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as the process
+    sys.stdout = _text(OutputFile(1), sys.stdout)
+    sys.stderr = _text(NarrationFile(2), sys.stderr)
+
+
+def _finish() -> None:
+    """Hand over what was printed. Raises BrokenPipeError and OutputError."""
+    sys.stdout.flush()
+
+
+def _silence() -> None:
+    """Drop what is still to be printed: nobody takes it."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+
+
+def _text(raw: io.FileIO, before: object) -> io.TextIOWrapper:
+    """A stream as Python makes it, for characters that its encoding lacks too."""
+    encoding = getattr(before, "encoding", "utf-8")
+    return io.TextIOWrapper(
+        io.BufferedWriter(raw),
+        encoding,
+        "backslashreplace",
+        line_buffering=raw.isatty() or raw.fileno() == 2,
+        write_through=bool(getattr(before, "write_through", False)),
+    )
+
+
+def _raw_search(arguments: Sequence[str]) -> int | None:
+    """The exit status of a search that was done here; None when it is none for this way.
+
+    `opskit logs FILE... --raw [--tag TAGS]` begins before the command-line library is imported. Only the
+    plainest form is taken, on ordinary files, with ripgrep installed; everything else, every mistake
+    included, is left to the command itself, which gives the same bytes and the same exit status.
+    """
+    if len(arguments) < 3 or arguments[0] != "logs" or "--raw" not in arguments:
+        return None
+    request = _parsed(arguments[1:])
+    import shutil
+
+    program = shutil.which("rg") if request is not None else None
+    if request is None or program is None:
+        return None
+    files, tags = request
+    from opskit.logs.tag_search import STANDARD_TAGS, is_tag, ripgrep
+
+    names = tags or STANDARD_TAGS
+    if not all(map(is_tag, names)):
+        return None
+    sys.stdout.flush()
+    matched = [ripgrep(program, path, names, sys.stdout.fileno()) for path in files]
+    # Nothing was found, or something went wrong: the command says what was searched.
+    return 0 if any(matched) and None not in matched else None
+
+
+def _parsed(arguments: Sequence[str]) -> tuple[list[str], tuple[str, ...]] | None:
+    """Files and tags, when there is nothing else."""
+    files: list[str] = []
+    tags: list[str] = []
+    words = iter(arguments)
+    for word in words:
+        if word == "--raw":
+            continue
+        if word == "--tag":
+            tags += [name.strip() for name in next(words, "").split(",") if name.strip()]
+        elif word.startswith("-") or not _ordinary(word):
+            return None
+        else:
+            files.append(word)
+    return (files, tuple(tags)) if files else None
+
+
+def _ordinary(path: str) -> bool:
+    """A file that ripgrep reads as we would: there, regular, not packed."""
+    try:
+        if not os.path.isfile(path):  # noqa: PTH113 - pathlib would cost more than the look
+            return False
+        with open(path, "rb") as file:  # noqa: PTH123 - as above
+            return file.read(2) != b"\x1f\x8b"
+    except OSError:
+        return False

@@ -144,8 +144,8 @@ def show_route(
     """Explain which model would answer, which would follow after a failure, and why the others would not."""
     from opskit.checks.route import explain
     from opskit.cli.inputs import checked_goal, name_of_category, name_of_model
-    from opskit.llm.category import categorise
     from opskit.llm.plan import ModelRequest
+    from opskit.llm.wording import categorise
 
     async def work(root: "App") -> "tuple[Route, Report]":
         config = root.config
@@ -210,7 +210,7 @@ def _agreed(chosen: "ModelSelection", *, yes: bool) -> "ModelSelection":
             f"to test {names} replaces the resident model, and there is nobody to ask",
             remedy="give --yes as well",
         )
-    from opskit.cli.confirm import at_terminal
+    from opskit.cli.inputs import at_terminal
 
     agreed = at_terminal(lambda: typer.confirm("Replace the resident model?", err=True))
     return chosen if agreed else chosen.without_replacements()

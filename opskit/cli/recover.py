@@ -9,8 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import context, render
-from opskit.cli.confirm import confirm, type_word
-from opskit.cli.inputs import duration
+from opskit.cli.inputs import confirm, duration, type_word
 from opskit.cli.options import DryOption, SharedOptions, YesOption, shares
 from opskit.errors import Exit, OpskitError
 from opskit.result import plain_document

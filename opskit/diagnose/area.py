@@ -11,8 +11,8 @@ from typing import Any
 
 from opskit.checks import runner
 from opskit.checks.check_shape import default_expectation
-from opskit.checks.judgement import LATE, holds
 from opskit.checks.kinds import KINDS
+from opskit.checks.runner import LATE, holds
 from opskit.checks.spec import Check, CheckContext, assessing
 from opskit.diagnose.redaction import Redactor
 from opskit.errors import OpskitError

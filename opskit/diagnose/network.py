@@ -12,7 +12,7 @@ from opskit.config.schema import AgentConfig, Config, NodeConfig, StackConfig
 from opskit.diagnose.area import Section, SectionSource, TableSection, observe_kind
 from opskit.diagnose.containers import networks
 from opskit.errors import OpskitError
-from opskit.facts.connection import connection_problem
+from opskit.facts.endpoint import connection_problem
 from opskit.facts.internet import InternetFacts, InternetTargets, read_default_route, read_internet
 from opskit.facts.survey import Survey
 from opskit.result import Finding, Status

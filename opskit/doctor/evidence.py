@@ -1,6 +1,7 @@
 """Everything that a cause may be computed from: what one examination read and judged, frozen."""
 
 from collections.abc import Iterable, Mapping
+from datetime import datetime
 from pathlib import Path
 
 from opskit.checks.agent_probe import probe_agent
@@ -13,7 +14,6 @@ from opskit.checks.upkeep import Upkeep, upkeep_here
 from opskit.config.origins import Origin
 from opskit.config.schema import Config
 from opskit.doctor.cause import key_of
-from opskit.doctor.recovery_job import RecoveryJob, read_recovery_job
 from opskit.doctor.target import ExaminationTarget, Member
 from opskit.facts import docker_daemon, machine
 from opskit.facts.agent import read_agent_paths
@@ -31,8 +31,57 @@ from opskit.facts.survey import Survey
 from opskit.facts.unfinished_restore import UnfinishedRestore, read_unfinished_restores
 from opskit.records import Record, field
 from opskit.result import Finding, Status
+from opskit.schedule.status import status
 from opskit.system.host import MemoryGauge, is_loopback
 from opskit.system.network import endpoint
+
+
+class RecoveryJob(Record, kw_only=True):
+    """The job as its scheduler sees it; None is what it does not tell.
+
+    `problem` is the scheduler's own account of what is wrong. `differences` are sentences on what works in
+    this shell and not inside the job. `given_up` are the targets that recovery has given up.
+    """
+
+    installed: bool
+    scheduler: str | None = None
+    loaded: bool | None = None
+    last_exit: int | None = None
+    next_run: datetime | None = None
+    differences: tuple[str, ...] = ()
+    problem: str = ""
+    given_up: tuple[str, ...] = ()
+
+
+async def read_recovery_job(survey: Survey) -> RecoveryJob:
+    """Ask the scheduler, and look from inside a job that is installed. Never raises for what it says."""
+    job = await status(survey.config, survey.environ, inside=False)
+    if job.installed:
+        job = await status(survey.config, survey.environ, inside=True)
+    differences = () if job.inside is None else job.inside.found
+    return RecoveryJob(
+        installed=job.installed,
+        scheduler=job.scheduler,
+        loaded=job.loaded,
+        last_exit=job.last_exit,
+        next_run=job.next_run,
+        # Differences that do no harm are left to `opskit schedule status`.
+        differences=tuple(difference.text for difference in differences if difference.harmful),
+        problem=job.problem,
+        given_up=_given_up(survey),
+    )
+
+
+def _given_up(survey: Survey) -> tuple[str, ...]:
+    """Return the targets whose circuit is open. A memory that cannot be read says nothing of the stack."""
+    from opskit.recovery.budget import RepairCircuit
+    from opskit.recovery.memory import FILE_NAME, load
+
+    if not (survey.state_folder / FILE_NAME).is_file():
+        return ()
+    memory, _ = load(survey.state_folder)
+    targets = sorted(memory.targets.items())
+    return tuple(name for name, record in targets if record.circuit is RepairCircuit.OPEN)
 
 
 class ExaminedContainer(AssessedContainer):

@@ -10,11 +10,11 @@ from opskit.engine.goal import Goal, GoalRun, RunResult, Sessions, Solver
 from opskit.engine.remote import RemoteAgent
 from opskit.errors import OpskitError, StateError
 from opskit.llm.answer import Answer, Ask, NoAnswer, Session
-from opskit.llm.category import categorise
 from opskit.llm.faults import FaultKind
 from opskit.llm.plan import ModelRequest
 from opskit.llm.remedies import fault_remedy
 from opskit.llm.router import Router
+from opskit.llm.wording import categorise
 from opskit.providers.agent import AgentClient
 from opskit.providers.base import Message
 from opskit.providers.kinds import expected_kind

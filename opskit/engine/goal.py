@@ -6,8 +6,8 @@ from typing import Any, Protocol
 
 from opskit.errors import OpskitError
 from opskit.llm.answer import Attempt, Session
-from opskit.llm.category import goal_category
 from opskit.llm.prompt import PromptCut
+from opskit.llm.wording import goal_category
 from opskit.providers.base import Message
 from opskit.records import MutableRecord, Record, field, replace
 from opskit.result import SCHEMA_VERSION

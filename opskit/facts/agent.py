@@ -6,7 +6,7 @@ from typing import Any
 
 from opskit.config.schema import AgentConfig
 from opskit.facts.address import AddressProblem, examine_address
-from opskit.facts.connection import not_connected
+from opskit.facts.endpoint import not_connected
 from opskit.facts.survey import Survey
 from opskit.providers.agent import AgentClient, AgentQueue, levels_of, queue_of
 from opskit.providers.base import CallError

@@ -280,7 +280,7 @@ def project_files(files: Sequence[Path], environ: Mapping[str, str]) -> tuple[Pa
 
 
 def _values(dotenv: Path) -> dict[str, str]:
-    from opskit.system.env_file import parse_env_file
+    from opskit.system.textfile import parse_env_file
 
     try:
         return parse_env_file(dotenv.read_text("utf-8", "replace")).values

@@ -10,6 +10,7 @@ from typing import Any, Final
 from opskit.facts.survey import Survey
 from opskit.providers.base import CallCause, CallError
 from opskit.records import Record
+from opskit.system.network import TcpResult, authority, endpoint
 
 MAX_BODY_BYTES = 1024 * 1024
 #: The JSON of a body that is none; `null` is JSON.
@@ -137,3 +138,23 @@ async def _read(response: Any, max_bytes: int) -> tuple[bytes, bool]:
         if len(body) > max_bytes:
             return bytes(body[:max_bytes]), True
     return bytes(body), False
+
+
+_CAUSES = {"refused": CallCause.REFUSED, "timeout": CallCause.TIMEOUT, "name": CallCause.NAME}
+
+
+def connection_problem(url: str, tcp: TcpResult) -> str:
+    """Say why an address accepted no connection."""
+    host, port = endpoint(url)
+    where = authority(host, port)
+    return {
+        "refused": f"nothing listens on {where}",
+        "timeout": f"{where} does not answer within {tcp.seconds:.1f} s (host down, or a firewall)",
+        "name": f"the name {host} does not resolve",
+    }.get(tcp.problem or "", f"there is no route to {where}")
+
+
+def not_connected(url: str, tcp: TcpResult) -> CallError:
+    """Return the failed call behind a connection with a `problem`."""
+    cause = _CAUSES.get(tcp.problem or "", CallCause.UNREACHABLE)
+    return CallError(cause, connection_problem(url, tcp), phase="connect")

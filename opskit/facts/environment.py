@@ -11,8 +11,8 @@ from urllib.parse import urlsplit
 
 from opskit.facts.survey import Survey
 from opskit.records import Record, field
-from opskit.system.env_file import parse_env_file
 from opskit.system.network import authority
+from opskit.system.textfile import parse_env_file
 
 #: Settings of Ollama's server that hold no secret (wire facts A6).
 OLLAMA_SETTINGS = frozenset({

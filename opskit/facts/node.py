@@ -7,11 +7,10 @@ from enum import StrEnum
 
 from opskit.config.schema import NodeConfig
 from opskit.facts.address import AddressProblem, examine_address, examine_kind
-from opskit.facts.connection import not_connected
+from opskit.facts.endpoint import not_connected
 from opskit.facts.survey import Survey
-from opskit.llm.catalog import NodeView, generates
+from opskit.llm.catalog import NodeView, generates, with_started_model
 from opskit.llm.faults import Fault, classify
-from opskit.llm.started_model import with_started_model
 from opskit.providers.base import CallError, ModelInfo, Resident
 from opskit.providers.failures import proxy_error
 from opskit.providers.kinds import ServerKind, expected_kind

@@ -10,15 +10,17 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
+from pathlib import PurePath
 
-from opskit.config.schema import Source
+from opskit.config.schema import NodeConfig, Source
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.loads import SingleFlight
-from opskit.llm.started_model import with_started_model
-from opskit.providers.base import CallError, ModelInfo, Resident
+from opskit.providers.base import DEFAULT_MODEL, CallError, ModelInfo, Resident, name_default
 from opskit.providers.kinds import ServerKind, expected_kind
 from opskit.providers.node import Node, read_contents
 from opskit.records import Record, replace
+from opskit.system.host import is_loopback
+from opskit.system.network import endpoint
 
 RESIDENCY_TTL_S = 10.0
 #: Older news of what is loaded are not believed: servers unload idle models after minutes (wire facts A3).
@@ -265,3 +267,27 @@ def generates(model: ModelInfo) -> bool:
     if model.family is not None and model.family.lower() in ("bert", "nomic-bert", "xlm-roberta"):
         return False
     return not any(mark in name for mark in ("embed", "rerank", "bge-", "minilm", "whisper"))
+
+
+async def with_started_model(node: NodeConfig, models: tuple[ModelInfo, ...]) -> tuple[ModelInfo, ...]:
+    """Return the models with the name of the default one, out of the command line of the server."""
+    unnamed = any(model.name == DEFAULT_MODEL and not model.aliases for model in models)
+    if not unnamed or not is_loopback(node.url):
+        return models
+    from opskit.system.sockets import listening_process
+
+    process = await asyncio.to_thread(listening_process, endpoint(node.url)[1])
+    return models if process is None else name_default(models, model_in_command(process.command))
+
+
+def model_in_command(command: Sequence[str]) -> str | None:
+    """Return the `--model` of an `mlx_lm.server` command line; None for any other process. Pure."""
+    names = {PurePath(word).name for word in command}
+    if not names & {"mlx_lm", "mlx_lm.server"} and not any("mlx_lm/server" in word for word in command):
+        return None
+    for word, following in zip(command, [*command[1:], ""], strict=True):
+        if word == "--model" and following:
+            return following
+        if word.startswith("--model="):
+            return word.removeprefix("--model=") or None
+    return None

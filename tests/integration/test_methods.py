@@ -11,8 +11,7 @@ from typing import Any
 import pytest
 
 from opskit.agent.method import METHODS
-from opskit.agent.methods.budget import RunBudget
-from opskit.agent.methods.caller import MethodGoal, ModelCaller
+from opskit.agent.methods.caller import MethodGoal, ModelCaller, RunBudget
 from opskit.agent.run_state import RunLimits
 from opskit.agent.trajectory import Trajectory
 from opskit.agent.victoria import Victoria

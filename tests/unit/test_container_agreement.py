@@ -17,9 +17,9 @@ from opskit.checks.container_assessment import (
     ContainerRules,
     assess_container,
 )
-from opskit.checks.judgement import judged as judged_check
 from opskit.checks.kinds import KINDS
 from opskit.checks.kinds.docker import observed_container
+from opskit.checks.runner import judged as judged_check
 from opskit.checks.spec import Check
 from opskit.config.load import LoadedConfig
 from opskit.config.schema import Config, RecoveryConfig

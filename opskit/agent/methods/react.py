@@ -7,7 +7,7 @@ from opskit.agent.prompt import prompt
 from opskit.agent.run_state import Checkpoint, LoopResult, Observed, RunListener
 from opskit.agent.step import AgentStep, object_schema
 from opskit.agent.tools.toolbox import Toolbox
-from opskit.llm.category import has_parts
+from opskit.llm.wording import has_parts
 from opskit.records import replace
 from opskit.trace.span import span
 

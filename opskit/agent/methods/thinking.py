@@ -11,7 +11,7 @@ from opskit.agent.prompt import prompt
 from opskit.agent.run_state import LoopResult, Observed, RunEnding
 from opskit.agent.step import object_schema
 from opskit.llm.answer import NoAnswer
-from opskit.llm.category import goal_category
+from opskit.llm.wording import goal_category
 from opskit.records import replace
 from opskit.text import counted, listing
 

@@ -12,8 +12,7 @@ from pydantic import AfterValidator
 
 from opskit.checks.spec import CheckContext, Observation, kind
 from opskit.config.fields import AnyText, Bytes, Flag, Port, Text, parameters
-from opskit.facts.connection import connection_problem
-from opskit.facts.endpoint import NO_JSON, EndpointRequest, fetch
+from opskit.facts.endpoint import NO_JSON, EndpointRequest, connection_problem, fetch
 from opskit.facts.port_owner import PortFacts, read_port
 from opskit.providers.base import CallError
 from opskit.system.network import authority, connects

@@ -4,8 +4,7 @@ from collections.abc import Iterator
 
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
 from opskit.doctor.cause import Cause, Fix, warning
-from opskit.doctor.evidence import Evidence
-from opskit.doctor.recovery_job import RecoveryJob, read_recovery_job
+from opskit.doctor.evidence import Evidence, RecoveryJob, read_recovery_job
 from opskit.doctor.target import ExaminationTarget
 
 _CLAIMS = frozenset({"recovery job"})

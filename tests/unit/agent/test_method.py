@@ -3,7 +3,7 @@
 import pytest
 
 from opskit.agent.method import about_machine, about_stack, method_of
-from opskit.llm.category import has_parts
+from opskit.llm.wording import has_parts
 
 
 @pytest.mark.parametrize(

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 
 from opskit.checks.check_shape import compile_expectation
 from opskit.checks.health_check import fault_of, health_check_fault, health_check_remedy
-from opskit.checks.judgement import judged
 from opskit.checks.kinds import KINDS
+from opskit.checks.runner import judged
 from opskit.checks.spec import Check, Observation
 from opskit.facts.container import Container, HealthCheckRun
 

@@ -9,8 +9,8 @@ from opskit.checks.model_rows import loaded
 from opskit.checks.node_assessment import assess_fault
 from opskit.config.schema import NodeConfig
 from opskit.facts.node import NodeFacts
+from opskit.llm.catalog import model_in_command
 from opskit.llm.faults import Fault, FaultKind
-from opskit.llm.started_model import model_in_command
 from opskit.providers.base import ModelInfo, Resident
 from opskit.providers.kinds import expected_kind
 from opskit.result import Status

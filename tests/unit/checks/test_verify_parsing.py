@@ -15,8 +15,8 @@ from opskit.checks.kinds.docker import container_values, states
 from opskit.checks.kinds.machine import apple, nvidia
 from opskit.checks.kinds.network import unresolved, without_secrets
 from opskit.facts.container import Container, container
-from opskit.system.env_file import parse_env_file
 from opskit.system.sockets import groups, launchd_label
+from opskit.system.textfile import parse_env_file
 
 RULES = ContainerRules(60.0, 300.0)
 INSPECTED = {

@@ -6,7 +6,7 @@ import pytest
 
 from opskit.doctor.areas.schedule import of_job
 from opskit.doctor.diagnosis import attribute
-from opskit.doctor.recovery_job import RecoveryJob
+from opskit.doctor.evidence import RecoveryJob
 
 NEXT = datetime(2026, 1, 2, 3, 4, tzinfo=UTC)
 

@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.llm.category import CATEGORIES, categorise, goal_category
+from opskit.llm.wording import CATEGORIES, categorise, goal_category
 
 
 @pytest.mark.parametrize(
