@@ -10,7 +10,7 @@ from opskit.cli.options import SharedOptions, shares
 from opskit.errors import UsageError
 
 if TYPE_CHECKING:
-    from opskit.quality.report import Quality
+    from opskit.quality.rules import Quality
 
 
 @shares()
@@ -31,8 +31,7 @@ def quality(
     A syntax error or a dangerous call fails, the rest warns. Dangerous are eval, exec, __import__, shells and
     any other process, unpickling, unsafe YAML, requests without a timeout, passwords in the code, and more.
     """
-    from opskit.quality.report import judged
-    from opskit.quality.rules import find_ruff
+    from opskit.quality.rules import find_ruff, judged
     from opskit.quality.source import read
 
     reading = read(_given(paths or []), sys.stdin.buffer)

@@ -17,9 +17,9 @@ from opskit.text import counted
 
 if TYPE_CHECKING:
     from opskit.config.schema import Config
-    from opskit.recovery.levels import Levels
     from opskit.recovery.outcome import RecoveryRun
     from opskit.recovery.procedure import Procedure
+    from opskit.recovery.run import Levels
 
 #: What became of targets, by the words of the recovery.
 _ABOUT = {
@@ -98,7 +98,7 @@ def recover(
 @shares()
 def levels(shared: SharedOptions, dry_run: DryOption = False) -> None:
     """Check Victoria's three levels; when one is off, restart her container once and wait until it is on."""
-    from opskit.recovery.levels import levels as check
+    from opskit.recovery.run import levels as check
 
     result: Levels = shared.run(
         lambda app: check(app.survey, dry=dry_run, platform=sys.platform, note=render.note)

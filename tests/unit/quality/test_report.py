@@ -3,8 +3,7 @@
 import pytest
 
 from opskit.errors import Exit
-from opskit.quality.report import Quality, judged
-from opskit.quality.rules import Category, find_ruff
+from opskit.quality.rules import Category, Quality, find_ruff, judged
 from opskit.quality.source import CodeSource, ReadSources
 from opskit.result import Status
 

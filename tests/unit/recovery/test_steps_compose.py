@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from opskit.recovery.hands_off import ManualCommand, manual_command
 from opskit.system.compose import (
     further_files,
     old_name,
@@ -15,7 +16,6 @@ from opskit.system.compose import (
     unset,
     variables,
 )
-from opskit.system.manual_commands import ManualCommand, manual_command
 
 RAW = """
 services:

@@ -17,13 +17,12 @@ from opskit.facts.container_events import (
     may_be_stopping,
     was_stopped,
 )
-from opskit.recovery.hands_off import first_missed, worked_on
+from opskit.recovery.hands_off import ManualCommand, RunningCommand, first_missed, worked_on
 from opskit.recovery.step import Condition, TargetFinding
 from opskit.recovery.steps.project_facts import ProjectFacts
 from opskit.recovery.steps.project_state import ProjectAssessment
 from opskit.system.compose import ComposeService, Project
 from opskit.system.docker_records import DockerEvent
-from opskit.system.manual_commands import ManualCommand, RunningCommand
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
 HANDS_OFF_S = 300.0
