@@ -26,6 +26,8 @@ def lazy_pattern(pattern: str, flags: re.RegexFlag = re.NOFLAG) -> re.Pattern[st
 
 
 _SIZE_UNITS = ("B", "KiB", "MiB", "GiB", "TiB")
+#: How much of the last lines of a program is shown.
+_LAST_CHARS = 400
 _SPAN_UNITS = (("d", 86_400), ("h", 3600), ("min", 60), ("s", 1))
 
 _SECONDS = {"ms": 0.001, "s": 1.0, "m": 60.0, "h": 3600.0, "d": 86_400.0, "w": 604_800.0}
@@ -122,21 +124,16 @@ def counted(number: int, noun: str, plural: str | None = None) -> str:
     return f"{number} {noun if number == 1 else plural or f'{noun}s'}"
 
 
-def last_lines(text: str, limit: int = 400) -> str:
+def last_lines(text: str) -> str:
     """Return the last lines as one line, whole ones as far as they fit; of a longer one its two ends."""
-    kept: list[str] = []
+    lines: list[str] = []
     for line in reversed([" ".join(line.split()) for line in text.splitlines() if line.strip()]):
-        room = limit - sum(len(other) + 1 for other in kept)
-        if kept and len(line) > room:
+        room = _LAST_CHARS - sum(len(other) + 1 for other in lines)
+        if lines and len(line) > room:
             break
-        half = (limit - 3) // 2
-        kept.insert(0, line if len(line) <= room else f"{line[:half]} … {line[-half:]}")
-    return " ".join(kept)
-
-
-def one_line(text: str) -> str:
-    """Return a text with a blank for each character that a terminal would not print."""
-    return "".join(char if char.isprintable() else " " for char in text)
+        half = (_LAST_CHARS - 3) // 2
+        lines.insert(0, line if len(line) <= room else f"{line[:half]} … {line[-half:]}")
+    return " ".join(lines)
 
 
 def shortened(text: str, limit: int) -> str:
@@ -175,16 +172,16 @@ def printable(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text)
 
 
-def near_names(name: str, known: Iterable[str], limit: int = 3) -> list[str]:
+def near_names(name: str, known: Iterable[str]) -> list[str]:
     """Return the known names that look most like a mistyped one, the nearest first."""
     import difflib
 
-    return difflib.get_close_matches(name, sorted(set(known)), limit, 0.5)
+    return difflib.get_close_matches(name, sorted(set(known)), 3, 0.5)
 
 
-def did_you_mean(name: str, known: Collection[str], *, limit: int = 3, quote: str = "") -> str:
+def did_you_mean(name: str, known: Collection[str]) -> str:
     """Write `did you mean a or b?`; `known: a, b, c` when no known name is near."""
-    near = near_names(name, known, limit)
+    near = near_names(name, known)
     if not near:
         return f"known: {', '.join(sorted(known))}"
-    return f"did you mean {' or '.join(f'{quote}{known_name}{quote}' for known_name in near)}?"
+    return f"did you mean {' or '.join(near)}?"

@@ -150,10 +150,12 @@ def _found_values(words: list[str], records: Records) -> tuple[list[str], dict[s
     where, used = dict[str, str](), set[int]()
     for key in sorted(fields, key=lambda key: -len(parts[key])):
         if used.isdisjoint(parts[key]):
-            found = {name: value for name, value in fields[key].items() if _names(words, name)} or fields[key]
-            if len(found) > 1 or where.keys() & found.keys():
+            matched = {name: value for name, value in fields[key].items() if _names(words, name)} or fields[
+                key
+            ]
+            if len(matched) > 1 or where.keys() & matched.keys():
                 return words, None
-            where |= found
+            where |= matched
             used |= set(parts[key])
     return [word for number, word in enumerate(words) if number not in used], where
 

@@ -71,11 +71,11 @@ _SUMMARY = ("asks_summary", "about_summary")
 
 def paths_named(goal: str) -> list[str]:
     """Return what a goal names as a file or a folder, in order."""
-    found = {match.start(): match.group() for match in _PATH.finditer(goal)}
-    found |= {
+    paths = {match.start(): match.group() for match in _PATH.finditer(goal)}
+    paths |= {
         match.start(1): match.group(1) for match in _NAMED.finditer(goal) if _looks_named(match.group(1))
     }
-    names = (name.rstrip(".,:;!?") for _, name in sorted(found.items()))
+    names = (name.rstrip(".,:;!?") for _, name in sorted(paths.items()))
     return list(dict.fromkeys(name for name in names if name))
 
 
@@ -111,9 +111,9 @@ def asked_about(goal: str, place: str, *, container: bool = False) -> Question |
     window = next(((a or c, b or d) for a, b, c, d in _WINDOW.findall(goal)), ("", ""))
     goal = _WINDOW.sub(" ", goal)
     quoted = _QUOTED.findall(goal)
-    rest = _QUOTED.sub(" ", goal)
-    literal = [*quoted, *(first or second for first, second in _OF_LITERAL.findall(rest))]
-    words = [word for word in _WORD.findall(rest) if word not in literal]
+    unquoted = _QUOTED.sub(" ", goal)
+    literal = [*quoted, *(first or second for first, second in _OF_LITERAL.findall(unquoted))]
+    words = [word for word in _WORD.findall(unquoted) if word not in literal]
     if container:
         asks = _any(words, "asks_state") and not quoted
         return Question(QuestionKind.STATE) if asks and _covered(words, "about_state") else None

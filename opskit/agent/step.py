@@ -115,38 +115,38 @@ def read_object(text: str) -> Mapping[str, Any]:
     if begin < 0:
         raise StepError("there is no JSON object in your answer")
     try:
-        found, _ = json.JSONDecoder(strict=False).raw_decode(said, begin)
+        fields, _ = json.JSONDecoder(strict=False).raw_decode(said, begin)
     except (json.JSONDecodeError, RecursionError):
         try:
-            found = repair_json(said[begin:], return_objects=True, skip_json_loads=True)
+            fields = repair_json(said[begin:], return_objects=True, skip_json_loads=True)
         except (RecursionError, ValueError):
-            found = None  # nested too deeply
-    if isinstance(found, list):
-        found = next((item for item in found if isinstance(item, Mapping)), None)
-    if not isinstance(found, Mapping) or not found:
+            fields = None  # nested too deeply
+    if isinstance(fields, list):
+        fields = next((item for item in fields if isinstance(item, Mapping)), None)
+    if not isinstance(fields, Mapping) or not fields:
         raise StepError("your answer is no JSON object")
-    return found
+    return fields
 
 
-def _step(found: Mapping[str, Any]) -> AgentStep:
-    calls = found.get("tool_calls")
+def _step(fields: Mapping[str, Any]) -> AgentStep:
+    calls = fields.get("tool_calls")
     if isinstance(calls, list) and calls and isinstance(calls[0], Mapping):
-        found = calls[0]
-    thought = str(found.get("thought") or found.get("reasoning") or "")[:_THOUGHT_CHARS]
-    named = next((found[key] for key in _TOOL_KEYS if found.get(key)), None)
+        fields = calls[0]
+    thought = str(fields.get("thought") or fields.get("reasoning") or "")[:_THOUGHT_CHARS]
+    named = next((fields[key] for key in _TOOL_KEYS if fields.get(key)), None)
     if isinstance(named, Mapping):
         # {"function": {"name": ..., "arguments": ...}}
         return AgentStep(thought, str(named.get("name", "")), _arguments(_first(named, _ARGUMENT_KEYS)))
     if not isinstance(named, str):
-        answer = found.get("answer") or found.get("final_answer")
+        answer = fields.get("answer") or fields.get("final_answer")
         if isinstance(answer, str):
             return AgentStep(thought, FINISH, {"answer": answer})
         raise StepError('"tool" is missing')
-    return AgentStep(thought, named.removeprefix("functions."), _arguments(_first(found, _ARGUMENT_KEYS)))
+    return AgentStep(thought, named.removeprefix("functions."), _arguments(_first(fields, _ARGUMENT_KEYS)))
 
 
-def _first(found: Mapping[str, Any], keys: Sequence[str]) -> Any:
-    return next((found[key] for key in keys if key in found), None)
+def _first(fields: Mapping[str, Any], keys: Sequence[str]) -> Any:
+    return next((fields[key] for key in keys if key in fields), None)
 
 
 def _arguments(given: Any) -> Mapping[str, Any]:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from xml.etree import ElementTree as ET
 
 from opskit.result import Finding, Report, Status
-from opskit.text import and_more, one_line
+from opskit.text import and_more, printable
 
 _XML_REFUSES = re.compile("[^\t\n\r\u0020-\ud7ff\ue000-\ufffd\U00010000-\U0010ffff]")
 _BAD = (Status.FAIL, Status.INCONCLUSIVE)
@@ -40,11 +40,11 @@ def text(report: Report) -> str:
     lines = []
     for finding in report.findings:
         lines.append(
-            f"{finding.status.value:<12} {one_line(finding.check)} [{one_line(finding.target)}] "
-            f"{finding.seconds:.3f} s: {one_line(finding.detail or finding.state)}"
+            f"{finding.status.value:<12} {printable(finding.check)} [{printable(finding.target)}] "
+            f"{finding.seconds:.3f} s: {printable(finding.detail or finding.state)}"
         )
         if finding.remedy and finding.status is not Status.PASS:
-            lines.append(f"{'':<12} next: {one_line(finding.remedy)}")
+            lines.append(f"{'':<12} next: {printable(finding.remedy)}")
     return "\n".join([*lines, summary(report), ""])
 
 
@@ -81,9 +81,9 @@ def tap(report: Report) -> str:
     lines = ["TAP version 14", f"1..{len(report.findings)}"]
     for number, finding in enumerate(report.findings, 1):
         word = "not ok" if finding.status in _BAD else "ok"
-        name = one_line(finding.check).replace("\\", "\\\\").replace("#", "\\#")
+        name = printable(finding.check).replace("\\", "\\\\").replace("#", "\\#")
         if finding.status is Status.SKIP:
-            lines.append(f"ok {number} - {name} # SKIP {one_line(finding.detail)}")
+            lines.append(f"ok {number} - {name} # SKIP {printable(finding.detail)}")
             continue
         lines.append(f"{word} {number} - {name}")
         if finding.status is not Status.PASS:
@@ -106,7 +106,7 @@ def nagios(report: Report) -> str:
         f"time={_seconds(report):.4f}s;;;0"
     )
     line = f"{summary(report)}{': ' + named if named else ''}{and_more(len(bad) - 5)}"
-    return f"OPSKIT {word}: {one_line(line).replace('|', '/')} | {data}\n"
+    return f"OPSKIT {word}: {printable(line).replace('|', '/')} | {data}\n"
 
 
 def prometheus(report: Report) -> str:
@@ -149,7 +149,7 @@ def markdown(report: Report) -> str:
         advice = f" Next: {finding.remedy}" if finding.remedy and finding.status is not Status.PASS else ""
         status, seconds = finding.status.value, f"{finding.seconds:.3f}"
         cells = (finding.check, finding.target, status, seconds, finding.detail + advice)
-        escaped = (one_line(cell).replace("\\", "\\\\").replace("|", "\\|") for cell in cells)
+        escaped = (printable(cell).replace("\\", "\\\\").replace("|", "\\|") for cell in cells)
         lines.append(f"| {' | '.join(escaped)} |")
     return "\n".join([*lines, ""])
 

@@ -176,11 +176,11 @@ class _Conversation:
     def _trace(self) -> None:
         from opskit.cli.trace import draw
 
-        found = None if self._last_id is None else self._app.traces.store.find(self._last_id)
-        if found is None:
+        trace = None if self._last_id is None else self._app.traces.store.find(self._last_id)
+        if trace is None:
             render.line("nothing was answered yet")
         else:
-            draw(found)
+            draw(trace)
 
 
 def _reader(app: "App") -> "Callable[[], Awaitable[str | None]]":

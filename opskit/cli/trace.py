@@ -64,7 +64,7 @@ def trace(
         case ["show", identifier] if trajectory:
             _show_trajectory(identifier, shared)
         case ["show", identifier]:
-            _show(context.run(_found(identifier, source or (), shared)), html, json=shared.json)
+            _show(context.run(_trace_of(identifier, source or (), shared)), html, json=shared.json)
         case ["show"]:
             raise UsageError("which trace is to be shown?", remedy="`opskit trace list` shows the ids")
         case [goal]:
@@ -102,26 +102,26 @@ async def _traced(
             else:
                 if not shared.json:
                     render.line(result.output.strip("\n"))
-        found = app.traces.store.find(identifier)
-    if found is not None:
+        stored = app.traces.store.find(identifier)
+    if stored is not None:
         if not shared.sandbox:
-            found = await _completed(found, sources, shared)
+            stored = await _completed(stored, sources, shared)
         if failure is not None and shared.json:
-            failure.document["trace"] = found.as_json()
-        _show(found, html, json=shared.json and failure is None, drawn=not shared.json)
+            failure.document["trace"] = stored.as_json()
+        _show(stored, html, json=shared.json and failure is None, drawn=not shared.json)
     if failure is not None:
         raise failure
 
 
-async def _found(identifier: str, sources: Sequence[str], shared: SharedOptions) -> "Trace":
+async def _trace_of(identifier: str, sources: Sequence[str], shared: SharedOptions) -> "Trace":
     """Return a trace of the store with what the logs add, else what the logs alone tell of the request."""
     from opskit.cli.log_report import read_story
     from opskit.logs.request_spans import trace_of
     from opskit.trace.store import TraceStore
 
-    kept = TraceStore(Path(shared.load().state_dir)).find(identifier)
-    if kept is not None:
-        return await _completed(kept, sources, shared)
+    stored = TraceStore(Path(shared.load().state_dir)).find(identifier)
+    if stored is not None:
+        return await _completed(stored, sources, shared)
     try:
         story, _ = await read_story(identifier, sources, shared.config)
     except OpskitError as error:
@@ -132,19 +132,19 @@ async def _found(identifier: str, sources: Sequence[str], shared: SharedOptions)
     return trace_of(story)
 
 
-async def _completed(kept: "Trace", sources: Sequence[str], shared: SharedOptions) -> "Trace":
+async def _completed(stored: "Trace", sources: Sequence[str], shared: SharedOptions) -> "Trace":
     """Add what an agent that sends no spans has logged; a log that cannot be read adds nothing."""
     from opskit.cli.log_report import read_story
     from opskit.logs.request_spans import completed, lacks_spans
 
-    if not sources and not lacks_spans(kept):
-        return kept
+    if not sources and not lacks_spans(stored):
+        return stored
     try:
-        story, _ = await read_story(kept.correlation_id, sources, shared.config)
+        story, _ = await read_story(stored.correlation_id, sources, shared.config)
     except OpskitError as error:
         render.note(f"note: the logs add nothing to the trace: {error.message}")
-        return kept
-    return completed(kept, story)
+        return stored
+    return completed(stored, story)
 
 
 def _list(shared: SharedOptions, count: int) -> None:
@@ -184,16 +184,16 @@ def _show_trajectory(identifier: str, shared: SharedOptions) -> None:
     from opskit.trace.store import TraceStore
 
     folder = Path(shared.load().state_dir)
-    kept = TraceStore(folder).find(identifier)
-    name = identifier.strip().lower() if kept is None else kept.correlation_id
+    stored = TraceStore(folder).find(identifier)
+    name = identifier.strip().lower() if stored is None else stored.correlation_id
     lines = read_trajectory(folder, name)
     if shared.json:
         render.document({"schema_version": SCHEMA_VERSION, "command": "trace trajectory", "lines": lines})
         return
     for line in lines:
-        rest = {key: value for key, value in line.items() if key not in ("at", "kind")}
+        content = {key: value for key, value in line.items() if key not in ("at", "kind")}
         render.heading(f"{line.get('kind')} {str(line.get('at', ''))[11:23]}")
-        for key, value in rest.items():
+        for key, value in content.items():
             for number, text in enumerate(str(value).splitlines() or [""]):
                 render.line(f"  {f'{key}: ' if number == 0 else '    '}{render.printable(text)}")
 

@@ -90,8 +90,8 @@ def _server_parts(text: str) -> tuple[str, str, str, str]:
     text = text.strip().strip("\"'").strip()
     _refuse_password(text)
     text = "https://ollama.com" if text == "ollama.com" else text
-    scheme, separator, rest = text.partition("://") if "://" in text else ("", "", text)
-    authority, slash, path = rest.partition("/")
+    scheme, separator, location = text.partition("://") if "://" in text else ("", "", text)
+    authority, slash, path = location.partition("/")
     host, colon, port = authority.rpartition(":")
     if not colon or authority.endswith("]") or (":" in host and not host.endswith("]")):
         host, port = authority, ""

@@ -19,7 +19,7 @@ from opskit.errors import OpskitError
 from opskit.facts.survey import Survey
 from opskit.records import Record, replace
 from opskit.result import Finding, Report, Status
-from opskit.text import one_line
+from opskit.text import printable
 
 #: A wider cell is not padded to in plain text: one long path would push every other column away.
 _WIDEST = 60
@@ -43,7 +43,7 @@ class TableSection(Record):
         """Return the table as lines of text, with its columns in line."""
         yield f"## {self.title}"
         rows = [self.columns, *self.rows] if any(self.columns) else list(self.rows)
-        cells = [[one_line(cell) for cell in row] for row in rows] if self.rows else []
+        cells = [[printable(cell) for cell in row] for row in rows] if self.rows else []
         widths = [min(_WIDEST, max(map(_width, column))) for column in zip(*cells, strict=True)]
         for row in cells:
             padded = (cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True))

@@ -132,9 +132,9 @@ def _accounted(said: Sequence[str], words: Sequence[str]) -> _Account | None:
         if said[index] == words[0] and tuple(said[index : index + size]) == tuple(words):
             index, copies = index + size, copies + 1
             parts.append([])
-        elif words[0].startswith(said[index]) and _fits(rest := said[index:], words):
-            broken = rest[-1] != words[len(rest) - 1]
-            return _Account(copies, tuple(parts[0]), _joined(parts[1:]), (), len(rest), broken)
+        elif words[0].startswith(said[index]) and _fits(tail := said[index:], words):
+            broken = tail[-1] != words[len(tail) - 1]
+            return _Account(copies, tuple(parts[0]), _joined(parts[1:]), (), len(tail), broken)
         elif said[index] in WORDS.nothing or _is_marker(said[index]):
             parts[-1].append(said[index])
             index += 1
@@ -151,13 +151,13 @@ def _joined(parts: Sequence[Sequence[str]]) -> tuple[str, ...]:
     return tuple(word for part in parts for word in part)
 
 
-def _fits(rest: Sequence[str], words: Sequence[str]) -> bool:
+def _fits(tail: Sequence[str], words: Sequence[str]) -> bool:
     """Tell whether the rest of an answer is a beginning of the words; its last word may be cut."""
-    count = len(rest)
+    count = len(tail)
     return (
         count <= len(words)
-        and list(rest[:-1]) == list(words[: count - 1])
-        and words[count - 1].startswith(rest[-1])
+        and list(tail[:-1]) == list(words[: count - 1])
+        and words[count - 1].startswith(tail[-1])
     )
 
 
@@ -256,7 +256,10 @@ def _is_shortened(said: Sequence[str], asked: Prompt) -> bool:
         return False
     if any(asked.transforms_after(clause.start) for clause in asked.clauses[1:]):
         return False
-    return _left(said, asked.words) is not None and f" {' '.join(said)} " not in f" {' '.join(asked.words)} "
+    return (
+        _remaining(said, asked.words) is not None
+        and f" {' '.join(said)} " not in f" {' '.join(asked.words)} "
+    )
 
 
 def _may_be_shortened(said: Sequence[str], asked: Prompt) -> bool:
@@ -265,14 +268,14 @@ def _may_be_shortened(said: Sequence[str], asked: Prompt) -> bool:
         return False
     if not asked.words[0].startswith(said[0]) or (len(said) > 1 and asked.words[0] != said[0]):
         return False
-    left = _left(said[:-1], asked.words)
-    return left is not None and any(word.startswith(said[-1]) for word in left)
+    remaining = _remaining(said[:-1], asked.words)
+    return remaining is not None and any(word.startswith(said[-1]) for word in remaining)
 
 
-def _left(said: Sequence[str], words: Sequence[str]) -> Sequence[str] | None:
+def _remaining(said: Sequence[str], words: Sequence[str]) -> Sequence[str] | None:
     """Return what follows in the prompt when its words were said in order, some left out; None when not."""
-    rest = iter(words)
-    return list(rest) if all(word in rest for word in said) else None
+    following = iter(words)
+    return list(following) if all(word in following for word in said) else None
 
 
 def _without_consent(said: Sequence[str]) -> list[str]:

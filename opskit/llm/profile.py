@@ -96,8 +96,8 @@ def _mode(*, schema: bool, native: bool) -> StepMode:
 
 def identity_of(kind: ServerKind, model: ModelInfo) -> str:
     """Return what a profile is true of: the server's kind and version, the weights and their quantisation."""
-    told = (model.version, model.size_bytes, model.parameters, model.quantization, model.context_length)
-    return " ".join(str(part) for part in (kind.name, *told, *model.aliases) if part is not None)
+    facts = (model.version, model.size_bytes, model.parameters, model.quantization, model.context_length)
+    return " ".join(str(part) for part in (kind.name, *facts, *model.aliases) if part is not None)
 
 
 class ProfileStore:

@@ -147,7 +147,7 @@ async def resolve(
     sources: list[LogSource] = []
     for spec in specs:
         try:
-            sources += await _one(spec, own_log, follow=follow)
+            sources += await _sources_of(spec, own_log, follow=follow)
         except OpskitError as error:
             if len(specs) == 1:
                 raise
@@ -155,7 +155,7 @@ async def resolve(
     return distinct(sources), []
 
 
-async def _one(spec: str, own_log: Path, *, follow: bool) -> list[LogSource]:
+async def _sources_of(spec: str, own_log: Path, *, follow: bool) -> list[LogSource]:
     if spec == "-":
         return [StdinSource()]
     if spec == "self":
@@ -197,7 +197,7 @@ async def _defaults(own_log: Path, *, follow: bool) -> tuple[list[LogSource], li
     notes: list[str] = []
     for spec in ("self", DEFAULT_CONTAINER):
         try:
-            sources += await _one(spec, own_log, follow=follow)
+            sources += await _sources_of(spec, own_log, follow=follow)
         except OpskitError as error:
             notes.append(error.message)
     if not sources:

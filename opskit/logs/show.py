@@ -35,7 +35,7 @@ async def once(
     sources: Sequence[LogSource], selection: EntryFilter, window: Window, context: int = 0
 ) -> AsyncGenerator[Shown, None]:
     """What is there now, merged by time. A source that cannot be read is an Unreadable among the others."""
-    streams = [_one(source, selection, window, context) for source in sources]
+    streams = [_entries_of(source, selection, window, context) for source in sources]
     async with contextlib.aclosing(streams[0] if len(streams) == 1 else _merged(streams)) as items:
         async for item in items:
             yield item
@@ -154,7 +154,7 @@ def _complete(grouper: Grouper, item: LogEntry | Note) -> Iterator[LogEntry | No
         yield item
 
 
-async def _one(
+async def _entries_of(
     source: LogSource, selection: EntryFilter, window: Window, context: int
 ) -> AsyncGenerator[Shown, None]:
     """The wanted entries of one source; why it cannot be read is an Unreadable among them."""

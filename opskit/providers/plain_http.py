@@ -183,9 +183,9 @@ class PlainClient:
                 sent["Content-Length"] = str(len(content))
             target = quote(f"{self._path}{path}", safe=_TARGET)
             request = h11.Request(method=method, target=target, headers=list(sent.items()))
-            if (kept := await self._take()) is not None:
+            if (open_connection := await self._take()) is not None:
                 with contextlib.suppress(ConnectionError, h11.RemoteProtocolError):
-                    return await self._asked(kept, request, content, path)
+                    return await self._asked(open_connection, request, content, path)
             connection = _Connection(*await self._connected())
             return await self._asked(connection, request, content, path)
 
@@ -225,8 +225,8 @@ class PlainClient:
 
     async def aclose(self) -> None:
         self._is_closed = True
-        kept, self._kept = self._kept, []
-        for connection in kept:
+        connections, self._kept = self._kept, []
+        for connection in connections:
             await connection.aclose()
 
 
@@ -236,11 +236,11 @@ async def _addresses(host: str, port: int) -> list[Address]:
     # Bytes spare an ASCII name the tables of IDNA.
     name = host.encode() if host.isascii() else host
     try:
-        found = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
+        addresses = await loop.getaddrinfo(name, port, type=socket.SOCK_STREAM)
     except UnicodeError as exc:
         raise socket.gaierror(socket.EAI_NONAME, "not a name of a host") from exc
     by_family: dict[int, list[Address]] = {}
-    for family, _, _, _, address in found:
+    for family, _, _, _, address in addresses:
         by_family.setdefault(family, []).append((family, address))
     rows = itertools.zip_longest(*by_family.values())
     return [address for row in rows for address in row if address is not None]

@@ -337,7 +337,7 @@ async def judged(reading: ReadSources, *, binary: str | None, strict: bool = Fal
     issues.sort(key=lambda i: (_ORDER.index(i.category), i.source, i.line, i.column, i.rule))
     target = _target(reading.sources)
     findings = [
-        _found(category, target, rules, strict=strict)
+        _category_finding(category, target, rules, strict=strict)
         if (rules := Counter(issue.rule for issue in issues if issue.category is category))
         else _clean(category, target, pieces, has_rules=binary is not None)
         for category in Category
@@ -359,7 +359,7 @@ async def _judged(binary: str, code: Sequence[Module]) -> list[tuple[Issue, ...]
     return await asyncio.gather(*map(judged_one, code))
 
 
-def _found(category: Category, target: str, rules: Counter[str], *, strict: bool) -> Finding:
+def _category_finding(category: Category, target: str, rules: Counter[str], *, strict: bool) -> Finding:
     return Finding(
         check=category.value,
         target=target,

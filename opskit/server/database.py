@@ -100,6 +100,6 @@ class PostgresDatabase:
 def open_database(url: str | None, folder: Path) -> Database:
     """Return the database that DATABASE_URL names, else a file in the state folder. Raises StateError."""
     if url and url.partition(":")[0].partition("+")[0] in ("postgres", "postgresql"):
-        scheme, _, rest = url.partition("://")
-        return PostgresDatabase(f"{scheme.partition('+')[0]}://{rest}")
+        scheme, _, address = url.partition("://")
+        return PostgresDatabase(f"{scheme.partition('+')[0]}://{address}")
     return SqliteDatabase(folder / "runs.db")

@@ -84,7 +84,7 @@ class ChildRunner:
             )
         except NotStarted as exc:
             return ToolResult(exc.message, ok=False)
-        return _told(result, self._limits)
+        return _as_result(result, self._limits)
 
     async def _probe(self) -> str:
         path = program_path("bwrap", self._search_path)
@@ -120,7 +120,7 @@ class ChildRunner:
         return [*words, "--", *command]
 
 
-def _told(result: ProgramResult, limits: ToolLimits) -> ToolResult:
+def _as_result(result: ProgramResult, limits: ToolLimits) -> ToolResult:
     """Return the result of a program in words for a model."""
     ending = (
         f"killed after {limits.timeout_s:g} s, with everything it started"

@@ -17,7 +17,7 @@ from opskit.config.fields import Bytes, Seconds, Text, Texts, parameters
 from opskit.errors import ConfigError, OpskitError
 from opskit.facts.environment import SECRET_NAMES, matching, read_env_file
 from opskit.records import MutableRecord
-from opskit.text import and_more, counted, one_line
+from opskit.text import and_more, counted, printable
 
 _TYPES = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFSOCK: "socket", stat.S_IFIFO: "pipe"}
 _TYPES |= dict.fromkeys((stat.S_IFBLK, stat.S_IFCHR), "device")
@@ -330,5 +330,5 @@ def _words(entry: Any) -> str | None:
         return None
     text = entry.raw.decode("utf-8", "replace").split("\n")[0]
     when = "" if entry.at is None else f"{datetime.fromtimestamp(entry.at, UTC):%Y-%m-%d %H:%M:%S} UTC "
-    shown = one_line(text)[:_SHOWN_CHARS]
+    shown = printable(text)[:_SHOWN_CHARS]
     return shown if shown.startswith(when[:10]) and when else f"{when}{shown}"
