@@ -8,6 +8,7 @@ shown or not among the arguments) is a dataclass. The functions here take both.
 
 import dataclasses
 from collections.abc import Mapping
+from enum import Enum
 from typing import Any, TypeVar, dataclass_transform
 
 from msgspec import Struct, field, structs
@@ -47,13 +48,15 @@ def replace(record: T, **changes: Any) -> T:
 
 
 def asdict(record: Any) -> dict[str, Any]:
-    """Return the fields with their values; records among these, in lists and mappings too, likewise."""
+    """Return the fields as JSON has them: records in them, in lists and mappings too, by their fields."""
     return {name: _plain(getattr(record, name)) for name in names(record)}
 
 
 def _plain(value: Any) -> Any:
     if is_record(value):
         return asdict(value)
+    if isinstance(value, Enum):
+        return value.value
     if isinstance(value, Mapping):
         return {key: _plain(item) for key, item in value.items()}
     if isinstance(value, list | tuple) and not hasattr(value, "_fields"):

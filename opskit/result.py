@@ -9,7 +9,7 @@ from enum import StrEnum
 from typing import Any
 
 from opskit.errors import Exit
-from opskit.records import Record, field
+from opskit.records import Record, asdict, field
 
 SCHEMA_VERSION = 1
 
@@ -48,17 +48,7 @@ class Finding(Record):
     evidence: dict[str, Any] = field(default_factory=dict)
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "check": self.check,
-            "target": self.target,
-            "status": self.status.value,
-            "state": self.state,
-            "detail": self.detail,
-            "code": self.code,
-            "remedy": self.remedy,
-            "seconds": round(self.seconds, 4),
-            "evidence": self.evidence,
-        }
+        return {**asdict(self), "seconds": round(self.seconds, 4)}
 
 
 class Report(Record):

@@ -37,7 +37,7 @@ from opskit.llm.catalog import NodeView
 from opskit.llm.fit import Fit, gib
 from opskit.providers.base import CallError, ModelInfo, Resident
 from opskit.providers.kinds import ServerKind
-from opskit.records import Record, field
+from opskit.records import Record, asdict, field
 from opskit.result import Finding, Report, Status
 from opskit.system.host import is_loopback
 from opskit.text import span
@@ -125,7 +125,7 @@ class LoadedModel(Record):
             "context_length": self.resident.context_length,
             "expires_in_s": round(max(0.0, self.expires_in_s or 0.0), 1) if known else None,
             "stays": stays,
-            "runner": None if self.runner is None else self.runner.as_json(),
+            "runner": None if self.runner is None else asdict(self.runner),
         }
 
     def cells(self) -> list[str]:

@@ -1,5 +1,6 @@
 """The probe of a node or an agent: its stages, where and why it ended, and the finding that it makes."""
 
+from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
 from opskit.checks.remedies import address_remedy, agent_remedy, node_remedy, stranger_remedy
@@ -32,12 +33,8 @@ class ProbeStage(Record):
     detail: str
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "rung": self.name,
-            "status": self.status.value,
-            "seconds": round(self.seconds, 4),
-            "detail": self.detail,
-        }
+        seconds = round(self.seconds, 4)
+        return {"rung": self.name, "status": self.status.value, "seconds": seconds, "detail": self.detail}
 
 
 class ProbeEnded(Exception):  # noqa: N818 - which is a result, and stands in its record
@@ -91,13 +88,13 @@ class TargetProbe(MutableRecord, kw_only=True):
                 return Status.WARN if self.config.explicit else Status.SKIP
         return Status.FAIL
 
+    @abstractmethod
     def advice(self) -> str | None:
         """Return what to type next; None when nothing is to be done."""
-        raise NotImplementedError
 
+    @abstractmethod
     def known(self) -> dict[str, Any]:
         """Return the evidence that is this target's own, None for what is not known."""
-        raise NotImplementedError
 
     def evidence(self) -> dict[str, Any]:
         """Return what readers of `--json` get; what is not known is left out."""

@@ -6,12 +6,11 @@ tell is left to the token: a runner that is idle may stand beside a scheduler th
 
 from collections.abc import Sequence
 from enum import StrEnum
-from typing import Any
 
 from opskit.checks.state import NodeState, is_working
 from opskit.facts.runner import ModelRunner, NodeRunners, RunnerHealth, RunnerProcess
 from opskit.providers.base import Slot
-from opskit.records import Record, asdict
+from opskit.records import Record
 from opskit.system.process import Process
 
 
@@ -55,9 +54,6 @@ class RunnerStatus(Record, kw_only=True):
             case RunnerState.STOPPED:
                 return f"{self.state} (`kill -CONT {self.pid}`)"
         return self.state.value
-
-    def as_json(self) -> dict[str, Any]:
-        return {**asdict(self), "state": self.state.value}
 
 
 def runner_status(runners: NodeRunners, weights: str | None) -> RunnerStatus | None:

@@ -9,7 +9,7 @@ from opskit.llm.answer import Attempt, Session
 from opskit.llm.prompt import PromptCut
 from opskit.llm.wording import goal_category
 from opskit.providers.base import Message
-from opskit.records import MutableRecord, Record, field, replace
+from opskit.records import MutableRecord, Record, asdict, field, replace
 from opskit.result import SCHEMA_VERSION
 
 #: The model and the node of an answer that opskit's tools gave without a model.
@@ -87,7 +87,7 @@ class RunResult(Record):
         return here | {key: self.remote[key] for key in here.keys() & self.remote.keys() - {"attempts"}}
 
     def as_json(self) -> dict[str, Any]:
-        cut = None if self.prompt_cut is None else {**self.prompt_cut.as_json(), "remedy": self.cut_remedy}
+        cut = None if self.prompt_cut is None else {**asdict(self.prompt_cut), "remedy": self.cut_remedy}
         return {
             "schema_version": SCHEMA_VERSION,
             "ok": True,

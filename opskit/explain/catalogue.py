@@ -48,7 +48,7 @@ class Explanation(Record):
     see: tuple[str, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self) | {"kind": self.kind.value, "exit": int(self.exit), "see": list(self.see)}
+        return asdict(self) | {"see": list(self.see)}
 
 
 def plain(key: str) -> str:

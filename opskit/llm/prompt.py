@@ -14,7 +14,6 @@ import unicodedata
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 from opskit.llm.visible import TAG, unmarked
 from opskit.llm.wording import PATTERNS, WORDS, is_order, makes_new
@@ -259,13 +258,6 @@ class PromptCut(Record):
             f"the prompt was cut: it has at least {self.least_tokens} tokens, "
             f"the server read {self.read_tokens} of them{context}"
         )
-
-    def as_json(self) -> dict[str, Any]:
-        return {
-            "least_tokens": self.least_tokens,
-            "read_tokens": self.read_tokens,
-            "context_tokens": self.context_tokens,
-        }
 
 
 def least_tokens(messages: Iterable[Message]) -> int:

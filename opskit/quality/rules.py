@@ -70,7 +70,7 @@ class Issue(Record):
 
     def as_json(self) -> dict[str, Any]:
         content = asdict(self)
-        return {"file": content.pop("source"), **content, "category": self.category.value}
+        return {"file": content.pop("source"), **content}
 
 
 class Parsed(Record):

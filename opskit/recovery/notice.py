@@ -53,7 +53,7 @@ class Notice(Record):
         return f"{self.level.value} {self.target}"
 
     def as_json(self) -> dict[str, Any]:
-        return {"schema_version": SCHEMA_VERSION, **asdict(self), "level": self.level.value}
+        return {"schema_version": SCHEMA_VERSION, **asdict(self)}
 
 
 #: Sends a notice wherever the configuration says. Never raises, and ends in bounded time.

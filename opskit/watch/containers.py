@@ -53,7 +53,7 @@ class WatchedContainer(Record):
         return self.condition is ContainerCondition.SICK
 
     def as_json(self) -> dict[str, Any]:
-        document = {**asdict(self), "condition": self.condition.value}
+        document = asdict(self)
         del document["at"]
         return document
 

@@ -74,9 +74,6 @@ class Summary(Record, kw_only=True):
     slow: int = 0
     models: tuple[ModelRow, ...] = ()
 
-    def as_json(self) -> dict[str, Any]:
-        return asdict(self)
-
 
 class _Open(MutableRecord):
     correlation_id: str

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Literal, Protocol
 
 from opskit.errors import Exit
-from opskit.records import Record, field
+from opskit.records import Record, asdict, field
 from opskit.result import SCHEMA_VERSION
 from opskit.text import utc
 
@@ -71,7 +71,7 @@ class View(Record, kw_only=True):
             document["machine"] = self.machine.as_json()
             document["warnings"] = [warning.as_json() for warning in self.machine.warnings]
         if self.requests is not None:
-            document["requests"] = self.requests.as_json()
+            document["requests"] = asdict(self.requests)
         if self.containers is not None:
             document["containers"] = self.containers.as_json()
         return {**document, "logs": self.logs.as_json()}

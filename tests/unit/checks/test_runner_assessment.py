@@ -13,7 +13,7 @@ from opskit.checks.runner_assessment import (
 from opskit.checks.state import NodeState
 from opskit.facts.runner import ModelRunner, NodeRunners, RunnerHealth, RunnerProcess, runner_arguments
 from opskit.providers.base import Slot
-from opskit.records import replace
+from opskit.records import asdict, replace
 from opskit.system.process import Process
 
 COMMAND = ("/lib/ollama/llama-server", "--model", "/blobs/sha256-a", "--port", "9")
@@ -169,7 +169,7 @@ def test_one_reading_tells_what_a_model_works_on(runners, state, words):
     status = runner_status(runners, "/blobs/sha256-a")
     assert status is not None
     assert (status.state, status.words) == (state, words)
-    assert status.as_json()["state"] == state.value
+    assert asdict(status)["state"] == state.value
 
 
 @pytest.mark.parametrize(
