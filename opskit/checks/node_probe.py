@@ -26,11 +26,10 @@ from opskit.config.schema import Config, NodeConfig
 from opskit.facts.node import NodeFacts, ReadingStep, read_node
 from opskit.facts.runner import known_weights, read_again, read_runners
 from opskit.facts.survey import Survey
-from opskit.llm.faults import SERVER_IS_WELL, FaultKind, classify
+from opskit.llm.faults import SERVER_IS_WELL, FaultKind, classify, fault_remedy
 from opskit.llm.fit import GIB, Fit, gib
 from opskit.llm.loads import load_budget_s
 from opskit.llm.one_token import is_overdue, may_be_asked
-from opskit.llm.remedies import fault_remedy
 from opskit.providers.base import DEFAULT_MODEL, CallCause, CallError, ModelInfo, Provider, Resident
 from opskit.providers.kinds import ServerKind
 from opskit.records import MutableRecord, replace

@@ -232,7 +232,7 @@ def _written(path: Path, outcome: "ExamOutcome", report: Report) -> Report:
     from datetime import UTC, datetime
 
     from opskit import __version__
-    from opskit.cli.exam_markdown import markdown
+    from opskit.llm.exam_outcome import markdown
     from opskit.system.textfile import write_text
 
     try:

@@ -10,9 +10,8 @@ from opskit.engine.goal import Goal, GoalRun, RunResult, Sessions, Solver
 from opskit.engine.remote import RemoteAgent
 from opskit.errors import OpskitError, StateError
 from opskit.llm.answer import Answer, Ask, NoAnswer, Session
-from opskit.llm.faults import FaultKind
+from opskit.llm.faults import FaultKind, fault_remedy
 from opskit.llm.plan import ModelRequest
-from opskit.llm.remedies import fault_remedy
 from opskit.llm.router import Router
 from opskit.llm.wording import categorise
 from opskit.providers.agent import AgentClient

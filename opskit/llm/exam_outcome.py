@@ -2,21 +2,22 @@
 
 import math
 from collections.abc import Collection, Sequence
+from datetime import datetime
 from typing import Any
 
 from opskit.config.schema import Config
 from opskit.llm.catalog import NodeView, Snapshot
 from opskit.llm.exam import MAX_TOKENS, ExamResult
-from opskit.llm.faults import FaultKind
+from opskit.llm.faults import FaultKind, fault_remedy
 from opskit.llm.fit import Fit
 from opskit.llm.health import Health
 from opskit.llm.plan import ModelRequest, PlanContext, Skipped, plan
-from opskit.llm.remedies import fault_remedy
 from opskit.llm.selection import ModelSelection
 from opskit.llm.verdict import Verdict
 from opskit.providers.kinds import ServerKind
 from opskit.records import Record, asdict, replace
 from opskit.result import Finding, Report, Status
+from opskit.text import markdown_table, markdown_text
 
 #: A model is about as quick as another up to this factor, or this many seconds.
 _AS_QUICK, _AS_QUICK_S = 1.5, 0.5
@@ -285,3 +286,49 @@ def _remedy(result: ExamResult, kind: ServerKind) -> str | None:
         else None
     )
     return remedy or "`opskit probe --verbose` shows the state of the node"
+
+
+_PROBLEMS = (Status.FAIL, Status.WARN, Status.INCONCLUSIVE)
+
+
+def markdown(outcome: ExamOutcome, findings: Sequence[Finding], *, at: datetime, version: str) -> str:
+    lines = [
+        "# Model test",
+        "",
+        f"{at:%Y-%m-%d %H:%M:%S} UTC, opskit {markdown_text(version)}.",
+        f"{len(outcome.working)} of {len(outcome.tested)} tested models work.",
+        "",
+    ]
+    if outcome.results:
+        lines += [*markdown_table(COLUMNS, [cells(result) for result in outcome.results]), ""]
+        lines += ["Times are of a request to the loaded model; its load is a column of its own.", ""]
+    lines += ["## Working models", ""]
+    lines += [f"- {markdown_text(str(result.examinee))}" for result in outcome.working] or ["None."]
+    lines += ["", "## Fastest", ""]
+    fastest = [
+        f"- {what.capitalize()}: {markdown_text(who)} ({figure})"
+        for what, who, figure in outcome.fastest_lines()
+    ]
+    lines += fastest or ["None."]
+    lines += ["", "## Recommendations", ""]
+    rows = [
+        [advice.category, advice.name or "nobody", advice.node or "", advice.why]
+        for advice in outcome.recommendations
+    ]
+    lines += [*markdown_table(("for", "model", "node", "why"), rows), ""]
+    problems = [finding for finding in findings if finding.status in _PROBLEMS]
+    if problems:
+        lines += ["## Failures and warnings", ""]
+        rows = [
+            [problem.target, problem.status.value, problem.state, problem.detail, problem.remedy or ""]
+            for problem in problems
+        ]
+        lines += [*markdown_table(("target", "status", "state", "detail", "what to do"), rows), ""]
+    if outcome.selection.skipped:
+        lines += ["## Not tested", ""]
+        lines += markdown_table(
+            ("node", "model", "why"),
+            [[skip.node, skip.model, skip.why] for skip in outcome.selection.skipped],
+        )
+        lines.append("")
+    return "\n".join(lines)

@@ -15,7 +15,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any, Self
 
-from opskit.providers.base import CallCause, CallError, without_reason
+from opskit.providers.base import DEFAULT_MODEL, CallCause, CallError, without_reason
+from opskit.providers.kinds import ServerKind
 from opskit.records import Record
 
 
@@ -268,3 +269,14 @@ def _by_rest(status: int, text: str, named: str) -> FaultKind:
     if 400 <= status < 500 and status != 499:
         return FaultKind.BAD_REQUEST
     return FaultKind.SERVER_ERROR
+
+
+def fault_remedy(kind: FaultKind, *, model: str, node: str, server: ServerKind, again: str) -> str | None:
+    """Return the next thing to type; None where only the state of the node tells it.
+
+    `again` is the command that tries once more.
+    """
+    text = server.advice.get(kind.value) or fault_texts()["remedies"].get(kind)
+    if text is None:
+        return None
+    return text.format(model="MODEL" if model == DEFAULT_MODEL else model, node=node, again=again)

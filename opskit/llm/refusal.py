@@ -5,10 +5,9 @@ from collections.abc import Sequence
 
 from opskit.config.schema import NodeConfig
 from opskit.llm.answer import Attempt, NoAnswer
-from opskit.llm.faults import SERVER_IS_WELL, FaultKind
+from opskit.llm.faults import SERVER_IS_WELL, FaultKind, fault_remedy
 from opskit.llm.plan import ModelRequest, Plan, SkipReason
-from opskit.llm.remedies import fault_remedy, verdict_remedy
-from opskit.llm.verdict import Verdict
+from opskit.llm.verdict import Verdict, verdict_remedy
 from opskit.providers.kinds import OPENAI, ServerKind, expected_kind
 from opskit.text import listing
 

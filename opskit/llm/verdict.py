@@ -233,3 +233,18 @@ def _is_inside_data(text: str) -> bool:
     return text.count("```") % 2 == 1 or any(
         text.count(left) > text.count(right) for left, right in ("[]", "{}")
     )
+
+
+def verdict_remedy(verdict: Verdict, *, model: str, limited: bool) -> str | None:
+    """Return what helps against an answer that is none; None where nothing certain does.
+
+    `limited` means that the token limit ended it.
+    """
+    if verdict is not Verdict.ONLY_THINKING:
+        return None
+    other = "or choose a model that does not think (`opskit models list`)"
+    if limited:
+        return (
+            f"raise `router.max_tokens` (or its context, where that is full) for {model} to finish, {other}"
+        )
+    return f"ask again, {other}"

@@ -1,8 +1,13 @@
-"""The job as a LaunchAgent: agents live in the graphical session, where Docker, Ollama and notices are."""
+"""The job as a LaunchAgent: agents live in the graphical session, where Docker, Ollama and notices are.
+
+The manual says of `launchctl print` that it is for people and may change; between macOS 10.15 and 26 the first line,
+the states and the wording of exits did, and the indentation of the job's own fields did not.
+"""
 
 import asyncio
 import os
 import plistlib
+import re
 import tempfile
 import time
 from collections.abc import Mapping, Sequence
@@ -12,7 +17,7 @@ from typing import Any
 from xml.parsers.expat import ExpatError
 
 from opskit.errors import OpskitError
-from opskit.records import replace
+from opskit.records import Record, field, replace
 from opskit.recovery.executor import Executor
 from opskit.schedule.job import DEFAULT_MINUTES, RECOVER, Job, JobKind, next_start
 from opskit.schedule.scheduler import (
@@ -26,13 +31,33 @@ from opskit.schedule.scheduler import (
     ScheduleStep,
     text_of,
 )
-from opskit.system import launchctl
 from opskit.system.program import ProgramResult
 from opskit.text import last_lines
 
 _POLL_S = 0.1
 #: Answers of launchctl: the job is being ended; it runs already, or an operation on its label goes on.
 _ENDING, _IN_PROGRESS = 36, 37
+
+
+class LaunchdJob(Record):
+    """A job that launchd has loaded.
+
+    `last_exit` is negative for a signal and None when the job never ended or launchd does not tell;
+    `reason` is then launchd's own word, such as that memory was short.
+    """
+
+    state: str
+    pid: int | None = None
+    runs: int | None = None
+    last_exit: int | None = None
+    reason: str = ""
+    path: str | None = None
+    arguments: tuple[str, ...] = ()
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def running(self) -> bool:
+        return self.pid is not None
 
 
 class Launchd(Scheduler):
@@ -62,11 +87,11 @@ class Launchd(Scheduler):
         status = ScheduleStatus(self.name, files, job, loaded=False, log=self.log, kind=self.kind)
         printed = await self._ask("print", self._target)
         disabled = await self._disabled()
-        if printed.exit and not launchctl.absent(printed):
+        if printed.exit and not is_absent(printed):
             raise self._unreachable(printed)
         if printed.exit:
             return replace(status, disabled=disabled)
-        loaded = launchctl.job(printed.out)
+        loaded = loaded_job(printed.out)
         stays = self.kind.stays
         elsewhere = loaded.path is not None and loaded.path != str(self._plist)
         return replace(
@@ -98,7 +123,7 @@ class Launchd(Scheduler):
         return (
             RunCommand(
                 ("launchctl", "bootout", self._target),
-                accepts=lambda result: launchctl.absent(result) or result.exit == _ENDING,
+                accepts=lambda result: is_absent(result) or result.exit == _ENDING,
                 why_accepted="it is fine when it was not loaded",
             ),
             RunCommand(("launchctl", "print", self._target), until_absent=True),
@@ -112,7 +137,7 @@ class Launchd(Scheduler):
         )
 
     def silence(self, result: ProgramResult) -> OpskitError | None:
-        return self._unreachable(result) if launchctl.no_session(result) else None
+        return self._unreachable(result) if has_no_session(result) else None
 
     def _unreachable(self, result: ProgramResult) -> OpskitError:
         return OpskitError(
@@ -152,7 +177,7 @@ class Launchd(Scheduler):
         """Run a second agent with the same environment once, and take it out again."""
         label = f"{self.kind.label}.inside.{os.getpid()}"
         target = f"{self._domain}/{label}"
-        bootout = RunCommand(("launchctl", "bootout", target), launchctl.absent)
+        bootout = RunCommand(("launchctl", "bootout", target), is_absent)
         with tempfile.TemporaryDirectory(prefix="opskit-inside-", ignore_cleanup_errors=True) as folder:
             output, errors, agent = (
                 Path(folder) / name for name in ("out.json", "err.txt", f"{label}.plist")
@@ -181,7 +206,7 @@ class Launchd(Scheduler):
     async def _ended(self, target: str) -> int:
         deadline = time.monotonic() + INSIDE_S
         while True:
-            job = launchctl.job((await self._ask("print", target)).out)
+            job = loaded_job((await self._ask("print", target)).out)
             if job.last_exit is not None and not job.running:
                 return job.last_exit
             if time.monotonic() >= deadline:
@@ -193,7 +218,7 @@ class Launchd(Scheduler):
 
     async def _disabled(self) -> bool:
         result = await self._ask("print-disabled", self._domain)
-        return result.exit == 0 and launchctl.disabled(result.out, self.kind.label)
+        return result.exit == 0 and is_disabled(result.out, self.kind.label)
 
 
 def plist_text(job: Job, logs: Path) -> str:
@@ -246,7 +271,7 @@ def _dumped(content: dict[str, Any]) -> str:
     return plistlib.dumps(content, sort_keys=False).decode()
 
 
-def _holds(loaded: launchctl.LaunchdJob, job: Job) -> bool:
+def _holds(loaded: LaunchdJob, job: Job) -> bool:
     """Whether what launchd has loaded is what the file says; it adds variables of its own."""
     same_environment = not loaded.environment or job.environment.items() <= loaded.environment.items()
     return loaded.arguments in ((), job.arguments) and same_environment
@@ -267,3 +292,84 @@ def _owned(path: Path, uid: int) -> bool:
     except OSError:
         return False
     return status.st_uid == uid and not status.st_mode & 0o022
+
+
+_FIELD = re.compile(r"\t([a-z][a-z /()]*?) = (.+)")
+_BLOCK = re.compile(r"\t([a-z][a-z /()]*?) = \{")
+_NUMBER = re.compile(r"-?[0-9]+")
+_SIGNAL = re.compile(r".*: ([0-9]+)")
+_DISABLED = re.compile(r'\s*"(?P<label>[^"]+)" => (?P<word>\w+)')
+#: 3: no such process (`bootout`), 113: could not find service (`print`, `kickstart`, and old `bootout`).
+_ABSENT = (3, 113)
+_ABSENT_WORDS = ("could not find service", "could not find specified service", "no such process")
+#: 125: the domain does not support the action; 112: could not find the domain.
+_NO_SESSION = (112, 125)
+_NO_SESSION_WORDS = ("could not find domain", "domain does not support specified action")
+
+
+def loaded_job(text: str) -> LaunchdJob:
+    """Read the answer of `launchctl print DOMAIN/LABEL`, without the fields of its nested blocks."""
+    fields: dict[str, str] = {}
+    blocks: dict[str, list[str]] = {}
+    inside: list[str] | None = None
+    for line in text.splitlines():
+        if line == "\t}":
+            inside = None
+        elif inside is not None:
+            inside.append(line.removeprefix("\t\t"))
+        elif block := _BLOCK.fullmatch(line):
+            inside = blocks.setdefault(block[1], [])
+        elif field_line := _FIELD.fullmatch(line):
+            fields.setdefault(field_line[1], field_line[2].strip())
+    return LaunchdJob(
+        state=fields.get("state", "unknown"),
+        pid=_number(fields.get("pid")),
+        runs=_number(fields.get("runs")),
+        last_exit=_last_exit(fields),
+        reason=fields.get("last exit reason", ""),
+        path=fields.get("path"),
+        arguments=tuple(blocks.get("arguments", ())),
+        environment=dict(_pairs(blocks.get("environment", []))),
+    )
+
+
+def _pairs(lines: list[str]) -> list[tuple[str, str]]:
+    split = (line.partition(" => ") for line in lines)
+    return [(name, value) for name, arrow, value in split if arrow]
+
+
+def is_disabled(text: str, label: str) -> bool:
+    """Whether `launchctl print-disabled DOMAIN` has the label off: `true` until macOS 12, then a word."""
+    lines = (_DISABLED.match(line) for line in text.splitlines())
+    words = {match["label"]: match["word"] for match in lines if match}
+    return words.get(label) in ("true", "disabled")
+
+
+def is_absent(done: ProgramResult) -> bool:
+    """Whether a failure only says that the job is not loaded."""
+    return (
+        done.exit != 0 and not has_no_session(done) and (done.exit in _ABSENT or _says(done, _ABSENT_WORDS))
+    )
+
+
+def has_no_session(done: ProgramResult) -> bool:
+    """Whether there is no graphical session of this user, in which agents live."""
+    return done.exit != 0 and (done.exit in _NO_SESSION or _says(done, _NO_SESSION_WORDS))
+
+
+def _says(done: ProgramResult, words: tuple[str, ...]) -> bool:
+    output = f"{done.out} {done.err}".lower()
+    return any(phrase in output for phrase in words)
+
+
+def _number(text: str | None) -> int | None:
+    """Read `78: EX_CONFIG` as 78; `(never exited)` is no number."""
+    number = _NUMBER.match(text or "")
+    return int(number[0]) if number else None
+
+
+def _last_exit(fields: Mapping[str, str]) -> int | None:
+    """Return the exit code, or the negative signal that took its place."""
+    if signal := _SIGNAL.fullmatch(fields.get("last terminating signal", "")):
+        return -int(signal[1])
+    return _number(fields.get("last exit code"))

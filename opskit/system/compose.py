@@ -86,7 +86,15 @@ class Compose(Record):
     async def container_ids(self) -> list[str]:
         """Return the ids of the project's containers, stopped ones too. Raises OpskitError DOCKER_*."""
         everything = ("--all",) if self.modern else ()
-        return _checked(await self("ps", *everything, "-q")).out.split()
+        done = await self("ps", *everything, "-q")
+        if done.exit:
+            no_daemon = any(words in done.complaint.lower() for words in _NO_DAEMON)
+            raise OpskitError(
+                "DOCKER_001" if no_daemon else "DOCKER_003",
+                f"compose ps failed: {done.complaint}",
+                remedy="`docker version` shows whether the daemon answers",
+            )
+        return done.out.split()
 
 
 async def find(
@@ -125,17 +133,6 @@ def plain_version(text: str) -> str:
 def is_modern(version: str) -> bool:
     """Tell whether a version is of Compose 2 or later. Pure."""
     return bool(version) and not version.startswith("1.")
-
-
-def _checked(done: ProgramResult) -> ProgramResult:
-    if done.exit:
-        no_daemon = any(words in done.complaint.lower() for words in _NO_DAEMON)
-        raise OpskitError(
-            "DOCKER_001" if no_daemon else "DOCKER_003",
-            f"compose ps failed: {done.complaint}",
-            remedy="`docker version` shows whether the daemon answers",
-        )
-    return done
 
 
 class ComposeService(Record):

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from opskit.config.command_pattern import CommandPattern, command_pattern
 from opskit.config.schema import Config
+from opskit.config.values import CommandPattern, command_pattern
 from opskit.config.yaml import parse
 from opskit.records import Record, field, replace
 from opskit.system.host import is_loopback

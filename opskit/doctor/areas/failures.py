@@ -21,8 +21,7 @@ from opskit.facts.kernel_log import KernelKill
 from opskit.facts.model_requests import LeftQuestion, ModelRequests
 from opskit.facts.runner import PROGRAMS
 from opskit.facts.server_log import LoggedFailure, ServerLog
-from opskit.llm.faults import OF_ONE_REQUEST, FaultKind
-from opskit.llm.remedies import fault_remedy
+from opskit.llm.faults import OF_ONE_REQUEST, FaultKind, fault_remedy
 from opskit.llm.verdict import Verdict
 from opskit.logs.calls import ModelCall
 from opskit.providers.base import short_name

@@ -7,12 +7,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.cli.exam_markdown import markdown
 from opskit.config.schema import Config, NodeConfig
 from opskit.errors import Exit, catalogue
 from opskit.llm.catalog import NodeView
 from opskit.llm.exam import ExamResult
-from opskit.llm.exam_outcome import ExamOutcome, cells, recommend, report, summary
+from opskit.llm.exam_outcome import ExamOutcome, cells, markdown, recommend, report, summary
 from opskit.llm.faults import FaultKind
 from opskit.llm.plan import Skipped
 from opskit.llm.selection import ExaminedModel, Load, ModelSelection

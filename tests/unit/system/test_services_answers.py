@@ -6,7 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.system import launchctl, systemctl
+from opskit.schedule.launchd import LaunchdJob, has_no_session, is_absent, is_disabled, loaded_job
+from opskit.system import systemctl
 from opskit.system.program import ProgramResult
 
 #: The form of macOS 10.15.
@@ -76,13 +77,13 @@ NEW = """gui/501/dev.opskit.recover = {
 """
 
 
-def ended(line: str) -> launchctl.LaunchdJob:
-    return launchctl.job(f"x = {{\n\tstate = not running\n\truns = 1\n\t{line}\n}}\n")
+def ended(line: str) -> LaunchdJob:
+    return loaded_job(f"x = {{\n\tstate = not running\n\truns = 1\n\t{line}\n}}\n")
 
 
 def test_the_old_form() -> None:
     """Before macOS 13 the first line is the label alone, and a job that rests is waiting."""
-    found = launchctl.job(OLD)
+    found = loaded_job(OLD)
     assert (found.state, found.pid, found.runs, found.last_exit) == ("waiting", None, 12, 75)
     assert found.arguments == ("/opt/python", "-m", "opskit")
     assert found.environment == {"PATH": "/usr/bin"}
@@ -91,7 +92,7 @@ def test_the_old_form() -> None:
 
 def test_the_new_form() -> None:
     """Fields of nested blocks are not the job's, and empty arguments count."""
-    found = launchctl.job(NEW)
+    found = loaded_job(NEW)
     assert (found.state, found.pid, found.running, found.last_exit) == ("running", 16090, True, -15)
     assert found.arguments == ("/opt/python", "doctor & x", "")
     assert "PATH" not in found.environment
@@ -118,8 +119,8 @@ def test_every_way_to_end(line: str, last_exit: int | None, reason: str) -> None
 @given(st.text(max_size=200))
 def test_no_answer_is_a_crash(text: str) -> None:
     """Whatever a future version writes, it is read as a job of which little is known."""
-    launchctl.job(text)
-    launchctl.disabled(text, "x")
+    loaded_job(text)
+    is_disabled(text, "x")
     systemctl.units(text)
     systemctl.instant(text)
     systemctl.span_s(text)
@@ -143,7 +144,7 @@ def test_no_answer_is_a_crash(text: str) -> None:
 def test_absence_is_told_from_other_failures(status: int, text: str, absent: bool, no_session: bool) -> None:
     """Only a job that is not there is ignored; a missing session has words of its own."""
     done = ProgramResult(status, "", text)
-    assert (launchctl.absent(done), launchctl.no_session(done)) == (absent, no_session)
+    assert (is_absent(done), has_no_session(done)) == (absent, no_session)
 
 
 @pytest.mark.parametrize(
@@ -152,8 +153,8 @@ def test_absence_is_told_from_other_failures(status: int, text: str, absent: boo
 def test_both_forms_of_disabled_labels(word: str, off: bool) -> None:
     """Until macOS 12 truth values, then words; a label of which nothing is said is on."""
     text = f'disabled services = {{\n\t"dev.x" => {word}\n\t"dev.x.y" => true\n}}\n'
-    assert launchctl.disabled(text, "dev.x") is off
-    assert launchctl.disabled(text, "dev") is False
+    assert is_disabled(text, "dev.x") is off
+    assert is_disabled(text, "dev") is False
 
 
 def test_units_are_told_apart() -> None:
