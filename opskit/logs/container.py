@@ -119,14 +119,13 @@ def _names(spec: str, known: list[ListedContainer]) -> set[str]:
 class ContainerSource:
     """The containers that bear one name: a restart or a recreation does not end what is followed."""
 
-    def __init__(self, docker: Docker, container: ListedContainer, *, shown: str | None = None) -> None:
+    def __init__(self, docker: Docker, container: ListedContainer) -> None:
         self._docker = docker
         self._container = container
-        self._shown = shown or container.name
 
     @property
     def name(self) -> str:
-        return self._shown
+        return self._container.name
 
     async def read(self, window: Window) -> AsyncGenerator[Batch, None]:
         """The lines that are there now. Docker itself looks for `since`, `until` and `tail`."""
@@ -137,9 +136,9 @@ class ContainerSource:
             query = LogQuery(_ns(window.since), _ns(window.until), window.tail)
             async with self._docker.logs(container.id, query) as stream:
                 while piece := await stream.piece():
-                    if batch := entries(self._shown, lines.feed(frames.feed(piece))):
+                    if batch := entries(self.name, lines.feed(frames.feed(piece))):
                         yield batch
-            if batch := entries(self._shown, lines.feed(frames.finish()) + lines.finish()):
+            if batch := entries(self.name, lines.feed(frames.finish()) + lines.finish()):
                 yield batch
 
     async def follow(self, window: Window, *, stays: bool = True) -> AsyncGenerator[Batch, None]:
@@ -150,7 +149,7 @@ class ContainerSource:
         async with self._docker:
             container = await self._current()
             reading = await self._reading(container, window)
-            follower = Follower(self._docker, self._shown, container, reading, stays=stays)
+            follower = Follower(self._docker, self.name, container, reading, stays=stays)
             async with aclosing(follower.batches()) as batches:
                 async for batch in batches:
                     yield batch

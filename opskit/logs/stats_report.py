@@ -94,10 +94,10 @@ def summary(tally: Counts, top: int = TOP) -> list[Table]:
     return [table for table in tables if table.rows]
 
 
-def as_markdown(tally: Counts, top: int = TOP) -> str:
+def as_markdown(tally: Counts) -> str:
     """The summary as a document. Foreign text cannot become markup in it."""
     parts = ["# Log statistics", ""]
-    for heading, columns, rows in summary(tally, top):
+    for heading, columns, rows in summary(tally):
         parts += [f"## {markdown_text(heading)}", "", *markdown_table(columns, rows), ""]
     return "\n".join(parts)
 

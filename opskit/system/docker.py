@@ -143,19 +143,13 @@ class Docker:
         async with self._translated():
             return [dict(item) for item in (items["Volumes"] if kind == "volume" else items) or ()]
 
-    async def all_past_events(
-        self, since: datetime, until: datetime, *, kind: str | None = None
-    ) -> list[DockerEvent]:
-        """Return what happened to everything, or to one kind (`container`, `network`), on the daemon's clock.
+    async def all_past_events(self, since: datetime, until: datetime) -> list[DockerEvent]:
+        """Return what happened to everything, on the daemon's clock.
 
         The daemon keeps its last 256 events of all kinds together: as many as that may not reach back to
         `since`. Health checks fill them, with three events each.
         """
-        parameters = {
-            "filters": json.dumps({} if kind is None else {"type": [kind]}),
-            "since": f"{since.timestamp():.6f}",
-            "until": f"{until.timestamp():.6f}",
-        }
+        parameters = {"since": f"{since.timestamp():.6f}", "until": f"{until.timestamp():.6f}"}
         reply = await self._get("/events", parameters)
         async with self._translated():
             return [happening(json.loads(line)) for line in reply.splitlines() if line.strip()]

@@ -213,7 +213,7 @@ class NetworkRoute(Record):
     gateway: str | None = None
 
 
-async def default_route(environ: Mapping[str, str], root: Path = Path("/")) -> NetworkRoute | None:
+async def default_route(environ: Mapping[str, str]) -> NetworkRoute | None:
     """Return the route with the lowest metric, IPv4 before IPv6; None when there is none."""
     if sys.platform == "darwin":
         for family in ("-inet", "-inet6"):
@@ -224,7 +224,7 @@ async def default_route(environ: Mapping[str, str], root: Path = Path("/")) -> N
             if done.exit == 0 and (route := mac_route(done.out)):
                 return route
         return None
-    return linux_route(_text(root / "proc/net/route")) or linux_route_6(_text(root / "proc/net/ipv6_route"))
+    return linux_route(_text(Path("/proc/net/route"))) or linux_route_6(_text(Path("/proc/net/ipv6_route")))
 
 
 def linux_route(table: str) -> NetworkRoute | None:
