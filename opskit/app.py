@@ -1,6 +1,6 @@
 """The composition root: one configuration becomes one App, opened and closed once.
 
-Its parts are made on first use, so that a command pays only for those that it uses.
+Its parts are made on first use, so that a command pays only for the parts that it uses.
 """
 
 import contextlib
@@ -34,7 +34,7 @@ class App:
 
     Tagged lines go to the log in the state folder and to `sinks`; with a `log` of its own nothing is written
     there, and no trace is kept. `pooled` is for many requests at once. `clock` is monotonic seconds.
-    `environ`, `cwd` and `config_path` are those of the command, for what it surveys. `folder` is the state
+    `environ`, `cwd` and `config_path` come from the command, for what it surveys. `folder` is the state
     folder of a survey that does not need it: it is not made. `on_note` gets what a person should know and no
     command fails for.
     """

@@ -2,7 +2,7 @@
 
 A failed *check* is data (`opskit.result`). An exception from here means that opskit could not do what it
 was asked to do, and the command line turns it into one line and an exit status. The application codes
-MODEL_*, GEN_*, REV_*, COMM_* and VAL_* are those of the Knowledge OS catalogue (SPEC C13); all others are
+MODEL_*, GEN_*, REV_*, COMM_* and VAL_* are codes of the Knowledge OS catalogue (SPEC C13); all others are
 opskit's own.
 """
 

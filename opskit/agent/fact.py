@@ -88,7 +88,7 @@ class FactSolver:
 
 
 async def only_small_models(app: App, name: str | None) -> bool:
-    """Tell whether the models that would be asked are all small: those loaded, else all there are."""
+    """Tell whether the models that would be asked are all small: the loaded ones, else all there are."""
     sizes = {True: list[int](), False: list[int]()}
     for view in (await app.router.catalog.snapshot()).nodes:
         for model in view.models:

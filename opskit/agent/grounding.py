@@ -36,7 +36,7 @@ NO = re.compile(
 def ungrounded(answer: str, goal: str, texts: Sequence[str]) -> str | None:
     """Return why an answer does not rest on the texts, as a part of a sentence; None where it does.
 
-    A number may also count the lines of a text, or those of one shape.
+    A number may also count the lines of a text, or the lines of one shape.
     """
     shown = "\n".join((goal, *texts)).casefold()
     names = [token.strip(".,:;-") for token in _NAMES.findall(_LIST_MARK.sub("", answer))]

@@ -86,7 +86,7 @@ def state_of(goal: str) -> list[str]:
 
 
 def tells_state(goal: str) -> bool:
-    """Tell whether a word of a goal says how something stands or ended, beside those that ask."""
+    """Tell whether a word of a goal says how something stands or ended, beside the words that ask."""
     words = _WORD.findall(goal)
     return any(means(word, "about_state") and not means(word, "asks_reason") for word in words)
 

@@ -158,7 +158,7 @@ def summary(goal: str, path: str, source: str, written: str) -> tuple[str, bool]
 
 
 def _main_sentences(source: str) -> list[str]:
-    """Return the first sentence, and those whose words stand most often in the text, in their order."""
+    """Return the first sentence, and the sentences of the most frequent words, in their order."""
     said = sentences(source)
     frequency = Counter(stem for sentence in said for stem in stems(sentence))
     weights = {

@@ -58,7 +58,7 @@ def unload_remedy(kind: ServerKind, model: str, url: str) -> str | None:
 
 
 def agent_remedy(agent: AgentConfig, state: NodeState, *, restart: str = "", log: str = "") -> str | None:
-    """None when nothing is to be done. `restart` and `log` are those of the process that runs, if known."""
+    """None when nothing is to be done. `restart` and `log` are of the process that runs, if known."""
     container = f"{agent.name}-agent"
     log = log or f"`docker logs --tail 50 {container}`"
     match state:

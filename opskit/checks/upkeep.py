@@ -35,7 +35,7 @@ class Upkeep(Record):
 def upkeep_of(owner: "PortOwner | None", *, user: str, uid: int) -> Upkeep:
     """Return how the process on a port is restarted, by whatever keeps it, and where its log is. Pure.
 
-    `user` and `uid` are those of who types.
+    `user` and `uid` are of the person who types.
     """
     service = None if owner is None else owner.service
     if owner is None or service is None:

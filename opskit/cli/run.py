@@ -245,7 +245,7 @@ async def ask_approval(needed: "NeedsApproval") -> bool | None:
 
 
 def _sessions(app: "App", stack: contextlib.ExitStack) -> "RunStore":
-    """Return the conversations of this machine: those of its agent server."""
+    """Return the conversations of this machine: the conversations of its agent server."""
     from pathlib import Path
 
     from opskit.server.database import open_database

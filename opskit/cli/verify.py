@@ -31,7 +31,8 @@ _FORMATS = ("text", "json", "junit", "tap", "nagios", "prometheus", "markdown")
 def verify(
     shared: SharedOptions,
     file: Annotated[
-        list[str] | None, typer.Argument(help="Checklists: paths, or names of those that come with opskit.")
+        list[str] | None,
+        typer.Argument(help="Checklists: paths, or names of checklists that come with opskit."),
     ] = None,
     tag: Annotated[
         list[str] | None, typer.Option("--tag", help="Only checks with this tag; repeatable.")

@@ -161,7 +161,7 @@ def _members(layers: Settings, group: str, schema: type) -> Iterator[Any]:
 
 
 def _record(layers: Settings, prefix: tuple[str, ...], schema: type, /, **values: Any) -> Any:
-    """Return an instance of `schema` from the given values, those at `prefix`, and its own defaults."""
+    """Return an instance of `schema` from the given values, the values at `prefix`, and its own defaults."""
     nested = sections(schema)
     for name in names(schema):
         key = ".".join((*prefix, name))

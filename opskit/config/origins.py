@@ -235,7 +235,7 @@ def shown(config: Config, origins: Mapping[str, Origin]) -> Iterator[Shown]:
 
 
 def leaves(config: Config) -> Iterator[tuple[str, Any]]:
-    """Yield every value of the configuration by its key, those of nodes and agents first."""
+    """Yield every value of the configuration by its key, values of nodes and agents first."""
     for group, member in _members(config):
         yield from _leaves(f"{group}.{member.name}", member)
     yield from _leaves("", config)

@@ -272,7 +272,7 @@ class WatchConfig(Record):
 
 
 class PolicyConfig(Record):
-    """Rules for commands of the agent, beside those of opskit; deny wins over ask, ask over allow.
+    """Rules for commands of the agent, beside the rules of opskit; deny wins over ask, ask over allow.
 
     Each is words of a command line: `*` in a word is any text, `...` at the end any further words. In `allow`
     a wildcard takes neither an option nor a path outside the workspace: write these in full. What opskit

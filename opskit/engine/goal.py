@@ -44,7 +44,7 @@ class RunResult(Record):
     """What `opskit run` shows. `node` is a model node, or the agent that answered.
 
     `prompt_cut` is there when the model read only part of the prompt, with what to type against it. `steps`
-    are those of the agent in this process (tool, args, ok, seconds), `notes` what a person should know.
+    are steps of the agent in this process (tool, args, ok, seconds), `notes` what a person should know.
     `agreement` is the part of several answers that agree with this one. `remote` is what an agent elsewhere
     tells of its answer.
     """

@@ -67,7 +67,7 @@ class ComposeFacts(Record, kw_only=True):
 
     `name` is that of the configuration. `command` is what a person types for this project; empty where there
     is no Compose (`has_no_program`) or a file `is_missing`. `unknown` is what of the files nobody could
-    resolve without it; `version` is of the Compose that did. `optional` are those of profiles.
+    resolve without it; `version` is of the Compose that did. `optional` are services of profiles.
     """
 
     name: str

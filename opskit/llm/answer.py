@@ -18,7 +18,7 @@ class Ask(Record):
 
     `strict_context` refuses an answer to a prompt that was cut. `on_wait` gets why no token came.
 
-    `schema` and `tools` are those of `ChatRequest`; each model gets what suits it, or what `mode` says. An
+    `schema` and `tools` are as in `ChatRequest`; each model gets what suits it, or what `mode` says. An
     answer under a schema is judged by its reader, here only whether there is one. `tool_rules` take the place
     of the first message where the tools are offered as functions. `think` and `probabilities` are those of
     `ChatRequest`.

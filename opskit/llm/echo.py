@@ -40,7 +40,7 @@ class _Account(Record):
 def is_echo(answer: str, prompt: str) -> bool:
     """Tell whether a visible answer adds nothing to the prompt."""
     asked = parsed(prompt)
-    # The words of a prompt are those outside its markup: what is copied with it is compared without it.
+    # The words of a prompt stand outside its markup: what is copied with it is compared without it.
     said = words_of(_without_tags_of(prompt, answer) if asked.has_tags else answer)
     if not said or not asked.words:
         return bool(answer.strip()) and not said and not asked.words and answer.strip() == prompt.strip()

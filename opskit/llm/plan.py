@@ -1,6 +1,6 @@
 """Which model would answer, in order, and why each of the others would not: one pure function.
 
-A first choice (SPEC B8, D4): what was asked for by name; the category's models that are loaded, then those
+A first choice (SPEC B8, D4): what was asked for by name; the category's models that are loaded, then models
 that must be loaded; then whatever else is there, loaded and powerful first. A fallback (SPEC A3, A4) must be
 quick and dependable instead: loaded models first, MLX before Ollama, in the order of the fallback lists.
 Inside each tier an overloaded node (SPEC B10) comes later, and a longer queue after a shorter one.

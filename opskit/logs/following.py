@@ -105,7 +105,7 @@ def entries(shown: str, lines: Sequence[StreamLine]) -> Batch:
 class Follower:
     """One follow of one name. Notes are put between the lines by their time.
 
-    `_deaths` counts the ends of runs that were noted, `_passed` those behind which the log went on: until
+    `_deaths` counts the ends of runs that were noted, `_passed` the ends behind which the log went on: until
     then its silence is no sign that the lines before a note are out.
     """
 

@@ -10,8 +10,8 @@ Docker 20.10 was seen to send the first lines of a new file twice when a log is 
 A stream that goes back to a time it has just had does so for that reason; one that goes back to a time it
 never had, because the clock was set.
 
-If the machine's clock is set back between the messages read and a reconnect, those of the repeated hours come
-again; none is lost.
+If the machine's clock is set back between the messages read and a reconnect, messages of the repeated hours
+come again; none is lost.
 """
 
 from collections import OrderedDict

@@ -47,11 +47,11 @@ class ChatRequest(Record):
     refuse it instead; most refuse anyway. There is no `keep_alive`: Ollama makes it the life of the
     model for all later requests of everybody (wire facts A8).
 
-    `load_options` are those that a model was loaded with (`Resident`): without them Ollama loads it again.
+    `load_options` are what a model was loaded with (`Resident`): without them Ollama loads it again.
 
     `schema` is a JSON schema that the answer is to obey; not every server enforces it. `tools` are offered as
     functions, by the model's own template. `think` switches thinking on where the model can think and the
-    server can be told; elsewhere it is nothing. `probabilities` asks for those of the tokens; not every
+    server can be told; elsewhere it is nothing. `probabilities` asks for probabilities of tokens; not every
     server tells them.
     """
 
@@ -69,7 +69,7 @@ class ChatRequest(Record):
     probabilities: bool = False
 
     def dialogue(self, arguments: Callable[[str], Any] = str) -> list[dict[str, Any]]:
-        """Return the messages as Ollama and OpenAI-style servers take them; `arguments` gives those of calls.
+        """Return the messages as Ollama and OpenAI-style servers take them; `arguments` writes calls.
 
         A result follows the call that it is of, so both have its number.
         """
@@ -261,7 +261,7 @@ class CallError(Exception):
     """A call that did not work, with the evidence.
 
     `phase` tells how far it came: connect, request (sent, no headers yet), stream (headers seen). `status`
-    and `retry_after_s` are those of the reply, `text` its error text or a sentence of ours. `error_type` is
+    and `retry_after_s` come from the reply, `text` its error text or a sentence of ours. `error_type` is
     the type of its error body, or its code where that is a word. `tls` is what was wrong with TLS, `location`
     where a redirect leads, `relayed` that a proxy answered for a server that it could not ask. `server` is
     how the answering program calls itself, `challenge` the scheme by which it wants a login (`basic`), and

@@ -56,7 +56,7 @@ class ServerKind(Record, kw_only=True):
     tells_residency: bool = True
     #: Its list of models is complete: what is not listed is not there.
     lists_every_model: bool = True
-    #: It serves each model by a process of its own, with a port and pages like those of llama.cpp.
+    #: It serves each model by a process of its own, with a port and pages like llama.cpp.
     runs_model_processes: bool = False
     #: The context length comes with a request: another value reloads the model, a longer prompt is cut.
     context_per_request: bool = False

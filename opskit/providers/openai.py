@@ -321,8 +321,8 @@ def _served(chunk: Mapping[str, Any]) -> str | None:
 def _usage(chunk: Mapping[str, Any], before: Usage) -> Usage:
     """What a chunk adds to the counts; `timings` are llama.cpp's, in milliseconds.
 
-    A server that tells how many tokens were cached counts them among those of the prompt. llama.cpp counts
-    the read and the cached ones apart.
+    A server that tells how many tokens were cached counts them into the prompt. llama.cpp counts the read
+    and the cached ones apart.
     """
     usage, timings = chunk.get("usage"), chunk.get("timings")
     if isinstance(usage, Mapping):

@@ -65,7 +65,7 @@ async def configured(context: RecoveryContext, key: str) -> ComposeProject:
 
 
 async def usable_projects(context: RecoveryContext) -> AsyncIterator[tuple[str, Project]]:
-    """Yield the projects of `stack.compose` by key, without those whose files cannot be used."""
+    """Yield the projects of `stack.compose` by key, without the projects whose files cannot be used."""
     for key in context.config.stack.compose:
         with contextlib.suppress(UnusableProject):
             yield key, (await read_project(context, key))[1]

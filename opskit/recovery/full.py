@@ -1,7 +1,7 @@
 """`recover full` (SPEC C14): a Compose project built again, down, cleaned, up, and judged by its health.
 
 It is built first, so that a build which fails changes nothing. Only what is the project's own is removed: its
-containers and networks, and those images that no name and no container holds any more. Never a prune of the
+containers and networks, and images that no name and no container holds any more. Never a prune of the
 whole machine; volumes only when that was asked for and typed.
 """
 
@@ -37,7 +37,7 @@ class RebuildPlan(Record):
     """What is going to be removed, built and started, for a person to agree to.
 
     `orphans` are containers of the project that its files do not declare, and stay. `images` are the ids of
-    the images that containers of built services use now, by name: the way back. `tags` are those that the
+    the images that containers of built services use now, by name: the way back. `tags` are the tags that the
     names of built images stand for now.
     """
 

@@ -17,7 +17,7 @@ _ANY = _MODEL | _AGENT
 class SandboxFaultKind(StrEnum):
     """Every fault by the name it has on the command line.
 
-    `nodes` are those that show it, `settings` those that it takes besides `times`.
+    `nodes` show it, `settings` are what it takes besides `times`.
     """
 
     _value_: str

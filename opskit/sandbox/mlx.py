@@ -342,7 +342,7 @@ class MlxExchange:
     async def _head(
         self, status: int, kind: Headers = _JSON, more: Headers = _NO_HEADERS
     ) -> web.StreamResponse:
-        """Send the headers, `more` of them behind those for browsers."""
+        """Send the headers, `more` of them behind the headers for browsers."""
         named = {"Server": _SERVER, "Date": formatdate(usegmt=True)}
         answer = web.StreamResponse(status=status, headers={**named, **kind, **_BROWSERS, **more})
         await answer.prepare(self.request)

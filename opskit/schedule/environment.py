@@ -33,7 +33,7 @@ _USUAL = {
     ),
     "linux": ("/usr/local/bin", "/home/linuxbrew/.linuxbrew/bin", "~/.local/bin", "/snap/bin"),
 }
-#: Variables that decide what the job looks at: opskit's own, those of nodes and agents, those of Docker.
+#: Variables that decide what the job looks at: opskit's own, variables of nodes and agents, of Docker.
 _CARRIED = (
     *(name for names in URLS.values() for name in names),
     SERVER_VARIABLE,
@@ -59,7 +59,7 @@ _DENIED = ("Documents", "Desktop", "Downloads")
 
 
 def job_path(programs: Iterable[str], environ: Mapping[str, str], *, platform: str, home: Path) -> str:
-    """Return the PATH of the job: folders of the programs that are there, then those of the system.
+    """Return the PATH of the job: folders of the programs that are there, then the folders of the system.
 
     `programs` are searched besides the usual ones: what the configuration starts by its bare name.
     """
@@ -75,7 +75,7 @@ def job_path(programs: Iterable[str], environ: Mapping[str, str], *, platform: s
 
 
 def job_variables(config: Config, environ: Mapping[str, str], *, serves: bool = False) -> dict[str, str]:
-    """Return the variables that the job needs besides PATH; `serves` adds those of a server.
+    """Return the variables that the job needs besides PATH; `serves` adds the variables of a server.
 
     Raises OpskitError SCHEDULE_004 for a secret.
     """
@@ -107,7 +107,7 @@ def withheld(config: Config, environ: Mapping[str, str], *, serves: bool = False
 
 
 def _proxies(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield the variables of the proxies by which nodes are asked, and those of the exceptions."""
+    """Yield the variables of the proxies by which nodes are asked, and of the exceptions."""
     for node in config.nodes:
         yield from filter(None, variables_of(node, environ))
 

@@ -1,7 +1,7 @@
 """What one process sees: in the shell, and from where the job runs. And what differs, with what to do.
 
 As a program it looks once and writes one JSON document. Its one argument is a list of paths, as JSON in
-base64: no shell, unit or plist has an opinion about those characters.
+base64: no shell, unit or plist has an opinion about such characters.
 """
 
 import asyncio

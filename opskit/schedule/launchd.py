@@ -1,7 +1,7 @@
 """The job as a LaunchAgent: agents live in the graphical session, where Docker, Ollama and notices are.
 
-The manual says of `launchctl print` that it is for people and may change; between macOS 10.15 and 26 the first line,
-the states and the wording of exits did, and the indentation of the job's own fields did not.
+The manual says of `launchctl print` that it is for people and may change; between macOS 10.15 and 26 the
+first line, the states and the wording of exits did, and the indentation of the job's own fields did not.
 """
 
 import asyncio

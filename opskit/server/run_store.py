@@ -240,7 +240,7 @@ class RunStore:
         return _run(rows[0]) if rows else None
 
     def recover(self, *, starting: bool) -> list[Run]:
-        """Settle the runs of servers that died; return those that were interrupted.
+        """Settle the runs of servers that died; return the runs that were interrupted.
 
         A run whose client asked for it is queued again. When this server is `starting`, what an earlier one
         at the same address left running is settled at once: only one can listen there.

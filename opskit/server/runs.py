@@ -119,7 +119,7 @@ class Runs:
     async def events(self, task_id: str, after: int = 0) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
         """Yield what happens in a run: `step`, `observation`, `note`, `needs_approval`, at last `end`.
 
-        The first `after` events are left out, where that many are known: those before a restart are not.
+        The first `after` events are left out, where that many are known: events before a restart are not.
         """
         live = self._live.get(task_id) or _Live()
         seen = after if after <= live.count else 0

@@ -145,7 +145,7 @@ class ComposeService(Record):
     to healers. `digests` are Compose's own, one of which it writes on each container that it makes; no
     container `has_digest` where ids of other containers are part of it. `blank` are variables that have no
     value here: a new container would be made without them. `mounts` are paths of this machine that it mounts,
-    `ports` those that it publishes by TCP at the loopback address.
+    `ports` what it publishes by TCP at the loopback address.
     """
 
     name: str

@@ -72,7 +72,7 @@ class EventStream:
 class Connection:
     """A connection to a daemon for one stream.
 
-    Its errors are those of httpx, so that the client judges them as it does its own.
+    Its errors are errors of httpx, so that the client judges them as it does its own.
     """
 
     def __init__(self, way: Host) -> None:

@@ -69,7 +69,7 @@ def service_of(owner: Owner, *, platform: str, container: str | None = None) -> 
 def restart_command(service: Service, *, user: str, uid: int) -> tuple[str, ...] | None:
     """Return the command that restarts it; None where there is no supervisor, or this user may not ask it.
 
-    `user` and `uid` are those of this process. An application is only opened: a command for one that hangs is
+    `user` and `uid` are of this process. An application is only opened: a command for one that hangs is
     `quit_command`, first. systemd never asks for a password here: no person would answer.
     """
     if service.name is None:

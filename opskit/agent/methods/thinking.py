@@ -219,7 +219,7 @@ _MOST = 4
 
 
 async def hierarchical(ask: ModelCaller, goal: MethodGoal, react: Method) -> LoopResult:
-    """Return the synthesis of the sub-goals: those about this machine by `react`, the others by a question.
+    """Return the synthesis of the sub-goals: goals about this machine by `react`, the others by a question.
 
     Raises NoAnswer where no model answers.
     """

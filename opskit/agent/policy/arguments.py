@@ -16,7 +16,7 @@ class ReadArguments(MutableRecord):
     `command` is the program with its commands (`docker compose ps`), `rule` the rule that holds at its end.
     `values` are the values of flags, `operands` all other words, each with its kind; `denied` is about the
     first flag that runs or writes something, `objection` about the first word that the rule does not have.
-    `words` are those still to be read, `ended` tells that `--` ended the flags.
+    `words` are still to be read, `ended` tells that `--` ended the flags.
     """
 
     command: str

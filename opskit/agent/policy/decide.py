@@ -90,7 +90,7 @@ def _plain_index(path: Path) -> bool:
                 return False
             name = at + _ENTRY_BYTES + (2 if flags & _EXTENDED else 0)
             at += (data.index(0, name) - at) // 8 * 8 + 8
-        # What follows is a checksum, and extensions: small letters are those that change the meaning.
+        # What follows is a checksum, and extensions: small letters change the meaning.
         while at + 28 <= len(data):
             name_of_extension, size = struct.unpack_from(">4sI", data, at)
             if not name_of_extension[:1].isupper():

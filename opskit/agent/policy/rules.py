@@ -1,4 +1,4 @@
-"""The rules: those that opskit ships, which are data in `rules.yaml`, and those of the configuration."""
+"""The rules that opskit ships, which are data in `rules.yaml`, and the rules of the configuration."""
 
 import re
 from collections.abc import Mapping, Sequence
@@ -116,7 +116,7 @@ class PolicyRules(Record):
 
 
 def policy_rules(config: Config, environ: Mapping[str, str]) -> PolicyRules:
-    """Return the rules of opskit with those of the configuration."""
+    """Return the rules of opskit with the rules of the configuration."""
     policy = config.agent.policy
     urls = (*(node.url for node in config.nodes), *(agent.url for agent in config.agents))
     return PolicyRules(

@@ -1,4 +1,4 @@
-"""The tools over files: those of the workspace, and no others, whatever links lead to."""
+"""The tools over files: files of the workspace, and no others, whatever links lead to."""
 
 import asyncio
 import os
@@ -186,7 +186,7 @@ class ReadFile(_FileTool):
 
 
 class SearchFile(_FileTool):
-    """Counts the lines of a file, and finds those with a text, or those that tell of an error."""
+    """Counts the lines of a file, and finds lines with a text, or lines that tell of an error."""
 
     name = "search_file"
     description = "Count and find the lines of a file with a text; an empty pattern finds those of errors."

@@ -28,7 +28,7 @@ _FAILING = re.compile(
 class LineCounts(Record):
     """`found` are the lines with the text, by number; `times` counts it, also twice in a line.
 
-    `levels` are those that the lines name, `one_day`: they have a time, all of one day.
+    `levels` are the levels that the lines name, `one_day`: they have a time, all of one day.
     """
 
     lines: int

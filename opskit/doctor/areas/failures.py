@@ -78,7 +78,7 @@ class FailingRequests(Record, kw_only=True):
 class FailureJudgement(Record, kw_only=True):
     """What the failures of an hour come to.
 
-    `kills` are by node those that explain what failed, or why it is down; `notes` tell what is well again.
+    `kills` explain by node what failed, or why it is down; `notes` tell what is well again.
     """
 
     failing: tuple[FailingRequests, ...]
@@ -92,7 +92,7 @@ def judge_failures(
     logs: Iterable[ServerLog],
     kills: Sequence[KernelKill],
 ) -> FailureJudgement:
-    """Tell failures that last from those that are over. Pure."""
+    """Tell failures that last from failures that are over. Pure."""
     own = next((read for read in requests if read.client == "opskit"), ModelRequests("opskit"))
     by_node = {log.node: log for log in logs}
     failing: list[FailingRequests] = []

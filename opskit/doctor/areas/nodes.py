@@ -46,7 +46,7 @@ _MODEL_FAULTS = {
 #: Where an agent takes work (SPEC D2), and what switches Victoria's levels on (SPEC D1).
 _RUN = "/run"
 _LEVELS = {"enhanced": "USE_VICTORIA_ENHANCED", "initiative": "ENABLE_EVENT_MONITORING"}
-#: The job that keeps our own server, whose settings are those of its installation.
+#: The job that keeps our own server, whose settings come from its installation.
 _OWN_JOBS = ("opskit-victoria.service", "dev.opskit.victoria")
 _START = "`ollama serve` starts Ollama, `mlx_lm.server --model DIR --port 11435` an MLX server"
 _START_IN_DOCKER = (
