@@ -134,8 +134,7 @@ class ShowContainer(_AppTool):
     async def run(self, arguments: ContainerArguments, approved: tuple[str, ...] | None) -> ToolResult:
         del approved
         from opskit.checks.container_assessment import ContainerRules, assessed
-        from opskit.facts.container_log import read_container_log
-        from opskit.facts.container_survey import read_container, survey_containers
+        from opskit.facts.container_survey import read_container, read_container_log, survey_containers
 
         name = arguments.container
         try:

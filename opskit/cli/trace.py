@@ -116,7 +116,7 @@ async def _traced(
 async def _trace_of(identifier: str, sources: Sequence[str], shared: SharedOptions) -> "Trace":
     """Return a trace of the store with what the logs add, else what the logs alone tell of the request."""
     from opskit.cli.log_report import read_story
-    from opskit.logs.request_spans import trace_of
+    from opskit.logs.request import trace_of
     from opskit.trace.store import TraceStore
 
     stored = TraceStore(Path(shared.load().state_dir)).find(identifier)
@@ -135,7 +135,7 @@ async def _trace_of(identifier: str, sources: Sequence[str], shared: SharedOptio
 async def _completed(stored: "Trace", sources: Sequence[str], shared: SharedOptions) -> "Trace":
     """Add what an agent that sends no spans has logged; a log that cannot be read adds nothing."""
     from opskit.cli.log_report import read_story
-    from opskit.logs.request_spans import completed, lacks_spans
+    from opskit.logs.request import completed, lacks_spans
 
     if not sources and not lacks_spans(stored):
         return stored

@@ -21,7 +21,7 @@ from opskit.diagnose.machine import share
 from opskit.diagnose.stack_files import docker_is_used
 from opskit.errors import OpskitError
 from opskit.facts.container import Container
-from opskit.facts.container_log import read_container_log
+from opskit.facts.container_survey import read_container_log
 from opskit.facts.stack_containers import StackContainers, missing_containers, read_stack_containers
 from opskit.facts.survey import Survey
 from opskit.logs.record import LogEntry

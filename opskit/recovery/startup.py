@@ -18,8 +18,7 @@ from opskit.checks.container_assessment import (
     assess_container,
 )
 from opskit.facts.container import Container, docker_time
-from opskit.facts.container_log import read_container_log
-from opskit.facts.container_survey import read_compose_containers
+from opskit.facts.container_survey import read_compose_containers, read_container_log
 from opskit.records import replace
 from opskit.recovery.procedure import Say
 from opskit.recovery.step import RecoveryContext

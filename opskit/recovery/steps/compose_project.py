@@ -29,8 +29,12 @@ from opskit.checks.stopped_by_hand import until
 from opskit.facts.compose_project import Sources
 from opskit.facts.container import Container, StartObstacle
 from opskit.facts.container_events import ContainerEvents
-from opskit.facts.container_log import read_container_log
-from opskit.facts.container_survey import read_compose_containers, read_container, read_network_ids
+from opskit.facts.container_survey import (
+    read_compose_containers,
+    read_container,
+    read_container_log,
+    read_network_ids,
+)
 from opskit.facts.start_obstacles import read_start_obstacle, read_start_obstacles
 from opskit.records import Record, replace
 from opskit.recovery import budget, hands_off, pauses

@@ -15,7 +15,7 @@ from typing import Any
 from opskit.checks.probe_record import AgentProbe, NodeProbe
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
-from opskit.facts.container_log import read_container_log
+from opskit.facts.container_survey import read_container_log
 from opskit.facts.node import read_node
 from opskit.facts.runner import read_runners
 from opskit.providers.base import CallError, Slot
