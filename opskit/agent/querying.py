@@ -9,8 +9,8 @@ from collections.abc import Mapping, Sequence
 from decimal import Decimal
 
 from opskit.agent.grounding import NO, YES_OR_NO, is_cyrillic, means, same_word
-from opskit.diagnose.redaction import MASK
 from opskit.diagnose.secret_names import promises_secret
+from opskit.diagnose.secret_trees import MASK
 from opskit.facts.data_file import DataFile, Records
 
 _WORD = re.compile(r"[\w.@%:-]*\w")

@@ -20,8 +20,9 @@ from opskit import __version__
 from opskit.config.origins import Origin, shown
 from opskit.diagnose import compose_text
 from opskit.diagnose.containers import log_of, secrets_of
-from opskit.diagnose.redaction import MASK, Redactor
+from opskit.diagnose.redaction import Redactor
 from opskit.diagnose.report import DiagnosticReport
+from opskit.diagnose.secret_trees import MASK
 from opskit.diagnose.stack_files import docker_is_used
 from opskit.errors import OpskitError, UsageError
 from opskit.facts.compose_project import stack_files

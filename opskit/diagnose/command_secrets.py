@@ -8,53 +8,14 @@ with spaces is a word of its command, and may be a command itself (`sh -c "..."`
 import posixpath
 import re
 from collections.abc import Iterator, Mapping, Sequence
+from functools import cache
 from typing import Any
 
-from opskit.diagnose.secret_names import harmless, promises_secret
+from opskit.diagnose.secret_names import harmless, promises_secret, tables
 from opskit.records import Record
 
 Span = tuple[int, int]
 
-#: Programs, and options whose value is a secret. The mark behind an option says how: `*` also without a
-#: space in between, `+` only so, `:` `%` `,` `=` only what follows the first of these. Alone, `=` is a name
-#: that hides the next word, `#2` all operands from the second on, `/` what follows `user/`; `a>b` is both.
-_TABLE = """
-redis-cli redis-benchmark valkey-cli keydb-cli | -a --pass =
-mysql mysqldump mysqladmin mysqlcheck mysqlimport mysqlshow mysqlslap mysqlbinlog mysqlsh | -p+ =
-mariadb mariadb-dump mariadb-admin mariadb-check mariadb-import mariadb-show mariadb-backup | -p+ =
-mycli mariabackup xtrabackup innobackupex mydumper myloader 7z 7za 7zr 7zz rar unrar | -p+ -hp+
-zip unzip zipcloak sqlcmd bcp isql tsql osql ipmitool mosquitto_pub mosquitto_sub mosquitto_rr | -P*
-mongo mongosh mongodump mongorestore mongoexport mongoimport mongostat mongotop cqlsh cypher-shell | -p*
-sshpass rabbitmqadmin twine evil-winrm smbmap crackmapexec nxc ncftp ncftpget ncftpput | -p*
-docker>login podman>login nerdctl>login buildah>login skopeo>login helm>login oras>login crane>login | -p*
-docker-compose>login az>login regctl>login poetry>publish elasticsearch-users>useradd | -p*
-influx doctl>init flyctl fly | -t -p
-ssh-keygen | -N -P
-ldapsearch ldapadd ldapmodify ldapdelete ldapwhoami ldapcompare ldapmodrdn ldapexop | -w*
-ldappasswd | -w* -a* -s*
-smbclient rpcclient smbget smbcquotas net winexe smbtree | -U%
-curl | -u: -U: -E: --user: --proxy-user: --cert: --proxy-cert: --pass -b= --cookie=
-http https httpie xh xhs hey | -a: --auth:
-ab | -A: -P:
-wget wget2 aria2c axel siege vegeta wrk etcdctl elasticdump httpx | -u: --user:
-lftp ftp | -u,
-openssl | -passin: -passout: -pass: -password: -k -K
-plink pscp psftp | -pw
-keytool jarsigner | -storepass -keypass -deststorepass -srcstorepass -destkeypass -srckeypass
-snmpget snmpwalk snmpset snmpbulkwalk | -A -X -c
-kubectl oc | --from-literal=
-x11vnc | -passwd
-mysqladmin nmcli grafana-cli grafana neo4j-admin aws>configure npm>set npm>config pnpm>config yarn>config | =
-git>config pip>config poetry>config conda>config gcloud>config composer>config rclone>config | =
-cargo>login wandb>login vault>login ngrok>authtoken ngrok>add-authtoken | #1
-rabbitmqctl>add_user rabbitmqctl>change_password rabbitmqctl>authenticate_user wpa_passphrase | #2
-mc>set mc>add | #3
-htpasswd mosquitto_passwd | #b
-sqlplus sqlldr expdp impdp rman | /
-docker podman nerdctl docker-compose ssh scp rsync psql pg_dump npm git aws az vault mc rabbitmqctl helm |
-buildah skopeo oras crane regctl poetry elasticsearch-users doctl cargo wandb ngrok pnpm yarn pip conda |
-gcloud composer rclone
-"""
 _MARKS = "*+:%,="
 #: What the name of a thing follows, which may be that of a program: `docker run --name mongo -p 1:1`.
 _NAMING = frozenset(
@@ -86,9 +47,12 @@ _QUOTED_CHARS = 8192
 _DEPTH = 4
 
 
+@cache
 def _rules() -> dict[str, dict[str, str]]:
-    rules: dict[str, dict[str, str]] = {}
-    for line in _TABLE.strip().splitlines():
+    """Return what the options of each program mean, as `secrets.toml` has them."""
+    commands = tables()["commands"]
+    rules: dict[str, dict[str, str]] = {program: {} for program in commands["plain"].split()}
+    for line in commands["table"].strip().splitlines():
         programs, _, options = line.partition("|")
         for program in programs.split():
             known = rules.setdefault(program, {})
@@ -98,9 +62,11 @@ def _rules() -> dict[str, dict[str, str]]:
     return rules
 
 
-_RULES = _rules()
-_PLAIN = frozenset(program for program, rule in _RULES.items() if not rule)
-_FIRST = tuple(sorted({name.split(">")[0] for name, rule in _RULES.items() if rule}))
+@cache
+def _first_words() -> tuple[str, ...]:
+    return tuple(sorted({name.split(">")[0] for name, rule in _rules().items() if rule}))
+
+
 _WHOLE_NAME = re.compile(r"(?:(?<![\w.-])|(?<=\\[nrt]))(?:[\w-]+)(?:\.exe)?(?![\w:=.-])")
 #: The hyphen stands first, so that it is searched for as fast as can be.
 _LONG_OPTION = re.compile(r"-(?:(?<![\w.-]-)|(?<=\\[nrt]-))-?(?P<name>[A-Za-z][\w.-]{1,80}+)")
@@ -119,9 +85,19 @@ def in_text(text: str) -> Iterator[Span]:
         start = max(done, at - _LINE_CHARS, text.rfind("\n", max(0, at - _LINE_CHARS), at) + 1)
         for command in commands(text, start, min(len(text), at + _COMMAND_CHARS)):
             done = max(done, command.end)
-            for index, first, last in in_words([word.text for word in command.words]):
-                word = command.words[index]
-                yield word.start + first, max(word.start + last, word.limit if last == len(word.text) else 0)
+            yield from _in_command(command, ())
+
+
+def in_line(text: str, before: Sequence[str]) -> Iterator[Span]:
+    """Yield the secrets of one command whose first words stand elsewhere."""
+    for command in commands(text, 0, len(text)):
+        yield from _in_command(command, before)
+
+
+def _in_command(command: "CommandLine", before: Sequence[str]) -> Iterator[Span]:
+    for index, first, last in in_words([word.text for word in command.words], before):
+        word = command.words[index]
+        yield word.start + first, max(word.start + last, word.limit if last == len(word.text) else 0)
 
 
 def _places(text: str) -> Iterator[int]:
@@ -129,7 +105,7 @@ def _places(text: str) -> Iterator[int]:
     for match in _LONG_OPTION.finditer(text):
         if promises_secret(match["name"], alone=True):
             yield match.start()
-    for name in _FIRST:
+    for name in _first_words():
         at = text.find(name)
         while at >= 0:
             whole = _WHOLE_NAME.match(text, at)
@@ -222,10 +198,10 @@ class _Reading:
     def _operand(self, word: str, previous: str) -> list[Span]:
         self._operands = _NO_MORE if _REDIRECTION.match(word) else self._operands + 1
         called = "" if "://" in word else posixpath.basename(word).removesuffix(".exe")
-        if f"{self._program}>{called}" in _RULES:
+        if f"{self._program}>{called}" in _rules():
             self._start(f"{self._program}>{called}", keep=False)
-        elif called in _RULES and previous not in _NAMING:
-            self._start(called, keep=previous.startswith("-") and previous != "--" and called not in _PLAIN)
+        elif called in _rules() and previous not in _NAMING:
+            self._start(called, keep=previous.startswith("-") and previous != "--" and bool(_rules()[called]))
         elif "=" in self._rule and _BARE_NAME.fullmatch(word) and promises_secret(word):
             self._awaited = ""
         elif "/" in self._rule and (login := _USER_AND_PASSWORD.fullmatch(word)):
@@ -235,7 +211,7 @@ class _Reading:
         return []
 
     def _start(self, program: str, *, keep: bool) -> None:
-        self._rule = {**(self._rule if keep else {}), **_RULES[program]}
+        self._rule = {**(self._rule if keep else {}), **_rules()[program]}
         self._program, self._operands, self._together = program, 0, ""
 
     def _is_hidden(self, option: str) -> bool:

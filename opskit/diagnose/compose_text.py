@@ -5,16 +5,16 @@ in it are what a bug report is about.
 """
 
 import json
-from collections.abc import Iterator
+from collections.abc import Sequence
+from typing import Any
 
 import yaml
 
-from opskit.diagnose.command_secrets import in_words, words_before
-from opskit.diagnose.redaction import MASK, Redactor
+from opskit.diagnose.redaction import Redactor
 from opskit.diagnose.secret_names import harmless, promises_secret
-from opskit.diagnose.secret_shapes import spans
+from opskit.diagnose.secret_shapes import Span, spans
+from opskit.diagnose.secret_trees import MASK, edited, masked_at
 
-_Splice = tuple[int, int, str]
 #: `secrets: {NAME: {content: ...}}` holds the secret itself.
 _HOLDERS = ("content",)
 
@@ -36,104 +36,75 @@ def secrets_in(text: str) -> set[str]:
     return _File(text).secrets
 
 
+class _Scalar(str):
+    """A text of the file, and where it stands."""
+
+    __slots__ = ("node",)
+    node: yaml.ScalarNode
+
+
 class _File:
     """What a Compose file holds: the places to mask, and the secrets that stand there."""
 
     def __init__(self, text: str) -> None:
-        self.splices: list[_Splice] = []
+        self.splices: list[tuple[int, int, str]] = []
         self.secrets: set[str] = set()
-        self._seen: set[int] = set()
+        self._trees: dict[int, Any] = {}
         try:
             root = yaml.compose(text, Loader=yaml.SafeLoader)
             if root is not None:
-                self.splices += self._of(root, ())
+                edited(self._tree(root), self._leaf, _hides)
         except (yaml.YAMLError, RecursionError, ValueError):
             self.splices.clear()
 
-    def _of(
-        self, node: yaml.Node, path: tuple[str, ...], before: list[str] | None = None
-    ) -> Iterator[_Splice]:
-        """An alias is masked where it is anchored."""
-        if id(node) in self._seen:
-            return
-        self._seen.add(id(node))
-        if isinstance(node, yaml.MappingNode):
-            yield from self._of_mapping(node, path)
-        elif isinstance(node, yaml.SequenceNode):
-            yield from self._of_sequence(node, path, before or [])
-        elif isinstance(node, yaml.ScalarNode):
-            yield from self._of_scalar(node, before or [])
-
-    def _of_mapping(self, node: yaml.MappingNode, path: tuple[str, ...]) -> Iterator[_Splice]:
-        plain = {_scalar(key): _plain(value) for key, value in node.value}
-        named = next((name for key in ("name", "key") if isinstance(name := plain.get(key), str)), "")
-        for key, value in node.value:
-            name = _scalar(key)
-            alone = isinstance(plain[name], str) and not str(plain[name]).isdigit()
-            if _hides(name, path, alone=alone) or (name == "value" and promises_secret(named)):
-                yield from self._all_of(value)
-            else:
-                yield from self._of(value, (*path, name), words_before(plain, name))
-
-    def _of_sequence(
-        self, node: yaml.SequenceNode, path: tuple[str, ...], before: list[str]
-    ) -> Iterator[_Splice]:
-        words = [_scalar(item) for item in node.value]
-        hidden = {index: (start, end) for index, start, end in in_words(words, before)}
-        for index, item in enumerate(node.value):
-            if index in hidden:
-                start, end = hidden[index]
-                self._seen.add(id(item))
-                self.secrets.add(words[index][start:end])
-                yield _splice(item, json.dumps(f"{words[index][:start]}{MASK}{words[index][end:]}"))
-            else:
-                yield from self._of(item, path)
-
-    def _of_scalar(self, node: yaml.ScalarNode, before: list[str]) -> Iterator[_Splice]:
-        """`- NAME=value`, `--option=value`; a command over several lines is known by the secrets in it."""
-        text = str(node.value)
-        name, equals, value = text.partition("=")
-        if equals and promises_secret(name.lstrip("-"), alone=name != "PWD") and " " not in name:
-            if not harmless(value):
-                self.secrets.add(value)
-                yield _splice(node, f'"{name}={MASK}"')
-        else:
-            self.secrets |= {text[start:end].strip("\"'") for start, end in spans(text)}
-            words = text.split() if before else []
-            self.secrets |= {words[index][start:end] for index, start, end in in_words(words, before)}
-
-    def _all_of(self, node: yaml.Node) -> Iterator[_Splice]:
-        if id(node) in self._seen:
-            return
-        self._seen.add(id(node))
+    def _tree(self, node: yaml.Node) -> Any:
+        """Return lists, mappings and texts; a list or a mapping stands where it is anchored only."""
         if isinstance(node, yaml.ScalarNode):
-            if not harmless(str(node.value)):
-                self.secrets.add(str(node.value))
-                yield _splice(node, f'"{MASK}"')
-        elif isinstance(node, yaml.MappingNode):
-            for _, value in node.value:
-                yield from self._all_of(value)
+            scalar = _Scalar(node.value)
+            scalar.node = node
+            return scalar
+        if id(node) in self._trees:
+            return ""
+        self._trees[id(node)] = node
+        if isinstance(node, yaml.SequenceNode):
+            return [self._tree(item) for item in node.value]
+        tree: dict[str, Any] = {}
+        for key, value in node.value:
+            name = str(key.value) if isinstance(key, yaml.ScalarNode) else ""
+            item = self._tree(value)
+            # A key that is there twice is a mistake that must not hide a secret.
+            tree[name] = [tree[name], item] if name in tree else item
+        return tree
+
+    def _leaf(self, leaf: Any, places: Sequence[Span] | None) -> Any:
+        """Note a secret; a command over several lines is known by the secrets in it."""
+        if not isinstance(leaf, _Scalar):
+            return leaf
+        name, equals, value = leaf.partition("=")
+        if places is None:
+            if not harmless(leaf):
+                self._replace(leaf, str(leaf), MASK)
+        elif equals and promises_secret(name.lstrip("-"), alone=name != "PWD") and " " not in name:
+            if not harmless(value):
+                self._replace(leaf, value, f"{name}={MASK}")
+        elif places:
+            self.secrets.update(leaf[start:end] for start, end in places)
+            self._replace(leaf, "", masked_at(leaf, places))
         else:
-            for item in node.value:
-                yield from self._all_of(item)
+            self.secrets |= {leaf[start:end].strip("\"'") for start, end in spans(leaf)}
+        return leaf
+
+    def _replace(self, scalar: _Scalar, secret: str, instead: str) -> None:
+        """Put a text in the place of a scalar. A block ends with its last line break, which stays."""
+        self.secrets.add(secret)
+        ending = "\n" if scalar.node.style in ("|", ">") else ""
+        start, end = scalar.node.start_mark.index, scalar.node.end_mark.index
+        self.splices.append((start, end, json.dumps(instead, ensure_ascii=False) + ending))
 
 
-def _hides(name: str, path: tuple[str, ...], *, alone: bool) -> bool:
+def _hides(name: str, value: object, path: tuple[str, ...]) -> bool:
     """Tell whether all behind this key is a secret. A service's `secrets` are names; so is the section."""
     if path[:1] == ("secrets",):
         return name in _HOLDERS
-    return name != "secrets" and promises_secret(name, alone=alone and name != "PWD")
-
-
-def _scalar(node: yaml.Node) -> str:
-    return str(node.value) if isinstance(node, yaml.ScalarNode) else ""
-
-
-def _plain(node: yaml.Node) -> str | list[str]:
-    return list(map(_scalar, node.value)) if isinstance(node, yaml.SequenceNode) else _scalar(node)
-
-
-def _splice(node: yaml.Node, instead: str) -> _Splice:
-    """A block ends with its last line break, which stays."""
-    ending = "\n" if isinstance(node, yaml.ScalarNode) and node.style in ("|", ">") else ""
-    return node.start_mark.index, node.end_mark.index, instead + ending
+    alone = isinstance(value, str) and not value.isdigit() and name != "PWD"
+    return name != "secrets" and promises_secret(name, alone=alone)

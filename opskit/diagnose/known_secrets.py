@@ -2,16 +2,16 @@
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
 from opskit.config.schema import Config, Secret
-from opskit.diagnose.command_secrets import in_words, words_before
 from opskit.diagnose.compose_text import secrets_in
 from opskit.diagnose.secret_names import promises_secret
-from opskit.diagnose.secret_shapes import spans
+from opskit.diagnose.secret_shapes import Span, spans
+from opskit.diagnose.secret_trees import edited
 from opskit.facts.compose_project import env_files, stack_files
 from opskit.records import is_record, names
 
@@ -75,16 +75,21 @@ def of_env_file(text: str) -> set[str]:
 def of_container(item: Mapping[str, Any]) -> set[str]:
     """Return secrets of a container's environment, command, health check and labels (`docker inspect`)."""
     config = item.get("Config") or {}
-    secrets = of_variables(variables_of(config.get("Env"))) | _of_labels(config.get("Labels"))
-    check = config.get("Healthcheck") or {}
-    for holder, key in ((item, "Args"), (config, "Cmd"), (config, "Entrypoint"), (check, "Test")):
-        words = holder.get(key)
-        if isinstance(words, list):
-            words = [str(word) for word in words]
-            secrets |= {
-                words[index][start:end] for index, start, end in in_words(words, words_before(holder, key))
-            }
-            secrets.update(*map(_in_text, words))
+    secrets = of_variables(variables_of(config.get("Env")))
+
+    def note(leaf: Any, places: Sequence[Span] | None) -> Any:
+        if places is None:
+            secrets.add(str(leaf))
+        elif isinstance(leaf, str):
+            secrets.update(leaf[start:end] for start, end in places)
+            secrets.update(_in_text(leaf))
+        return leaf
+
+    # Compose itself keeps digests in labels.
+    labels = {key: value for key, value in (config.get("Labels") or {}).items() if promises_secret(key)}
+    shown = {key: config.get(key) for key in ("Cmd", "Entrypoint")}
+    check = (config.get("Healthcheck") or {}).get("Test")
+    edited([{"Path": item.get("Path"), "Args": item.get("Args")}, shown, check, labels], note)
     return secrets
 
 
@@ -92,12 +97,6 @@ def _in_text(text: str) -> set[str]:
     """Return what looks like a secret, without its quotes; a short one may be a word of a language."""
     secrets = {text[start:end].strip().strip("\"'") for start, end in spans(text)}
     return {secret for secret in secrets if len(secret) >= _WORD_CHARS}
-
-
-def _of_labels(labels: object) -> set[str]:
-    """Return values of labels by their names only: Compose itself keeps digests in labels."""
-    held = labels if isinstance(labels, Mapping) else {}
-    return {str(value) for name, value in held.items() if promises_secret(str(name))}
 
 
 def variables_of(entries: object) -> dict[str, str]:

@@ -8,36 +8,23 @@ import base64
 import html
 import json
 import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from itertools import islice
 from typing import Any
 from urllib.parse import quote, quote_plus
 
 from opskit.config.schema import Secret
-from opskit.diagnose.command_secrets import in_words, words_before
-from opskit.diagnose.secret_names import harmless, promises_secret
+from opskit.diagnose.secret_names import harmless, tables
 from opskit.diagnose.secret_shapes import Span, spans
+from opskit.diagnose.secret_trees import MASK, edited, edited_whole, masked_at
 
-MASK = "***"
 #: A shorter value is masked behind its name only: masked everywhere it would take the text with it.
 MIN_CHARS = 4
 #: A value this long is masked inside other words too, and in base64.
 _LONG_CHARS = 6
 _BASE64_CHARS = 12
-#: Passwords that are no secrets, and words that a report cannot do without.
-_PLACEHOLDERS = frozenset(
-    {
-        "password", "passwd", "changeme", "change-me", "secret", "postgres", "admin", "root", "user", "test",
-        "example", "dummy", "none", "null", "true", "false", "empty", "not-needed", "ollama", "localhost",
-        "default", "token", "string", "enabled", "disabled", "basic", "bearer", "digest", "always", "never",
-        "optional", "required", "production", "development", "debug", "info", "http", "https",
-    }
-)  # fmt: skip
 #: Masking may bring together what makes a new place; it settles at once but for texts made to prevent it.
 _PASSES = 4
-_STATUSES = frozenset({"pass", "fail", "warn", "skip"})
-_NAMED = ("name", "key", "Name", "Key")
-_HOLDS = ("value", "Value")
 
 
 class Redactor:
@@ -72,15 +59,12 @@ class Redactor:
 
     def value(self, value: Any) -> Any:
         """Mask what JSON can hold: text everywhere, and values by their keys."""
-        if isinstance(value, Secret):
-            return MASK
-        if isinstance(value, str):
-            return self.text(value)
-        if isinstance(value, Mapping):
-            return self._mapping(value)
-        if isinstance(value, list | tuple):
-            return self._items(value)
-        return value
+        return edited(value, self._leaf)
+
+    def _leaf(self, leaf: Any, places: Sequence[Span] | None) -> Any:
+        if places is None or isinstance(leaf, Secret):
+            return _masked_leaf(leaf)
+        return self.text(masked_at(leaf, places)) if isinstance(leaf, str) else leaf
 
     def _masked(self, text: str, *, each_line: bool) -> str:
         parts: list[str] = []
@@ -100,49 +84,24 @@ class Redactor:
         if self._words is not None:
             yield from (match.span() for match in self._words.finditer(text))
 
-    def _mapping(self, value: Mapping[Any, Any]) -> dict[str, Any]:
-        named = next((value[key] for key in _NAMED if isinstance(value.get(key), str)), "")
-        hidden = promises_secret(named)
-        return {
-            self.text(str(key)): (
-                masked_whole(item)
-                if _hides(str(key), item) or (hidden and key in _HOLDS)
-                else self._items(item, words_before(value, key))
-                if isinstance(item, list | tuple)
-                else self.value(item)
-            )
-            for key, item in value.items()
-        }
-
-    def _items(self, items: Sequence[Any], before: Sequence[str] = ()) -> list[Any]:
-        """Mask a list, which may be a command: `--api-key` hides what follows it."""
-        words = [item if isinstance(item, str) else "" for item in items]
-        masked = list(items)
-        for index, start, end in in_words(words, before):
-            masked[index] = f"{words[index][:start]}{MASK}{words[index][end:]}"
-        return [self.value(item) for item in masked]
-
-
-def _hides(name: str, value: object) -> bool:
-    """Tell whether a name hides its value: `{"pass": 3}` is a count, `{"pass": "x"}` is not."""
-    words = isinstance(value, str) and value not in _STATUSES
-    return promises_secret(name, alone=words and name != "PWD")
-
 
 def masked_whole(value: Any) -> Any:
     """Mask every leaf behind a secret's name, unless it tells nothing."""
-    if isinstance(value, Mapping):
-        return {str(key): masked_whole(item) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [masked_whole(item) for item in value]
-    if value is None or isinstance(value, bool):
-        return value
-    return value if isinstance(value, str) and not isinstance(value, Secret) and harmless(value) else MASK
+    return edited_whole(value, lambda leaf, _: _masked_leaf(leaf))
+
+
+def _masked_leaf(leaf: Any) -> Any:
+    tells_nothing = isinstance(leaf, str) and not isinstance(leaf, Secret) and harmless(leaf)
+    return leaf if leaf is None or isinstance(leaf, bool) or tells_nothing else MASK
 
 
 def _usable(secret: str) -> bool:
     bare = secret.strip()
-    return len(bare) >= MIN_CHARS and bare.lower() not in _PLACEHOLDERS and not harmless(bare)
+    return (
+        len(bare) >= MIN_CHARS
+        and bare.lower() not in tables()["values"]["placeholders"].split()
+        and not harmless(bare)
+    )
 
 
 def _forms(secret: str) -> Iterator[str]:

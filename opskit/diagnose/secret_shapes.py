@@ -40,20 +40,35 @@ _NAME = re.compile(
     rf"{_COLOUR}[ \t]{{0,8}}(?P<sign>=>|:=|[:=]|%3[AaDd]){_COLOUR}[ \t]{{0,8}}"
 )
 _SPOKEN = re.compile(
-    r"\b(?:api|access|secret|private|auth)[ ](?:key|token)[ \t]{0,4}[:=][ \t]{0,4}", re.IGNORECASE
+    r"\b(?:(?:api|access|secret|private|auth)[ ](?:key|token)|unseal[ ]key[ ]\d{1,2})[ \t]{0,4}[:=][ \t]{0,4}"
+    r"|\b(?:key|token|password|passphrase|secret)[ ](?:is|was)[ ]?:[ ]{1,4}(?=\S*\d)(?=\S{6})",
+    re.IGNORECASE,
 )
+#: `token: string = "x"` of TypeScript, Rust and Python.
+_TYPED = re.compile(r"(?<![\w.-])(?P<name>[\w.-]{1,64}+)[ ]?:[ ]?[\w\[\]<>|&. ]{1,48}?=[ ]?(?=\\*[\"'`])")
 #: `IDENTIFIED BY 'x'`, `PASSWORD 'x'` of SQL; `requirepass x` of redis.conf, `password x` of a netrc.
 _STATEMENT = re.compile(
     r"\b(?:identified[ ](?:with[ ][\w\"']{1,64}[ ])?by|password)[ ]{1,4}(?=\\*['\"])"
     r"|(?<![\w-])(?:requirepass|masterauth|rootpw|bindpw|auth-pass[ ]\S{1,64})[ \t]{1,4}(?=[^\s:=])"
-    r"|\"AUTH\"[ ](?=\")|\blogin[ ]\S{1,64}\s{1,4}password[ ]{1,4}(?=\S)",
+    r"|\"AUTH\"[ ](?:\"[^\"\n]{1,64}\"[ ])?(?=\")|\bset[ ]password[ ]for[ ][^\s=]{1,128}[ ]?=[ ]?(?=')"
+    r"|\blogin[ ]\S{1,64}\s{1,4}password[ ]{1,4}(?=\S)",
     re.IGNORECASE,
 )
 #: What a program reads as its standard input.
 _PIPED = re.compile(
-    r"\b(?:echo|printf)[ ]{1,2}(?:-\w{1,3}[ ])?(?P<quote>\\*[\"'])?"
+    r"\b(?:echo|printf)[ ]{1,2}(?:-\w{1,3}[ ]|\\*[\"']?%s(?:\\+n)?\\*[\"']?[ ])?(?P<quote>\\*[\"'])?"
     r"(?P<hidden>[^\"'|\n\\]{1,256}+)(?P=quote)?[ ]{0,2}\|"
     r"[^|\n]{0,120}?(?:-stdin\b|--with-token|chpasswd|sudo[ ]-S|passphrase-fd)"
+)
+_HERE_STRING = re.compile(r"(?:-stdin|--with-token|sudo[ ]-S)[ ]?<<<[ ]?(?P<hidden>\S++)")
+#: A line of `.pgpass`, and a user of Redis.
+_PGPASS = re.compile(r"(?m)^[ \t]*[\w.*-]{1,128}:(?:\d{4,5}|\*):[^:\s]{1,64}:[^:\s]{1,64}:(?P<hidden>\S++)$")
+_REDIS_USER = re.compile(r"\buser[ ]\S{1,64}[ ](?:on|off)[ ](?:[^>\s]{1,64}[ ]){0,4}>(?P<hidden>\S++)")
+#: launchd; shells and Dockerfiles that set a variable without a sign.
+_PLIST = re.compile(r"<key>(?P<name>[\w.-]{1,64}+)</key>\s{0,64}<string>(?P<hidden>[^<>]{1,4096}+)</string>")
+_SET = re.compile(
+    r"(?<![\w-])(?:setx|setenv|set[ ]-\w{1,4}|ENV)[ ]{1,4}(?P<name>[\w.-]{1,64}+)[ ]{1,4}(?P<quote>[\"'])?"
+    r"(?P<hidden>(?(quote)[^\"'\n]{1,512}+|\S++))"
 )
 _QUOTE = r"(?:\\*[\"'])"
 _TUPLE = re.compile(
@@ -80,6 +95,7 @@ _A_NAME = re.compile(r"[a-z_]+|[A-Z_]+")
 _IN_A_QUERY = frozenset({"key", "code", "sid"})
 #: `${DB_PASSWORD:-secret}`; behind a `?` or a `+` stands none.
 _DEFAULT = re.compile(r"-(?P<hidden>[^}\s]+)")
+_PIECE = re.compile(r"\d{1,6}(?:\.\d{1,6})?(?![^\s,;)])")
 _SHORT_NUMBER = re.compile(r"\d{1,4}(?![^\s,;)\]}])")
 _LONG_CHARS = 4096
 _WHOLE_LINE = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
@@ -98,6 +114,8 @@ _SIGN = re.compile(r"\s*+(?:=>|[:=])")
 _LINE_BELOW = re.compile(r"(?:[&!][\w.!-]{0,64}[ \t]*)*(?:#[^\n]*)?\r?\n(?P<indent>[ \t]*)(?=[^\s#])")
 _ITEM = re.compile(r"[ \t]*-[ \t]+(?P<hidden>[^\n]*\S)[ \t]*\r?(?:\n|\Z)")
 _YAML_KEY = re.compile(r"[\w.\"'-]+:(?:\s|\Z)")
+_PAIR = re.compile(r"(?m)^[ \t]*[\w.\"'-]+:[ \t]+(?P<hidden>[^\s#][^\n]*)")
+_PLURALS = ("keys", "passwords", "tokens", "passphrases")
 #: `PGPASSWORD=$PASSWORD psql`: behind it stands a command.
 _REFERENCE = re.compile(r"\$(?:\{[A-Z_][A-Z0-9_]*\}|[A-Z_][A-Z0-9_]*)[ \t]")
 _LOOK_BACK = 4096
@@ -123,7 +141,16 @@ def spans(text: str) -> Iterator[Span]:
 
 def _named_by_place(text: str) -> Iterator[Span]:
     """Yield what stands in headers, pipes, `user:password@host`, in the paths of webhooks and bots."""
-    for pattern in (_BEARER, _PIPED, _SECRET_ADDRESS, _ESCAPED_AUTHORITY, _LOGIN_AT_HOST):
+    for pattern in (
+        _BEARER,
+        _PIPED,
+        _HERE_STRING,
+        _SECRET_ADDRESS,
+        _ESCAPED_AUTHORITY,
+        _LOGIN_AT_HOST,
+        _PGPASS,
+        _REDIS_USER,
+    ):
         yield from (match.span("hidden") for match in pattern.finditer(text))
     yield from (m.span("hidden") for m in _BASIC.finditer(text) if _is_user_and_password(m["hidden"]))
 
@@ -142,6 +169,8 @@ def _assigned(text: str, values: "Values") -> Iterator[Span]:
         name = match["name"].strip(".-")
         if not promises_secret(name, alone=True) and name.lower() not in _IN_A_QUERY:
             continue
+        if name.lower() == "token" and _is_of_vocabulary(text, match.start(), match.end()):
+            continue
         if name == "secrets" and text.startswith("[", match.end()):
             continue
         if text.startswith("${", match.start() - 2) and match.start() >= 2:
@@ -153,9 +182,19 @@ def _assigned(text: str, values: "Values") -> Iterator[Span]:
             for start, end in values.behind(name, match.start(), match.end()):
                 if not _SHORT_NUMBER.match(text, start, end):
                     yield start, end
-    for pattern in (_SPOKEN, _STATEMENT):
+    for pattern in (_SPOKEN, _STATEMENT, _TYPED):
         for match in pattern.finditer(text):
-            yield from values.behind("", match.start(), match.end())
+            if pattern is not _TYPED or promises_secret(match["name"]):
+                yield from values.behind("", match.start(), match.end())
+
+
+def _is_of_vocabulary(text: str, start: int, at: int) -> bool:
+    """Tell whether `token` is one of a model's: `BOS token = 1 '<s>'`, the first token of an answer."""
+    number = _PIECE.match(text, at)
+    before = text[max(0, start - 16) : start]
+    if number is None or not before.endswith(" ") or not before.split():
+        return False
+    return text.startswith(" '", number.end()) or not promises_secret(f"{before.split()[-1]}_token")
 
 
 def _speaks_for_a_secret(text: str, name: str, match: re.Match[str]) -> bool:
@@ -164,7 +203,9 @@ def _speaks_for_a_secret(text: str, name: str, match: re.Match[str]) -> bool:
     before = text[start - 1] if start else "\n"
     if before in "?&" and match["sign"] == "=":
         return name.lower() in _IN_A_QUERY or promises_secret(name, alone=True)
-    if not promises_secret(name, alone=True) or name in ("PWD", "private"):
+    if name == "PWD":  # of a connection string; else it is a folder
+        return before == ";" and match["sign"] == "=" and not text.startswith(("/", "~", "$"), match.end())
+    if not promises_secret(name, alone=True) or name == "private":
         return False
     if match["quote"]:
         return text.startswith(match["quote"], match.end())
@@ -199,9 +240,10 @@ def _paired(text: str, values: "Values") -> Iterator[Span]:
         listed = match["open"] == "[" and "-" not in match["name"] and _A_NAME.fullmatch(match["hidden"])
         if promises_secret(match["name"], alone=True) and not listed:
             yield match.span("hidden")
-    for match in _ELEMENT.finditer(text):
-        if promises_secret(match["name"], alone=True):
-            yield match.span("hidden")
+    for pattern in (_ELEMENT, _PLIST, _SET):
+        for match in pattern.finditer(text):
+            if promises_secret(match["name"], alone=True):
+                yield match.span("hidden")
     for match in _NAME_THEN_VALUE.finditer(text):
         if promises_secret(match["name"]):
             yield from values.behind(match["name"], match.start("value"), match.end())
@@ -330,6 +372,9 @@ def _below(text: str, name: str, lead: str, below: re.Match[str]) -> Iterator[Sp
             item = _ITEM.match(text, item.end())
     elif indent > own and not _YAML_KEY.match(text, at):
         yield at, _end_of_block(text, at, lead)
+    elif indent > own and name.lower().endswith(_PLURALS):
+        block = _PAIR.finditer(text, below.start("indent"), _end_of_block(text, at, lead))
+        yield from (pair.span("hidden") for pair in block)
 
 
 def _end_of_block(text: str, at: int, lead: str) -> int:
