@@ -14,8 +14,11 @@ from opskit.diagnose.secret_shapes import Span, spans
 from opskit.diagnose.secret_trees import edited
 from opskit.facts.compose_project import env_files, stack_files
 from opskit.records import is_record, names
+from opskit.system.env_file import parse_env_file
 
-_LINE = re.compile(r"[ \t]*(?:#[ \t]*)?(?:export[ \t]+)?([A-Za-z_][\w.-]*)[ \t]*[=:][ \t]*(.*)")
+#: What stands before a setting that is commented out.
+_COMMENT = re.compile(r"(?m)^[ \t]*#[ \t]*(?=(?:export[ \t]+)?[A-Za-z_][\w.-]*[ \t]*=)")
+_LINE_CHARS = 9
 _RANDOM = re.compile(r"(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+/=_-]{20,}")
 _WORD_CHARS = 6
 _FILE_BYTES = 1024 * 1024
@@ -60,15 +63,13 @@ def of_variables(variables: Mapping[str, str]) -> set[str]:
 
 def of_env_file(text: str) -> set[str]:
     """Return the secrets of an environment file, however they are quoted, and of what is commented out."""
-    secrets = _in_text(text)
-    lines = text.splitlines()
-    for number, line in enumerate(lines):
-        match = _LINE.fullmatch(line)
-        if match is None:
-            continue
-        name, value = match[1], match[2].strip()
-        for candidate in _readings(value, lines[number + 1 :]):
-            secrets |= of_variables({name: candidate})
+    secrets = _in_text(text, least_chars=1)
+    for read in (text, _COMMENT.sub("", text)):
+        for name, value in parse_env_file(read).values.items():
+            secrets |= of_variables({name: value})
+            for line in value.split("\n") if "\n" in value else ():
+                if len(line) >= _LINE_CHARS:
+                    secrets |= of_variables({name: line})
     return secrets
 
 
@@ -93,10 +94,10 @@ def of_container(item: Mapping[str, Any]) -> set[str]:
     return secrets
 
 
-def _in_text(text: str) -> set[str]:
+def _in_text(text: str, least_chars: int = _WORD_CHARS) -> set[str]:
     """Return what looks like a secret, without its quotes; a short one may be a word of a language."""
     secrets = {text[start:end].strip().strip("\"'") for start, end in spans(text)}
-    return {secret for secret in secrets if len(secret) >= _WORD_CHARS}
+    return {secret for secret in secrets if len(secret) >= least_chars}
 
 
 def variables_of(entries: object) -> dict[str, str]:
@@ -105,24 +106,6 @@ def variables_of(entries: object) -> dict[str, str]:
         return {}
     pairs = (str(entry).partition("=") for entry in entries)
     return {name: value for name, equals, value in pairs if equals}
-
-
-def _readings(value: str, following: list[str]) -> Iterator[str]:
-    yield value
-    quote = value[:1]
-    if quote in ('"', "'"):
-        inner, closed, _ = value[1:].partition(quote)
-        if not closed:
-            for line in following[:100]:
-                part, closed, _ = line.partition(quote)
-                inner += f"\n{part}"
-                if closed:
-                    break
-        yield inner
-        yield inner.replace("\\n", "\n").replace('\\"', '"').replace("\\\\", "\\")
-        yield from (part for part in inner.split("\n") if len(part) > 8)
-        return
-    yield re.split(r"[ \t]+#", value)[0].strip()
 
 
 def _of_tree(value: Any) -> Iterator[str]:
