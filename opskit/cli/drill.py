@@ -25,17 +25,17 @@ def drill(
     from opskit.result import Report
     from opskit.sandbox.drill import chosen
     from opskit.sandbox.drill import drill as play
-    from opskit.sandbox.scenarios import SCENARIOS
+    from opskit.sandbox.scenarios import all_scenarios
     from opskit.tags import TagLog
     from opskit.text import near_names
 
     if list_:
-        render.table(("scenario", "what is injected"), [(s.name, s.injected) for s in SCENARIOS])
+        render.table(("scenario", "what is injected"), [(s.name, s.injected) for s in all_scenarios()])
         return
     try:
-        scenarios = chosen(only or (), SCENARIOS)
+        scenarios = chosen(only or ())
     except KeyError as exc:
-        near = near_names(str(exc.args[0]), (scenario.name for scenario in SCENARIOS))
+        near = near_names(str(exc.args[0]), (scenario.name for scenario in all_scenarios()))
         hint = f"near names: {', '.join(near)}; " if near else ""
         raise UsageError(
             f"there is no scenario {exc.args[0]!r}", remedy=f"{hint}`opskit drill --list` shows all"

@@ -16,7 +16,7 @@ from opskit.result import Finding, Status
 from opskit.sandbox.faults import parse_fault
 from opskit.sandbox.mlx import SimulatedMlx
 from opskit.sandbox.ollama import SimModel, SimulatedOllama
-from opskit.sandbox.scenarios import Scenario
+from opskit.sandbox.scenarios import Scenario, all_scenarios
 from opskit.sandbox.server import SimulatedServer
 from opskit.tags import TagLog, correlated
 
@@ -294,7 +294,7 @@ def _model(primary: SimulatedServer) -> str:
     return DEFAULT_MODEL if isinstance(primary, SimulatedMlx) else "big:32b"
 
 
-def chosen(names: Iterable[str], scenarios: Sequence[Scenario]) -> list[Scenario]:
+def chosen(names: Iterable[str]) -> list[Scenario]:
     """Return the scenarios with these names, all when none is given. Raises KeyError for an unknown one."""
-    by_name = {scenario.name: scenario for scenario in scenarios}
-    return [by_name[name] for name in names] or list(scenarios)
+    by_name = {scenario.name: scenario for scenario in all_scenarios()}
+    return [by_name[name] for name in names] or list(by_name.values())

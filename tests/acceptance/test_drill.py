@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from opskit.sandbox.scenarios import SCENARIOS
+from opskit.sandbox.scenarios import all_scenarios
 from tests.parts.command import opskit
 
 QUICK = "budgets: {first_token_s: 3, idle_s: 1, metadata_s: 1, queue_s: 10}\ncircuit: {open_s: 0.5}\n"
@@ -98,7 +98,7 @@ def test_an_unknown_scenario_is_a_usage_error(tmp_path: Path) -> None:
     assert "crash" in result.err
 
 
-@pytest.mark.parametrize("scenario", SCENARIOS, ids=lambda s: s.name)
+@pytest.mark.parametrize("scenario", all_scenarios(), ids=lambda s: s.name)
 def test_scenarios_are_explained(scenario) -> None:
     """Each scenario says what it injects."""
     assert scenario.injected
