@@ -4,6 +4,8 @@ import math
 import threading
 from collections.abc import Callable, Collection, Iterable
 from enum import StrEnum
+from functools import cache
+from pathlib import Path
 from typing import Any, Self
 
 from opskit.records import Record
@@ -129,6 +131,15 @@ class SandboxFault(Record):
 
     def retry_after(self, default_s: float) -> str:
         return f"{default_s if self.retry_after_s is None else self.retry_after_s:g}"
+
+
+@cache
+def refusals(node: str) -> dict[SandboxFaultKind, tuple[int, Any]]:
+    """Return what a server answers instead of touching a model: status and `error` of `refusals.toml`."""
+    import tomllib
+
+    tables = tomllib.loads(Path(__file__).with_name("refusals.toml").read_text("utf-8"))
+    return {SandboxFaultKind(kind): (status, error) for kind, (status, error) in tables[node].items()}
 
 
 FaultSpec = tuple[str, str | None, SandboxFault]

@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import HttpVersion10, web
 
 from opskit.sandbox import mlx_wire as wire
-from opskit.sandbox.faults import MLX_FAULTS, FaultBoard, SandboxFault
+from opskit.sandbox.faults import MLX_FAULTS, FaultBoard, SandboxFault, refusals
 from opskit.sandbox.faults import SandboxFaultKind as K
 from opskit.sandbox.generation import (
     GENERATION,
@@ -50,7 +50,7 @@ _JSON = {"Content-type": "application/json"}
 _EVENTS = {"Content-type": "text/event-stream"}
 _BROWSERS = {f"Access-Control-Allow-{name}": "*" for name in ("Origin", "Methods", "Headers")}
 _GENERATING = {*wire.CHAT_PATHS, wire.TEXT_PATH}
-_BEFORE_LOAD = frozenset({K.RESET, K.EMPTY_REPLY, K.ZOMBIE, K.GARBAGE, *wire.ERRORS})
+_BEFORE_LOAD = frozenset({K.RESET, K.EMPTY_REPLY, K.ZOMBIE, K.GARBAGE})
 
 
 class EmptyReplyError(Exception):
@@ -162,9 +162,9 @@ class SimulatedMlx(SimulatedServer):
 
     async def _load(self, model: str) -> None:
         if fault := self.faults.take(model, {K.OOM}):
-            raise LoadFailedError(fault.text_or(wire.OUT_OF_MEMORY))
+            raise LoadFailedError(fault.text_or(refusals("mlx")[K.NOTFOUND_ALL][1]))
         if model != self.default_model and model not in self.listed:
-            raise LoadFailedError(wire.NOT_CACHED.replace("{model}", model))
+            raise LoadFailedError(refusals("mlx")[K.NOT_INSTALLED][1].replace("{model}", model))
         fault = self.faults.take(model, {K.SLOW_LOAD})
         await asyncio.sleep(fault.seconds_or(SLOW_LOAD_S) if fault else self.load_s)
 
@@ -234,7 +234,7 @@ class MlxExchange:
             return await self._refuse(400, str(exc))
         sent = body.get("model", "default_model")
         model = self.node.default_model if sent == "default_model" else sent
-        if fault := self.node.faults.take(model, _BEFORE_LOAD):
+        if fault := self.node.faults.take(model, {*_BEFORE_LOAD, *refusals("mlx")}):
             return await self._turn_away(fault, model)
         try:
             async with self.node.slot.hold(model):

@@ -7,41 +7,12 @@ from collections.abc import Mapping
 from typing import Any
 
 from opskit.records import Record, field
-from opskit.sandbox.faults import SandboxFault
+from opskit.sandbox.faults import SandboxFault, refusals
 from opskit.sandbox.faults import SandboxFaultKind as K
-from opskit.sandbox.ollama_wire import CONTEXT_EXCEEDED
 
 MAX_TOKENS = 512
 CHAT_PATHS = ("/v1/chat/completions", "/chat/completions")
 TEXT_PATH = "/v1/completions"
-OUT_OF_MEMORY = (
-    "[METAL] Command buffer execution failed: Insufficient Memory "
-    "(00000008:kIOGPUCommandBufferCallbackErrorOutOfMemory)"
-)
-NOT_CACHED = "Repository Not Found for url: https://huggingface.co/api/models/{model}/revision/main."
-ERRORS: dict[K, tuple[int, Any]] = {
-    K.NOT_INSTALLED: (404, NOT_CACHED),
-    K.NOTFOUND_ALL: (404, OUT_OF_MEMORY),
-    K.BROKEN_FILE: (404, "[load_safetensors] Invalid json header length /models/{model}"),
-    K.BROKEN_TEMPLATE: (404, "Cannot use chat template functions because tokenizer.chat_template is not set"),
-    K.UNKNOWN_ARCHITECTURE: (404, "Model type brandnew not supported."),
-    K.BAD_OPTION: (400, "max_tokens must be of type int"),
-    # This server has no such status: something in front of the model answers.
-    K.UNAUTHORISED: (401, {"message": "invalid API key", "type": "invalid_request_error", "code": 401}),
-    K.RATE_LIMITED: (429, {"message": "too many requests", "type": "rate_limit_error", "code": 429}),
-    K.LOADING_503: (503, {"message": "model {model} is being loaded", "type": "model_loading", "code": 503}),
-    # Those of llama.cpp's server, in whose place the MLX server of the sandbox stands.
-    K.CONTEXT_EXCEEDED: (400, CONTEXT_EXCEEDED["error"]),
-    K.UNPARSABLE: (
-        200,
-        {
-            "code": 500,
-            "message": "The model produced output that does not match the expected peg-native format",
-            "type": "server_error",
-        },
-    ),
-}
-"""What it answers before any model is touched: status and `error`, nearly always 404 (wire facts B2)."""
 DONE = b"data: [DONE]\n\n"
 
 _NUMBER = (float, int)
@@ -98,8 +69,8 @@ def check_request(path: str, body: Mapping[str, Any]) -> None:
 
 
 def refusal(fault: SandboxFault, model: str) -> tuple[int, dict[str, Any]]:
-    """Return status and body of one of `ERRORS`."""
-    status, error = ERRORS[fault.kind]
+    """Return status and body of a refusal."""
+    status, error = refusals("mlx")[fault.kind]
     text = fault.text_or(str(error if isinstance(error, str) else error["message"]).replace("{model}", model))
     body: dict[str, Any] = {"error": text if isinstance(error, str) else {**error, "message": text}}
     if fault.kind is K.LOADING_503:

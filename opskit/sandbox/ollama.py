@@ -12,7 +12,7 @@ from aiohttp.typedefs import Handler
 
 from opskit.records import Record, replace
 from opskit.sandbox import ollama_wire as wire
-from opskit.sandbox.faults import OLLAMA_FAULTS, FaultBoard, SandboxFault
+from opskit.sandbox.faults import OLLAMA_FAULTS, FaultBoard, SandboxFault, refusals
 from opskit.sandbox.faults import SandboxFaultKind as K
 from opskit.sandbox.generation import (
     GENERATION,
@@ -40,7 +40,6 @@ KEEP_ALIVE_S = 300.0
 END_S = 0.05
 """How long the end of an answer follows its last token with the fault close-before-done."""
 RETRY_AFTER_S = 1.0
-_BEFORE_LOAD = frozenset({K.RESET, K.GARBAGE, *wire.REFUSALS})
 _CRASHES = {K.CRASH: wire.CRASHED, K.CRASH_OLD: wire.CRASHED_OLD}
 
 
@@ -241,7 +240,7 @@ class SimulatedOllama(SimulatedWebServer):
         if "completion" not in model.capabilities:
             doing = "generate" if request.path == "/api/generate" else "chat"
             raise RefusalError(f'"{question.dialect.model}" does not support {doing}')
-        if fault := self.faults.take(model.name, _BEFORE_LOAD):
+        if fault := self.faults.take(model.name, {K.RESET, K.GARBAGE, *refusals("ollama")}):
             return await self._turn_away(request, question, fault)
         bare = question.dialect if isinstance(question.dialect, Native) and not question.messages else None
         if bare and question.keep_alive_s == 0:
@@ -263,7 +262,7 @@ class SimulatedOllama(SimulatedWebServer):
         if fault.kind is K.GARBAGE:
             kind = question.dialect.stream_type if question.stream else "application/json"
             return web.Response(text=fault.text_or(GARBAGE), content_type=kind)
-        status, text = wire.REFUSALS[fault.kind]
+        status, text = refusals("ollama")[fault.kind]
         refusal = RefusalError(fault.text_or(text.replace("{model}", question.dialect.model)), status)
         if status == 429:
             refusal.headers["Retry-After"] = fault.retry_after(RETRY_AFTER_S)
@@ -367,5 +366,5 @@ def _ended(spent: Spent, tokens: Sequence[str]) -> Spent:
 
 
 def _not_found(name: str) -> RefusalError:
-    status, text = wire.REFUSALS[K.NOT_INSTALLED]
+    status, text = refusals("ollama")[K.NOT_INSTALLED]
     return RefusalError(text.replace("{model}", name), status)

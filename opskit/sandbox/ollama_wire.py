@@ -11,7 +11,6 @@ from datetime import UTC, datetime, timedelta
 from typing import Any, ClassVar
 
 from opskit.records import Record
-from opskit.sandbox.faults import SandboxFaultKind as K
 from opskit.sandbox.ollama_memory import FOREVER_S, Runner, SimModel
 
 CRASHED = (
@@ -42,29 +41,6 @@ def tokens_left_by_a_cut(context: int) -> int:
     """Return how much of a prompt that is too long is read: its first four tokens, and half of the rest."""
     return context - (context - 4) // 2
 
-
-CONTEXT_EXCEEDED = context_exceeded(5120, 4096)
-REFUSALS = {
-    K.UNAUTHORISED: (401, "unauthorized"),
-    K.RATE_LIMITED: (429, "rate limit exceeded"),
-    K.FAST_503: (503, "server busy, please try again.  maximum pending requests exceeded"),
-    K.NOT_INSTALLED: (404, "model '{model}' not found"),
-    K.KILLED: (500, "llama-server process has terminated: signal: killed"),
-    K.BROKEN_FILE: (500, 'tensor "blk.0.ffn_up.weight" offset+size (9437184) exceeds file size (4096)'),
-    K.BLOB_MISSING: (404, 'model "{model}" not found, try pulling it first'),
-    K.BROKEN_TEMPLATE: (
-        500,
-        'template: :1:10: executing "" at <.Nothing>: can\'t evaluate field Nothing in type map',
-    ),
-    K.UNKNOWN_ARCHITECTURE: (
-        500,
-        "llama-server process has terminated: exit status 1: unknown model architecture: 'brandnew'",
-    ),
-    K.BAD_OPTION: (500, 'option "num_predict" must be of type integer'),
-    K.CONTEXT_EXCEEDED: (400, json.dumps(CONTEXT_EXCEEDED)),
-    K.UNPARSABLE: (500, "error parsing tool call: raw='{\"name\":', err=unexpected end of JSON input"),
-}
-"""What it answers instead of touching a model: status and `error`, as recorded (wire facts A4, A8)."""
 
 _UNIT_S = {"ns": 1e-9, "us": 1e-6, "µs": 1e-6, "μs": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "h": 3600.0}
 _PART = re.compile(r"(\d+\.?\d*|\.\d+)(ns|us|µs|μs|ms|s|m|h)")
