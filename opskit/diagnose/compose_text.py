@@ -83,20 +83,21 @@ class _File:
         name, equals, value = leaf.partition("=")
         if places is None:
             if not harmless(leaf):
-                self._replace(leaf, str(leaf), MASK)
+                self.secrets.add(str(leaf))
+                self._replace(leaf, MASK)
         elif equals and promises_secret(name.lstrip("-"), alone=name != "PWD") and " " not in name:
             if not harmless(value):
-                self._replace(leaf, value, f"{name}={MASK}")
+                self.secrets.add(value)
+                self._replace(leaf, f"{name}={MASK}")
         elif places:
             self.secrets.update(leaf[start:end] for start, end in places)
-            self._replace(leaf, "", masked_at(leaf, places))
+            self._replace(leaf, masked_at(leaf, places))
         else:
             self.secrets |= {leaf[start:end].strip("\"'") for start, end in spans(leaf)}
         return leaf
 
-    def _replace(self, scalar: _Scalar, secret: str, instead: str) -> None:
+    def _replace(self, scalar: _Scalar, instead: str) -> None:
         """Put a text in the place of a scalar. A block ends with its last line break, which stays."""
-        self.secrets.add(secret)
         ending = "\n" if scalar.node.style in ("|", ">") else ""
         start, end = scalar.node.start_mark.index, scalar.node.end_mark.index
         self.splices.append((start, end, json.dumps(instead, ensure_ascii=False) + ending))

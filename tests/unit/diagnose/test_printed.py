@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 
 import tests.parts
+from opskit.diagnose.compose_text import masked, secrets_in
 from opskit.diagnose.redaction import MASK, Redactor
 
 _PARTS = Path(tests.parts.__file__).parent
@@ -48,3 +49,24 @@ def test_printed_text_without_a_secret_stays_as_it_is():
 def test_a_printed_secret_keeps_what_stands_around_it(before: str, after: str):
     """The reader sees which variable, which host, which user."""
     assert Redactor().text(before) == after
+
+
+@pytest.mark.parametrize(
+    "service",
+    [
+        {"entrypoint": "mysql", "command": "-uroot -pabc9def db"},
+        {"entrypoint": ["redis-cli", "-h", "cache"], "command": "-a 'abc9 def' ping"},
+    ],
+)
+def test_a_command_in_one_text_behind_its_entrypoint_loses_its_password(service: dict[str, object]):
+    """In JSON as in a Compose file."""
+    shown = Redactor().value(service)
+    assert "abc9" not in str(shown)
+    assert shown["entrypoint"] == service["entrypoint"]
+
+
+def test_a_secret_that_another_key_anchors_is_masked():
+    """The name that promises it stands at the alias."""
+    text = "x-shared: &shared abc9def\nservices:\n  db:\n    environment:\n      DB_PASSWORD: *shared\n"
+    assert "abc9def" not in masked(text, Redactor())
+    assert secrets_in(text) == {"abc9def"}
