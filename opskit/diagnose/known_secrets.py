@@ -14,7 +14,7 @@ from opskit.diagnose.secret_shapes import Span, spans
 from opskit.diagnose.secret_trees import edited
 from opskit.facts.compose_project import env_files, stack_files
 from opskit.records import is_record, names
-from opskit.system.env_file import parse_env_file
+from opskit.system.textfile import parse_env_file
 
 #: What stands before a setting that is commented out.
 _COMMENT = re.compile(r"(?m)^[ \t]*#[ \t]*(?=(?:export[ \t]+)?[A-Za-z_][\w.-]*[ \t]*=)")
