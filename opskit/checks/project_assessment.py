@@ -5,9 +5,7 @@ from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
 from opskit.facts.container import FOLDER, Container, compose_files_of
-from opskit.facts.unfinished_restore import UnfinishedRestore
 from opskit.records import Record
-from opskit.result import Finding, Status
 from opskit.system.docker_records import ListedContainer
 from opskit.text import listing
 
@@ -71,17 +69,3 @@ def other_files(containers: Iterable[Container], files: Sequence[Path]) -> str:
     if not made_of or any(paths.keys() == here for paths in made_of):
         return ""
     return f"its project was started from {listing(made_of[0])}, not from {listing([*map(str, files)])}"
-
-
-def assess_interrupted_restore(restore: UnfinishedRestore) -> Finding:
-    """Return the finding of a folder that is half restored: a person decides which way it goes on."""
-    return Finding(
-        "restore",
-        str(restore.target),
-        Status.FAIL,
-        "half restored",
-        f"restoring a backup to {restore.target} was interrupted: its files are partly old, partly new",
-        "BACKUP_005",
-        "`opskit backup restore --resume` finishes it, `opskit backup restore --rollback` takes it back",
-        evidence={"replaced": None if restore.safety is None else str(restore.safety)},
-    )

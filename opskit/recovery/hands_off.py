@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from datetime import timedelta
 from pathlib import Path
 
-from opskit.checks.project_assessment import assess_interrupted_restore
+from opskit.checks.restore_assessment import assess_interrupted_restore
 from opskit.checks.stopped_by_hand import until
 from opskit.facts.container import Container
 from opskit.facts.container_events import ContainerEvents, RecoveryHistory, read_container_events

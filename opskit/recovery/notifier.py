@@ -21,7 +21,8 @@ from opskit.config.schema import NoticeConfig
 from opskit.errors import Exit
 from opskit.recovery.budget import Level
 from opskit.recovery.memory import Memory
-from opskit.recovery.notice import NO_URL, Notice, Undelivered, WebhookRequest, post, record
+from opskit.recovery.notice import Notice, Undelivered, record
+from opskit.recovery.webhook import NO_URL, WebhookRequest, post
 from opskit.result import Finding, Report, Status
 from opskit.system.program import NotStarted, run
 from opskit.text import printable, shortened

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from opskit.checks.project_assessment import assess_interrupted_restore
+from opskit.checks.restore_assessment import assess_interrupted_restore
 from opskit.errors import Exit, OpskitError
 from opskit.records import MutableRecord, field
 from opskit.recovery import hands_off

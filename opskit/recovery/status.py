@@ -10,7 +10,7 @@ from typing import Annotated, Any
 
 from msgspec import Meta
 
-from opskit.checks.project_assessment import assess_interrupted_restore
+from opskit.checks.restore_assessment import assess_interrupted_restore
 from opskit.config.schema import Config, RecoveryConfig
 from opskit.errors import Exit, StateError
 from opskit.facts.unfinished_restore import UnfinishedRestore, backup_folders, unfinished_restores

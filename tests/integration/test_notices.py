@@ -11,8 +11,9 @@ import pytest
 from opskit.config.schema import NoticeConfig, Secret
 from opskit.recovery.budget import Level
 from opskit.recovery.memory import Memory
-from opskit.recovery.notice import Notice, WebhookRequest, post, recorded
+from opskit.recovery.notice import Notice, recorded
 from opskit.recovery.notifier import PING_BODY_BYTES, NoticesBeside, Notifier
+from opskit.recovery.webhook import WebhookRequest, post
 from tests.parts.loopback import until
 from tests.parts.raw_server import Reply, answer, free_port, serving
 

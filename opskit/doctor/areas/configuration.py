@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
-from opskit.checks.project_assessment import assess_interrupted_restore
+from opskit.checks.restore_assessment import assess_interrupted_restore
 from opskit.checks.spec import Check, CheckContext, Observation, assessing
 from opskit.config.document import Problem
 from opskit.doctor.cause import Cause, warning

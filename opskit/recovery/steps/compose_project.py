@@ -18,13 +18,8 @@ from opskit.checks.container_assessment import (
     ContainerRules,
     ContainerState,
 )
-from opskit.checks.project_assessment import (
-    MovedProject,
-    assess_interrupted_restore,
-    moved_project,
-    other_files,
-    other_folder,
-)
+from opskit.checks.project_assessment import MovedProject, moved_project, other_files, other_folder
+from opskit.checks.restore_assessment import assess_interrupted_restore
 from opskit.checks.stopped_by_hand import until
 from opskit.facts.compose_project import Sources
 from opskit.facts.container import Container, StartObstacle
