@@ -8,6 +8,7 @@ from pathlib import Path
 
 from opskit.agent.evidence import CheckStack, evidence_tools, stack_report
 from opskit.agent.fact import FactSolver, only_small_models
+from opskit.agent.given_text import solve_given
 from opskit.agent.grounding import sentences, supported
 from opskit.agent.memory import AnswerMemory, KeptAnswer, cache_key
 from opskit.agent.method import about_machine, about_stack, enhanced, method_of
@@ -76,6 +77,10 @@ class Victoria:
         solution = None if self._checkpoint else await self._remembered(run, method)
         if solution is not None:
             return solution
+        if goal.method == "auto" and self._checkpoint is None:
+            solution = await solve_given(app, run)
+            if solution is not None:
+                return solution
         if method == "simple":
             return await FactSolver(app).solve(run)
         trajectory = Trajectory(Path(app.folder), run.identifier)
