@@ -269,7 +269,9 @@ def lines_asked(goal: str, path: str, lines: Sequence[tuple[int, str]]) -> list[
     return [
         text
         for _, text in lines
-        if not terms or any(same_word(word, term) for word in _ANY_WORD.findall(text) for term in terms)
+        if not terms
+        or stems(text) & stems(" ".join(terms))
+        or any(same_word(word, term) for word in _ANY_WORD.findall(text) for term in terms)
     ]
 
 

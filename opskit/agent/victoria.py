@@ -71,7 +71,9 @@ class Victoria:
         Raises RunFailed where there is no honest answer.
         """
         goal, app = run.goal, self._app
-        method = goal.method if self._checkpoint is None else "react"
+        method = goal.method
+        if self._checkpoint is not None:
+            method = "hierarchical" if self._checkpoint.parts else "react"
         if method == "auto":
             method = method_of(goal.text, enhanced=enhanced(app.environ))
         solution = None if self._checkpoint else await self._remembered(run, method)
@@ -145,13 +147,13 @@ class Victoria:
 
     async def _worked_on(self, name: str, goal: MethodGoal, ask: ModelCaller, tools: Toolbox) -> LoopResult:
         """Work on a goal by a method. One that only thinks gets its evidence by `react` first."""
-        look = partial(react, ask, tools=tools, listener=self._listener, checkpoint=self._checkpoint)
+        look = partial(react, ask, tools=tools, listener=self._listener)
         if name == "hierarchical":
-            return await hierarchical(ask, goal, look)
+            return await hierarchical(ask, goal, look, self._checkpoint)
         think = _THINKING.get(name)
         if think is not None and not goal.needs_evidence:
             return await think(ask, goal)
-        shown = await look(goal)
+        shown = await look(goal, checkpoint=self._checkpoint)
         if think is None or not shown.ok or ask.last is None:
             # What the tools answered by themselves is not to be thought over.
             return shown
