@@ -14,7 +14,15 @@ from typing import Any, Protocol
 
 from opskit.agent.grounding import sentences, supported, ungrounded
 from opskit.agent.prompt import act_prompt, prompt
-from opskit.agent.quoting import compared, direct_answer, first_steps, strays, summary, summary_source
+from opskit.agent.quoting import (
+    compared,
+    direct_answer,
+    first_steps,
+    lines_asked,
+    strays,
+    summary,
+    summary_source,
+)
 from opskit.agent.run_state import Checkpoint, LoopResult, Observed, RunEnding, RunLimits, RunListener
 from opskit.agent.step import AgentStep, StepError, object_schema, read_answer, read_object, step_schema
 from opskit.agent.tools.tool import FINISH, NeedsApproval, ToolResult
@@ -310,14 +318,25 @@ class AgentLoop:
         texts = [observed.result.text for observed in self._state.steps if observed.result.ok]
         if problem := answer_problem(answer, self._state.asked, texts if self._needs_evidence else None):
             return problem
-        shown, said = "\n".join(texts), sentences(answer) if self._word_for_word else []
-        if self._needs_evidence and not all(supported(part, shown, self._state.asked) for part in said):
+        asked, said = self._state.asked, sentences(answer) if self._word_for_word else []
+        shown = [
+            line
+            for observed in self._state.steps
+            if observed.result.ok
+            for line in self._lines_asked(observed)
+        ]
+        if self._needs_evidence and not all(supported(part, "\n".join(shown), asked) for part in said):
             return RunEnding.UNGROUNDED, "no line of the results says so: copy the line that answers the goal"
         for observed in self._state.steps:
             path, lines = str(observed.step.args.get("path")), observed.result.lines
-            if strays(self._state.asked, path, lines, answer):
+            if strays(asked, path, lines, answer):
                 return RunEnding.UNGROUNDED, f"no line of {path} with what was asked about says so"
         return None
+
+    def _lines_asked(self, observed: Observed) -> list[str]:
+        """Return what a step has shown of what is asked about; all of it where it was no file."""
+        path, lines = observed.step.args.get("path"), observed.result.lines
+        return lines_asked(self._state.asked, str(path), lines) if path and lines else [observed.result.text]
 
     async def _concluded(self) -> LoopResult:
         """Ask for the best answer from what was gathered, with no tool on offer."""

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Mapping
 
-from opskit.llm.wording import goal_category, has_parts
+from opskit.llm.wording import goal_category, has_parts, parted
 from opskit.text import lazy_pattern
 
 METHODS = (
@@ -71,21 +71,28 @@ _SUITS = {"planning": "hierarchical", "reasoning": "extended_thinking", "complex
 
 def about_stack(goal: str) -> bool:
     """Tell whether a goal asks about the stack itself, which an examination answers without a model."""
-    return about_machine(goal) and _ABOUT_STACK.search(goal[:4000]) is not None
+    return about_machine(goal) and _ABOUT_STACK.search(parted(goal)[0][:4000]) is not None
 
 
 def about_machine(goal: str) -> bool:
-    """Tell whether a goal can only be answered by looking at this machine."""
-    head = goal[:4000]
-    if _GENERAL.search(head) is not None:
+    """Tell whether only a look at this machine answers a goal; the text below it is not asked about that."""
+    head = parted(goal)[0][:4000]
+    if is_general(head):
         return False
     return _ABOUT_MACHINE.search(head) is not None or _names_service(head)
 
 
+def is_general(goal: str) -> bool:
+    """Tell whether a goal wants something written or explained, which no look at a machine answers."""
+    return _GENERAL.search(goal) is not None
+
+
 def _names_service(goal: str) -> bool:
     """Tell whether a goal asks for the state of one thing that is called as services are."""
-    from opskit.agent.question import state_of, tells_state
+    from opskit.agent.question import state_of, subject_of, tells_state
 
+    if subject_of(goal) is not None:
+        return True
     names = state_of(goal)
     if len(names) != 1 or not any(map(str.isalpha, names[0])):
         return False
@@ -101,7 +108,7 @@ def method_of(goal: str, *, enhanced: bool = False) -> str:
     Without a wish in its words a goal costs one call of a model, or steps with tools. `enhanced` gives goals
     of several parts, plans and questions why more calls (SPEC D1, D6).
     """
-    wish = _WISH.search(goal[:4000])
+    wish = _WISH.search(parted(goal)[0][:4000])
     if wish is not None and wish.lastgroup is not None:
         return wish.lastgroup
     if about_machine(goal):

@@ -64,6 +64,11 @@ _WINDOW = re.compile(
 )
 
 
+_LOWER_NAME = r"(?P<name>[a-z][a-z0-9]*(?:[-_.][a-z0-9]+)+)(?![\w-])"
+_SUBJECT = re.compile(rf"\W*(?:(?:[Ii]s|[Ww]as|[Hh]as|[Dd]oes|[Dd]id|[Cc]an)\s+)?(?:[Tt]he\s+)?{_LOWER_NAME}")
+_NAME_AMONG_RUSSIAN = re.compile(rf"(?<![\w-])(?<![a-z] ){_LOWER_NAME}")
+_COMPARES = re.compile("than|чем|лучше|хуже")
+_MOST_SAID = 10
 _THINGS = ("lines", "files", "folders", "entries", "error", "warning", "times")
 _ERROR = ("asks_error", "about_error", "first", "last")
 _SUMMARY = ("asks_summary", "about_summary")
@@ -83,6 +88,21 @@ def state_of(goal: str) -> list[str]:
     """Return the words that may be the name of a container whose state a goal asks for."""
     names = [name for name in _NAME.findall(goal) if not means(name, "filling", "about_state")]
     return [name for name in names if asked_about(goal, name, container=True)]
+
+
+def subject_of(goal: str) -> str | None:
+    """Return what a goal says or asks something of, where it is called as services are: redis-7, db_main.
+
+    English words have hyphens too, so that one of letters alone must be the whole subject of a short goal.
+    """
+    match = _SUBJECT.match(goal)
+    if match is None and YES_OR_NO.match(goal):
+        match = _NAME_AMONG_RUSSIAN.search(goal)
+    if match is None or paths_named(goal.replace(match["name"], " ")):
+        return None
+    name, rest = match["name"], _WORD.findall(goal[match.end() :])
+    is_name = any(map(str.isdigit, name)) or len(rest) <= 2 or means(rest[0], "service")
+    return name if is_name and len(rest) <= _MOST_SAID and not any(map(_COMPARES.fullmatch, rest)) else None
 
 
 def tells_state(goal: str) -> bool:
@@ -130,8 +150,8 @@ def asked_about(goal: str, place: str, *, container: bool = False) -> Question |
         return Question(QuestionKind.ERROR, last=last, first=first, window=window)
     if any(window):
         return None
-    if _any(words, "asks_summary"):
-        return Question(QuestionKind.SUMMARY) if _covered(words, *_SUMMARY) else None
+    if _any(words, "asks_summary") and _covered(words, *_SUMMARY):
+        return Question(QuestionKind.SUMMARY)
     terms = tuple(word for word in words if not means(word, "filling", "asks_value"))
     return Question(QuestionKind.VALUE, terms=terms) if terms and _any(words, "asks_value") else None
 

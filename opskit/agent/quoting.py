@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from difflib import SequenceMatcher
 from typing import Any
 
-from opskit.agent.grounding import NO, is_cyrillic, same_word, sentences, stems, supported
+from opskit.agent.grounding import NO, is_cyrillic, means, same_word, sentences, stems, supported
 from opskit.agent.method import about_stack
 from opskit.agent.querying import query
 from opskit.agent.question import (
@@ -16,11 +16,13 @@ from opskit.agent.question import (
     asks_difference,
     paths_named,
     state_of,
+    subject_of,
     words_that_matter,
 )
 from opskit.agent.step import AgentStep
 from opskit.agent.tools.tool import ToolResult
 from opskit.facts.data_file import DataFile, NamedValue, data_file
+from opskit.llm.wording import parted
 from opskit.logs.shape import shape
 
 _CONTAINER = re.compile(r"\b(?:containers?|контейнер\w*)\b", re.IGNORECASE)
@@ -42,16 +44,18 @@ _NAME_OR_NUMBER = re.compile(r"\b(?:[A-ZА-ЯЁ]\w*|\w*\d[\w.]*\w|\d)\b")
 
 def first_steps(goal: str) -> list[AgentStep]:
     """Return the steps that a goal itself names: the file, the folder or the container that it is about."""
+    goal = parted(goal)[0]
     paths = paths_named(goal)[:_MAX_PATHS]
     if _CONTAINER.search(goal) or not (paths or about_stack(goal)):
-        steps = [
-            AgentStep("the goal names it", "show_container", {"container": name}) for name in state_of(goal)
-        ]
+        subject = subject_of(goal)
+        names = state_of(goal) if subject is None else [subject]
+        steps = [AgentStep("the goal names it", "show_container", {"container": name}) for name in names]
         return steps if len(steps) == 1 else []
-    return [_look(goal, path) for path in paths]
+    return [look_at(goal, path) for path in paths]
 
 
-def _look(goal: str, path: str) -> AgentStep:
+def look_at(goal: str, path: str) -> AgentStep:
+    """Return the step that looks at one place for what a goal asks."""
     question = asked_about(goal, path)
     kind = question.kind if question else QuestionKind.VALUE
     what, is_file = question.what if question else "", "." in path.rpartition("/")[2]
@@ -77,7 +81,9 @@ def direct_answer(goal: str, step: AgentStep, result: ToolResult) -> str | None:
         return None
     evidence, answer = result.evidence, None
     russian = is_cyrillic(goal.replace(str(step.args.get("path")), ""))
-    if question is not None and question.kind is QuestionKind.STATE:
+    is_state = question is not None and question.kind is QuestionKind.STATE
+    if is_state or (question is None and container is not None and container == subject_of(goal)):
+        # Asked in other words: its state and its last lines are what can be said of it.
         answer = _state(evidence, result.lines, russian=russian)
     elif step.tool != "read_file" and question is not None and question.kind is QuestionKind.COUNT:
         answer = _count(question, evidence, russian=russian)
@@ -237,6 +243,8 @@ def _value(
     named = [setting for setting in settings if _is_named(setting.names[-1], terms)]
     wanted = words_that_matter(goal, path)
     if len(named) != 1 and wanted:
+        named = [setting for setting in settings if _is_named(setting.names[-1], wanted)]
+    if len(named) != 1 and wanted:
         named = [setting for setting in settings if _is_inside(setting.names, wanted)]
     if len(named) != 1:
         return None
@@ -252,6 +260,19 @@ def _is_inside(names: Sequence[str], terms: Sequence[str]) -> bool:
     return all(any(same_word(word, term) for word in words) for term in terms) and any(
         same_word(word, term) for word in last for term in terms
     )
+
+
+def lines_asked(goal: str, path: str, lines: Sequence[tuple[int, str]]) -> list[str]:
+    """Return the lines with a word that a goal asks about; all of them where it has no such word."""
+    words = _ANY_WORD.findall(goal.replace(path, " "))
+    terms = [word for word in words if not means(word, "filling", "asks_value", "saying", "count", "records")]
+    return [
+        text
+        for _, text in lines
+        if not terms
+        or stems(text) & stems(" ".join(terms))
+        or any(same_word(word, term) for word in _ANY_WORD.findall(text) for term in terms)
+    ]
 
 
 def strays(goal: str, path: str, lines: Sequence[tuple[int, str]], answer: str) -> bool:

@@ -71,7 +71,8 @@ class Checkpoint(MutableRecord):
     """All that is needed to go on with a run, also in another process; `step` waits for a person.
 
     `asked` is the goal as it was given, `goal` as the model gets it. `nudged` are the mistakes that the model
-    was told of, which it may make once.
+    was told of, which it may make once. Where the goal is one of several `parts`, `part` is its number, and
+    `answers` and `earlier` steps are those of the parts before.
     """
 
     asked: str = ""
@@ -83,6 +84,10 @@ class Checkpoint(MutableRecord):
     nudged: set[str] = field(default_factory=set)
     room_chars: int = 0
     step: AgentStep | None = None
+    parts: list[str] = field(default_factory=list)
+    part: int = 0
+    answers: dict[str, str] = field(default_factory=dict)
+    earlier: list[Observed] = field(default_factory=list)
 
 
 class LoopResult(MutableRecord):

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from opskit.agent.evidence import CheckStack, evidence_tools, stack_report
 from opskit.agent.fact import FactSolver, only_small_models
+from opskit.agent.given_text import solve_given
 from opskit.agent.grounding import sentences, supported
 from opskit.agent.memory import AnswerMemory, KeptAnswer, cache_key
 from opskit.agent.method import about_machine, about_stack, enhanced, method_of
@@ -70,12 +71,18 @@ class Victoria:
         Raises RunFailed where there is no honest answer.
         """
         goal, app = run.goal, self._app
-        method = goal.method if self._checkpoint is None else "react"
+        method = goal.method
+        if self._checkpoint is not None:
+            method = "hierarchical" if self._checkpoint.parts else "react"
         if method == "auto":
             method = method_of(goal.text, enhanced=enhanced(app.environ))
         solution = None if self._checkpoint else await self._remembered(run, method)
         if solution is not None:
             return solution
+        if goal.method == "auto" and self._checkpoint is None:
+            solution = await solve_given(app, run)
+            if solution is not None:
+                return solution
         if method == "simple":
             return await FactSolver(app).solve(run)
         trajectory = Trajectory(Path(app.folder), run.identifier)
@@ -140,13 +147,13 @@ class Victoria:
 
     async def _worked_on(self, name: str, goal: MethodGoal, ask: ModelCaller, tools: Toolbox) -> LoopResult:
         """Work on a goal by a method. One that only thinks gets its evidence by `react` first."""
-        look = partial(react, ask, tools=tools, listener=self._listener, checkpoint=self._checkpoint)
+        look = partial(react, ask, tools=tools, listener=self._listener)
         if name == "hierarchical":
-            return await hierarchical(ask, goal, look)
+            return await hierarchical(ask, goal, look, self._checkpoint)
         think = _THINKING.get(name)
         if think is not None and not goal.needs_evidence:
             return await think(ask, goal)
-        shown = await look(goal)
+        shown = await look(goal, checkpoint=self._checkpoint)
         if think is None or not shown.ok or ask.last is None:
             # What the tools answered by themselves is not to be thought over.
             return shown

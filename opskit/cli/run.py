@@ -176,12 +176,13 @@ async def _run(app: "App", wanted: "Goal", max_steps: int, *, pieces: bool, json
     from opskit.agent.fact import FactSolver, asks_fact
     from opskit.agent.method import enhanced, method_of
     from opskit.engine.goal import RunFailed
+    from opskit.llm.wording import parted
 
     method = wanted.method
     if method == "auto":
         method = method_of(wanted.text, enhanced=enhanced(app.environ))
     # One question to a model needs nothing of the agent, whose modules take a while to import.
-    if method != "simple" or wanted.use_cache:
+    if method != "simple" or wanted.use_cache or (wanted.method == "auto" and parted(wanted.text)[1]):
         app.engine.solver = local_victoria(app, max_steps)
     elif asks_fact(wanted.text):
         app.engine.solver = FactSolver(app)

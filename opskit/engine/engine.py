@@ -137,7 +137,7 @@ class Engine:
         if self.sessions is not None and goal.session_id is not None and not goal.history:
             lines = [
                 Message("user" if role == "user" else "assistant", text)
-                for role, text in self.sessions.session(goal.session_id)
+                for role, text in await asyncio.to_thread(self.sessions.session, goal.session_id)
                 if text
             ]
             run.goal = replace(goal, history=tuple(lines))
@@ -171,7 +171,7 @@ class Engine:
             await self.solver.keep(goal, result)
         if self.sessions is not None and goal.session_id is not None:
             try:
-                self.sessions.remember(goal.session_id, goal.text, result.output)
+                await asyncio.to_thread(self.sessions.remember, goal.session_id, goal.text, result.output)
             except StateError as error:
                 run.on_note(f"the session does not remember this answer: {error.message}")
 

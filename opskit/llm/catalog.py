@@ -274,10 +274,15 @@ async def with_started_model(node: NodeConfig, models: tuple[ModelInfo, ...]) ->
     unnamed = any(model.name == DEFAULT_MODEL and not model.aliases for model in models)
     if not unnamed or not is_loopback(node.url):
         return models
-    from opskit.system.sockets import listening_process
+    return name_default(models, await asyncio.to_thread(_started_with, endpoint(node.url)[1]))
 
-    process = await asyncio.to_thread(listening_process, endpoint(node.url)[1])
-    return models if process is None else name_default(models, model_in_command(process.command))
+
+def _started_with(port: int) -> str | None:
+    """Return the model of the server on a port; only of such servers the sockets are looked at. Blocks."""
+    from opskit.system.process import find_processes, listens
+
+    servers, _ = find_processes(command=lambda line: model_in_command(line) is not None)
+    return next((model_in_command(server.command) for server in servers if listens(server.pid, port)), None)
 
 
 def model_in_command(command: Sequence[str]) -> str | None:

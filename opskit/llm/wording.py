@@ -69,6 +69,15 @@ def goal_category(goal: str) -> str:
     return "fast" if len(goal) <= _SHORT_CHARS else "general"
 
 
+def parted(goal: str) -> tuple[str, str]:
+    """Return the question of a goal and the text that it is about: what stands behind its first line.
+
+    So a goal comes out with what was piped in; without an empty line behind the first there is no text.
+    """
+    question, _, text = goal.strip().partition("\n\n")
+    return (goal, "") if "\n" in question.strip() or not text.strip() else (question.strip(), text)
+
+
 def has_parts(goal: str) -> bool:
     """Tell whether a goal has several parts, or is so long that it may have."""
     return len(goal.split()) > _LONG_WORDS or PATTERNS.sequence.search(goal) is not None

@@ -49,7 +49,8 @@ class Approvals:
         }
         checkpoint = to_builtins(stopped.checkpoint)
         result = {"approval": approval, "checkpoint": checkpoint}
-        if not self.store.suspend(token, approval["approval_id"], approval["expires"], result):
+        waits = (token, approval["approval_id"], approval["expires"], result)
+        if not await self.store.ask(self.store.suspend, *waits):
             return None
         self._write("approval_requested", approval)
         return approval

@@ -1,15 +1,22 @@
 """The database of an agent server: SQLite in a file, or PostgreSQL for several servers."""
 
+import asyncio
 import contextlib
+import os
+import socket
 import sqlite3
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from opskit.errors import StateError
 
+T = TypeVar("T")
+
 _BUSY_S = 10.0
+_SILENT_S = 5.0
 
 
 class Database(Protocol):
@@ -22,6 +29,10 @@ class Database(Protocol):
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         """Run a statement and return its rows. Raises StateError."""
+        ...
+
+    async def off_loop(self, call: Callable[[], T]) -> T:
+        """Return what a call that uses this database returns; the event loop does not wait for a server."""
         ...
 
     def close(self) -> None: ...
@@ -47,6 +58,9 @@ class SqliteDatabase:
         with self._translated(), self._lock:
             return self._connection.execute(statement, values).fetchall()
 
+    async def off_loop(self, call: Callable[[], T]) -> T:
+        return call()
+
     def close(self) -> None:
         with self._lock:
             self._connection.close()
@@ -60,7 +74,10 @@ class SqliteDatabase:
 
 
 class PostgresDatabase:
-    """PostgreSQL by an address; a connection that broke is made again for the next statement."""
+    """PostgreSQL by an address; a connection that broke is made again for the next statement.
+
+    A server that is stopped keeps its connections and answers nothing: they are broken off after a while.
+    """
 
     skip_locked = " FOR UPDATE SKIP LOCKED"
 
@@ -76,6 +93,21 @@ class PostgresDatabase:
         self._url = url
         self._lock = threading.Lock()
         self._connection: Any = None
+        self._thread = ThreadPoolExecutor(1, "PostgreSQL")
+
+    async def off_loop(self, call: Callable[[], T]) -> T:
+        waiting = asyncio.get_running_loop().run_in_executor(self._thread, call)
+        done, _ = await asyncio.wait({waiting}, timeout=_SILENT_S)
+        if not done:
+            self._break_off()
+        return await waiting
+
+    def _break_off(self) -> None:
+        """End the statement that waits for an answer, in whichever thread."""
+        with contextlib.suppress(OSError, self._psycopg.Error):
+            if self._connection is not None:
+                with socket.socket(fileno=os.dup(self._connection.fileno())) as handle:
+                    handle.shutdown(socket.SHUT_RDWR)
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._lock:
@@ -92,6 +124,9 @@ class PostgresDatabase:
                 ) from error
 
     def close(self) -> None:
+        if self._lock.locked():
+            self._break_off()
+        self._thread.shutdown()
         with self._lock:
             if self._connection is not None:
                 self._connection.close()

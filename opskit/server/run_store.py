@@ -11,11 +11,15 @@ import json
 import time
 from collections.abc import Callable, Mapping, Sequence
 from enum import StrEnum
-from typing import Any
+from functools import partial
+from typing import Any, ParamSpec, TypeVar
 from uuid import uuid4
 
 from opskit.records import Record
 from opskit.server.database import Database
+
+P = ParamSpec("P")
+T = TypeVar("T")
 
 #: A server that has not renewed its runs for so long is dead.
 LEASE_S = 30.0
@@ -116,9 +120,14 @@ class RunStore:
         self._database = database
         self._server = server
         self._clock = clock
+        self._unsure: str | None = None
         self._is_local = server == self.LOCAL
         for statement in _SCHEMA:
             database.execute(statement)
+
+    async def ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Return what a method of this store, or a user of it, returns; the event loop goes on meanwhile."""
+        return await self._database.off_loop(partial(call, *args, **kwargs))
 
     def add(self, request: Mapping[str, Any], correlation_id: str) -> str:
         """Queue a run and return its id."""
@@ -193,10 +202,16 @@ class RunStore:
 
     def claim(self) -> tuple[Run, str] | None:
         """Take the oldest queued run; None where there is none. The token is needed to end it."""
-        token, now = uuid4().hex, self._clock()
-        rows = self._database.execute(
+        rows, token, now = [], self._unsure or uuid4().hex, self._clock()
+        if self._unsure is not None:
+            # The database may have done what it did not answer.
+            taken = "SELECT * FROM runs WHERE token = ? AND status = 'running'"
+            rows = self._database.execute(taken, (token,))
+        self._unsure = token
+        rows = rows or self._database.execute(
             _CLAIM.format(skip_locked=self._database.skip_locked), (now, now + LEASE_S, token, self._server)
         )
+        self._unsure = None
         return (_run(rows[0]), token) if rows else None
 
     def renew(self, token: str) -> bool:

@@ -68,7 +68,7 @@ class Runs:
 
     async def start(self) -> list[Run]:
         """Settle what an earlier server left, and begin; return the runs that were interrupted."""
-        interrupted = self.store.recover(starting=True)
+        interrupted = await self.store.ask(self.store.recover, starting=True)
         self._workers = [
             asyncio.create_task(self._works(), name=f"run worker {number}")
             for number in range(self._concurrency)
@@ -76,17 +76,17 @@ class Runs:
         self._workers.append(asyncio.create_task(self._watches(), name="lost runs"))
         return interrupted
 
-    def submit(self, request: Mapping[str, Any], correlation_id: str) -> str:
+    async def submit(self, request: Mapping[str, Any], correlation_id: str) -> str:
         """Queue a run; it is in the store when this returns. Raises OpskitError while the server drains."""
         if self.draining:
             raise OpskitError("COMM_001", "the server is shutting down", remedy="ask again in a moment")
-        task_id = self.store.add(request, correlation_id)
-        self._wake.set()
+        task_id = await self.store.ask(self.store.add, request, correlation_id)
+        self._wake_workers()
         return task_id
 
-    def cancel(self, task_id: str) -> bool:
+    async def cancel(self, task_id: str) -> bool:
         """Cancel a run, and end the work on it here; False where it is not queued or running."""
-        cancelled = self.store.cancel(task_id)
+        cancelled = await self.store.ask(self.store.cancel, task_id)
         live = self._live.get(task_id)
         if cancelled and live is not None:
             live.tell("status", {"status": RunStatus.CANCELLED.value})
@@ -96,20 +96,20 @@ class Runs:
                 del self._live[task_id]
         return cancelled
 
-    def decide(self, approval_id: str, *, allow: bool, by: str) -> Run:
+    async def decide(self, approval_id: str, *, allow: bool, by: str) -> Run:
         """Let a run go on, or fail it. Raises OpskitError for an approval that is not open."""
         if self.approvals is None:
             raise OpskitError("APPROVAL_002", f"approval {approval_id} is not open: this server keeps none")
-        run = self.approvals.decide(approval_id, allow=allow, by=by)
+        run = await self.store.ask(self.approvals.decide, approval_id, allow=allow, by=by)
         if (live := self._live.get(run.task_id)) is not None:
             live.tell("status", {"status": run.status.value})
-        self._wake.set()
+        self._wake_workers()
         return run
 
     async def ended(self, task_id: str) -> Run:
         """Wait for the end of a run, or for the moment when only a person can let it go on."""
         while True:
-            run = self.store.get(task_id)
+            run = await self.store.ask(self.store.get, task_id)
             if run is None:
                 raise OpskitError("VAL_002", f"there is no run {task_id}")
             if run.status.is_end or run.status is RunStatus.NEEDS_APPROVAL:
@@ -124,7 +124,7 @@ class Runs:
         live = self._live.get(task_id) or _Live()
         seen = after if after <= live.count else 0
         while True:
-            run = self.store.get(task_id)
+            run = await self.store.ask(self.store.get, task_id)
             ended = run is None or run.status.is_end
             # A run that has just ended is not held any more; its last events are.
             if not ended:
@@ -143,6 +143,7 @@ class Runs:
         self.draining = True
         for worker in self._workers:
             worker.cancel()
+        await asyncio.gather(*self._workers, return_exceptions=True)
         if tasks := self._under_way():
             await asyncio.wait(tasks, timeout=drain_s)
 
@@ -152,31 +153,45 @@ class Runs:
         tasks = self._under_way()
         for task in tasks:
             task.cancel()
-        await asyncio.gather(*tasks, *self._workers, return_exceptions=True)
+        await asyncio.gather(*tasks, return_exceptions=True)
 
     def _under_way(self) -> "list[asyncio.Task[None]]":
         return [live.task for live in self._live.values() if live.task is not None]
 
     async def _works(self) -> None:
         while True:
+            wake = self._wake
+            claiming = asyncio.ensure_future(self.store.ask(self.store.claim))
             try:
-                claimed = self.store.claim()
+                claimed = await asyncio.shield(claiming)
+            except asyncio.CancelledError:
+                with contextlib.suppress(OpskitError):
+                    # What was taken in this moment is left to the draining.
+                    if (taken := await claiming) is not None:
+                        self._begin(*taken)
+                raise
             except OpskitError:
                 # The database is away: what is queued waits for it.
                 await asyncio.sleep(_AWAY_S)
                 continue
             if claimed is None:
-                self._wake.clear()
                 with contextlib.suppress(TimeoutError):
                     # Another server on the same database may have put a run back.
                     async with asyncio.timeout(_LOST_S):
-                        await self._wake.wait()
+                        await wake.wait()
                 continue
-            run, token = claimed
-            live = self._live.setdefault(run.task_id, _Live())
-            live.task = asyncio.create_task(self._runs(run, token, live), name=f"run {run.task_id}")
             # A worker that is told to stop leaves the run to the draining.
-            await asyncio.wait({live.task})
+            await asyncio.wait({self._begin(*claimed)})
+
+    def _wake_workers(self) -> None:
+        """Let every worker look at the queue again, also one that is looking at it right now."""
+        self._wake.set()
+        self._wake = asyncio.Event()
+
+    def _begin(self, run: Run, token: str) -> "asyncio.Task[None]":
+        live = self._live.setdefault(run.task_id, _Live())
+        live.task = asyncio.create_task(self._runs(run, token, live), name=f"run {run.task_id}")
+        return live.task
 
     async def _runs(self, run: Run, token: str, live: _Live) -> None:
         live.tell("status", {"status": RunStatus.RUNNING.value})
@@ -203,7 +218,7 @@ class Runs:
                     if stopped is not None and self.approvals is not None:
                         approval = await self.approvals.request(run, token, stopped)
                     if approval is None:
-                        self.store.end(token, status, result=result, error=problem)
+                        await self.store.ask(self.store.end, token, status, result=result, error=problem)
                     break
                 except OpskitError:
                     # The database is away: what came of the run waits for it, while the server does.
@@ -223,7 +238,7 @@ class Runs:
         while True:
             await asyncio.sleep(LEASE_S / 3)
             with contextlib.suppress(OpskitError):
-                if not self.store.renew(token) and live.task is not None:
+                if not await self.store.ask(self.store.renew, token) and live.task is not None:
                     live.task.cancel()
                     return
 
@@ -232,12 +247,12 @@ class Runs:
         while True:
             await asyncio.sleep(_LOST_S)
             with contextlib.suppress(OpskitError):
-                self.store.recover(starting=False)
+                await self.store.ask(self.store.recover, starting=False)
                 if self.approvals is not None:
-                    self.approvals.expire()
-                self._wake.set()
+                    await self.store.ask(self.approvals.expire)
+                self._wake_workers()
                 for task_id in [name for name, live in self._live.items() if live.task is None]:
-                    run = self.store.get(task_id)
+                    run = await self.store.ask(self.store.get, task_id)
                     if run is None or run.status.is_end:
                         # Another server on the same database has worked it off.
                         self._live.pop(task_id).tell("status", {})

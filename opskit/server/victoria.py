@@ -22,10 +22,11 @@ from opskit.agent.victoria import Victoria
 from opskit.app import App
 from opskit.engine.engine import Engine
 from opskit.engine.goal import Goal
+from opskit.errors import StateError
 from opskit.providers.base import Message
 from opskit.server.errors import RESPONSES, Guard, add_error_handlers, status_of
 from opskit.server.run_store import Run, RunStatus
-from opskit.server.runs import Runs
+from opskit.server.runs import Runs, error_document
 from opskit.tags import correlated, new_correlation_id
 
 HISTORY_PAIRS = 30
@@ -33,6 +34,8 @@ _ID = r"^[A-Za-z0-9._:-]{1,128}$"
 _WHO = r"^[^\x00-\x1f\x7f]{1,128}$"
 #: How old a status page may be: counting a hundred thousand runs takes 6 ms.
 _STATUS_S = 0.5
+#: How long a status page waits for the database.
+_QUEUE_S = 1.0
 
 Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1_000_000)]
 
@@ -140,6 +143,16 @@ class VictoriaServer:
 
     async def _read_status(self) -> dict[str, Any]:
         snapshot = await self.app.router.catalog.snapshot()
+        store, queue, last_error = self.runs.store, None, None
+        try:
+            async with asyncio.timeout(_QUEUE_S):
+                queue = await store.ask(store.queue)
+                last_error = await store.ask(store.last_error)
+        except TimeoutError:
+            why = f"PostgreSQL gave no answer within {_QUEUE_S:g} s"
+            last_error = {"at": time.time(), **error_document(StateError(why))}
+        except StateError as problem:
+            last_error = {"at": time.time(), **error_document(problem)}
         return {
             "status": "draining" if self.runs.draining else "online",
             "agent": "victoria",
@@ -157,8 +170,8 @@ class VictoriaServer:
                 }
                 for view in snapshot.nodes
             },
-            "queue": await asyncio.to_thread(self.runs.store.queue),
-            "last_error": self.runs.store.last_error(),
+            "queue": queue,
+            "last_error": last_error,
             "started": self.runs.started_at,
         }
 
@@ -226,7 +239,7 @@ def _add_runs(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
             "rerun": body.rerun,
             "no_cache": no_cache,
         }
-        task_id = runs.submit(request, correlation_id)
+        task_id = await runs.submit(request, correlation_id)
         headers = {"X-Correlation-ID": correlation_id}
         if body.async_mode or async_mode:
             receipt = {
@@ -256,7 +269,7 @@ def _add_runs(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
     @api.get("/run/status/{task_id}", dependencies=guarded, responses=RESPONSES)
     async def run_status(task_id: str) -> dict[str, Any]:
         """How a run stands."""
-        return _known(task_id).as_json()
+        return (await _known(task_id)).as_json()
 
     @api.get("/run/events/{task_id}", dependencies=guarded, responses=RESPONSES)
     async def run_events(task_id: str, last_event_id: Annotated[str, Header(max_length=20)] = "") -> Response:
@@ -265,7 +278,7 @@ def _add_runs(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
         With `Last-Event-ID` it goes on behind that event; 204, which ends a client's reconnecting, behind the
         last one.
         """
-        _known(task_id)
+        await _known(task_id)
         if last_event_id == "end":
             return Response(status_code=204)
         after = int(last_event_id) if last_event_id.isdecimal() else 0
@@ -275,26 +288,27 @@ def _add_runs(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
     @api.post("/run/cancel/{task_id}", dependencies=guarded, responses=RESPONSES)
     async def cancel(task_id: str) -> dict[str, Any]:
         """End a run that is queued or running."""
-        run = _known(task_id)
-        cancelled = runs.cancel(task_id)
-        return {"task_id": task_id, "cancelled": cancelled, "status": (runs.store.get(task_id) or run).status}
+        await _known(task_id)
+        cancelled = await runs.cancel(task_id)
+        return {"task_id": task_id, "cancelled": cancelled, "status": (await _known(task_id)).status}
 
     @api.get("/approvals", dependencies=guarded, responses=RESPONSES)
     async def approvals() -> dict[str, Any]:
         """The commands that runs wait for a person to allow, the oldest first."""
-        return {"approvals": runs.approvals.pending() if runs.approvals is not None else []}
+        approvals = runs.approvals
+        return {"approvals": [] if approvals is None else await runs.store.ask(approvals.pending)}
 
     @api.post("/run/approve/{approval_id}", dependencies=guarded, responses=RESPONSES)
     async def approve(approval_id: str, body: ApprovalDecision, request: Request) -> dict[str, Any]:
         """Allow exactly the command that a run waits for, once, or deny it, which ends the run."""
-        _known(approval_id.partition(".")[0])
+        await _known(approval_id.partition(".")[0])
         address = request.client.host if request.client is not None else "unknown"
         by = f"{body.by} from {address}"
-        run = runs.decide(approval_id, allow=body.decision == "approve", by=by)
+        run = await runs.decide(approval_id, allow=body.decision == "approve", by=by)
         return {"approval_id": approval_id, "task_id": run.task_id, "status": run.status, "by": by}
 
-    def _known(task_id: str) -> Run:
-        run = runs.store.get(task_id)
+    async def _known(task_id: str) -> Run:
+        run = await runs.store.ask(runs.store.get, task_id)
         if run is None:
             raise HTTPException(404, f"there is no run {task_id}")
         return run
@@ -322,10 +336,8 @@ def _add_pages(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None
     @api.get("/metrics", dependencies=guarded)
     async def metrics() -> PlainTextResponse:
         """Counts of runs in the text format of Prometheus."""
-        rows = [
-            f'opskit_runs{{status="{status}"}} {count}'
-            for status, count in sorted(server.runs.store.counts().items())
-        ]
+        counts = await server.runs.store.ask(server.runs.store.counts)
+        rows = [f'opskit_runs{{status="{status}"}} {count}' for status, count in sorted(counts.items())]
         text = "\n".join(
             (
                 "# HELP opskit_runs Runs in the store, by status.",

@@ -90,6 +90,15 @@ def find_processes(
     return sorted(processes, key=lambda process: process.began), hidden
 
 
+def listens(pid: int, port: int) -> bool:
+    """Tell whether a process accepts connections on a TCP port; False where that may not be looked at."""
+    try:
+        connections = psutil.Process(pid).net_connections(kind="tcp")
+    except psutil.Error:
+        return False
+    return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in connections)
+
+
 def processes_like(command: Sequence[str], path: str | None) -> list[Process]:
     """Return all processes that run exactly this program with exactly these arguments, the oldest first.
 

@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec import convert, to_builtins
 
 from opskit.agent.method import METHODS
 from opskit.agent.methods.caller import MethodGoal, ModelCaller, RunBudget
-from opskit.agent.run_state import RunLimits
+from opskit.agent.run_state import Checkpoint, RunLimits, RunListener, RunSuspended
 from opskit.agent.trajectory import Trajectory
 from opskit.agent.victoria import Victoria
 from opskit.app import App
@@ -91,12 +92,15 @@ async def ran(
     method: str,
     goal: str = GOAL,
     model: str | None = None,
+    *,
+    checkpoint: Checkpoint | None = None,
+    listener: RunListener | None = None,
     **limits: Any,
 ) -> RunResult:
     agent = VictoriaConfig(workspace=str(folder), sandbox="off")
     config = Config(str(folder / "state"), (NodeConfig("ollama", server.url, "ollama"),), (), agent=agent)
     async with App(config) as app:
-        app.engine.solver = Victoria(app, limits=RunLimits(**limits))
+        app.engine.solver = Victoria(app, RunLimits(**limits), listener, checkpoint)
         return await app.engine.run(Goal(goal, "local", model, method=method))
 
 
@@ -289,6 +293,32 @@ async def test_a_part_about_this_machine_is_looked_up(tmp_path: Path):
     # A file that a part names is read before a model is asked, which asks for it again.
     assert {entry["tool"] for entry in result.steps} == {"read_file"}
     assert any("not put together" in note for note in result.notes)
+
+
+async def test_a_part_that_waits_for_a_person_goes_on_as_a_part(tmp_path: Path):
+    """The parts before it are not done again, those behind it are done, and the whole is answered."""
+    (tmp_path / "notes.txt").write_text("the deploy is on Friday\n")
+    (tmp_path / "a.env").write_text("the port is 8443\n")
+    goal = "When is the deploy in notes.txt, and which port has a.env?"
+    parts = ["Read notes.txt and say when the deploy is", "Read a.env and say the port", "Name a river"]
+    acts = [step("read_file", path="notes.txt"), step("finish", answer="the deploy is on Friday")]
+    model = Model(subgoals=json.dumps({"goals": parts}), act=[*acts, step("read_file", path="a.env")])
+    async with simulated(model) as server:
+        with pytest.raises(RunSuspended) as stopped:
+            await ran(server, tmp_path, "hierarchical", goal)
+    kept = convert(to_builtins(stopped.value.checkpoint), Checkpoint)
+
+    async def allow(needed: Any) -> bool:
+        return needed.argv == ("read_file", "a.env")
+
+    whole = "the deploy is on Friday, the port is 8443"
+    model = Model(act=step("finish", answer="the port is 8443"), answer="the Seine", synthesis=whole)
+    async with simulated(model) as server:
+        listener = RunListener(approve=allow)
+        result = await ran(server, tmp_path, "react", goal, checkpoint=kept, listener=listener)
+    assert result.output == whole
+    assert model.stages == ["act", "answer", "synthesis"]
+    assert [entry["args"]["path"] for entry in result.steps if entry["ok"]] == ["notes.txt", "a.env"]
 
 
 @pytest.mark.parametrize("method", THINKING)

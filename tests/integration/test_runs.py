@@ -45,7 +45,7 @@ async def test_workers_go_on_once_the_database_is_back(tmp_path: Path, monkeypat
     database.away = False
     async with asyncio.timeout(10):
         assert (await runs.ended(task_id)).status in (RunStatus.COMPLETED, RunStatus.RUNNING)
-        second = runs.submit({"body": {}}, "c")
+        second = await runs.submit({"body": {}}, "c")
         assert (await runs.ended(second)).status is RunStatus.COMPLETED
     await runs.aclose(1)
     database.close()
@@ -62,7 +62,7 @@ async def test_what_came_of_a_run_waits_for_the_database(tmp_path: Path, monkeyp
 
     runs = Runs(RunStore(database, "a:1"), work, concurrency=1)
     await runs.start()
-    task_id = runs.submit({"body": {}}, "c")
+    task_id = await runs.submit({"body": {}}, "c")
     async with asyncio.timeout(10):
         while not database.away:
             await asyncio.sleep(0.01)
@@ -85,7 +85,7 @@ async def test_the_last_events_of_a_run_are_told(tmp_path: Path):
 
     runs = Runs(RunStore(SqliteDatabase(tmp_path / "runs.db"), "a:1"), work, concurrency=1)
     await runs.start()
-    task_id = runs.submit({"body": {}}, "c")
+    task_id = await runs.submit({"body": {}}, "c")
     async with asyncio.timeout(10):
         kinds = [kind async for kind, _ in runs.events(task_id)]
     assert kinds.count("step") == 2

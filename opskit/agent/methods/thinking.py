@@ -1,14 +1,14 @@
 """Methods that think before they answer, and look at nothing: each gets a goal and gives an answer."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from functools import partial
 from itertools import cycle, islice
 from typing import Any
 
 from opskit.agent.agreement import alike, most_agreed, on_subject
-from opskit.agent.methods.caller import Method, MethodGoal, ModelCaller
+from opskit.agent.methods.caller import MethodGoal, ModelCaller
 from opskit.agent.prompt import prompt
-from opskit.agent.run_state import LoopResult, Observed, RunEnding
+from opskit.agent.run_state import Checkpoint, LoopResult, RunEnding
 from opskit.agent.step import object_schema
 from opskit.llm.answer import NoAnswer
 from opskit.llm.wording import goal_category
@@ -218,17 +218,24 @@ def _titled(path: Sequence[str]) -> list[tuple[str, str]]:
 _MOST = 4
 
 
-async def hierarchical(ask: ModelCaller, goal: MethodGoal, react: Method) -> LoopResult:
+async def hierarchical(
+    ask: ModelCaller,
+    goal: MethodGoal,
+    react: Callable[..., Awaitable[LoopResult]],
+    stopped: Checkpoint | None,
+) -> LoopResult:
     """Return the synthesis of the sub-goals: goals about this machine by `react`, the others by a question.
 
-    Raises NoAnswer where no model answers.
+    It goes on with the part that `stopped`. Raises NoAnswer where no model answers.
     """
-    answers, steps, notes = dict[str, str](), list[Observed](), list[str]()
-    for number, text in enumerate(await _divided(ask, goal), 1):
+    begun = stopped or Checkpoint(part=1)
+    answers, steps, notes = dict(begun.answers), list(begun.earlier), list[str]()
+    parts = begun.parts or await _divided(ask, goal)
+    for number, text in enumerate(parts[begun.part - 1 :], begun.part):
         part = MethodGoal(text, hint=f"this is a part of: {goal.text[:300]}")
         try:
             if part.needs_evidence:
-                result = await react(part)
+                result = await react(part, checkpoint=stopped if number == begun.part else None)
                 steps += result.steps
             else:
                 # A small model copies what stands beside its question: the part alone, and what is known.
@@ -237,7 +244,14 @@ async def hierarchical(ask: ModelCaller, goal: MethodGoal, react: Method) -> Loo
         except NoAnswer as refused:
             notes.append(f"part {number} has no answer: {refused.message}")
             continue
-        if result.ending is RunEnding.NEEDS_APPROVAL:
+        if result.checkpoint is not None:
+            result.checkpoint = replace(
+                result.checkpoint,
+                parts=parts,
+                part=number,
+                answers=answers,
+                earlier=steps[: len(steps) - len(result.steps)],
+            )
             return replace(result, steps=steps)
         if result.ok:
             answers[text] = result.answer
@@ -245,7 +259,7 @@ async def hierarchical(ask: ModelCaller, goal: MethodGoal, react: Method) -> Loo
             notes.append(f"part {number} has no answer: {result.why}")
     if not answers or (goal.needs_evidence and not any(step.result.ok for step in steps)):
         notes.append("the goal was worked on as a whole: its parts had no answers")
-        result = await (react(goal) if goal.needs_evidence else simple(ask, goal))
+        result = await (react(goal, checkpoint=None) if goal.needs_evidence else simple(ask, goal))
         return replace(result, steps=[*steps, *result.steps], notes=[*notes, *result.notes])
     goal = replace(goal, results=tuple(step.result.text for step in steps))
     result = await synthesised(ask, goal, answers, notes)

@@ -1,5 +1,6 @@
 """Which file a word of a command names, and whether the agent may read it without asking."""
 
+import ipaddress
 import os
 import re
 import stat
@@ -37,19 +38,32 @@ class Containment:
 
     def objection(self, kind: str, word: str) -> Objection | None:
         """Return why a word of this kind asks."""
+        if kind == "lsof_word" and "@" not in word and not self._is_of_kind("lsof_address", word):
+            kind = "path"
         if kind in ("path", "file"):
             inside = self.path_objection(word) or self._text_objection(word, missing=True)
             return inside or (self._folder_objection(word) if kind == "file" else None)
         if kind == "revision":
             paths = (word, *word.split(":")[1:])
             return next(filter(None, map(self.path_objection, paths)), None)
+        if kind in ("host", "dig_word") and not (kind == "dig_word" and self._is_of_kind(kind, word)):
+            # What a name server is asked can carry anything out of here.
+            known = word.casefold().removesuffix(".") in self._rules.known_hosts or is_address(word)
+            return (
+                None
+                if known and self._is_of_kind("host", word)
+                else Objection("host", f"{word} is neither an address nor a host of the configuration")
+            )
         if kind == "local_api":
             return (
                 None if self._is_local_api(word) else Objection("address", f"{word} is no node or agent here")
             )
-        if not self._rules.shipped.kinds[kind].fullmatch(word):
+        if not self._is_of_kind(kind, word):
             return Objection("operand", f"{word} is not a word that is known here")
         return self._text_objection(word, missing=kind != "text")
+
+    def _is_of_kind(self, kind: str, word: str) -> bool:
+        return self._rules.shipped.kinds[kind].fullmatch(word) is not None
 
     def free(self, word: str) -> bool:
         """Tell whether a wildcard may take the word: it is no option and names nothing outside."""
@@ -136,6 +150,18 @@ class Containment:
         except ValueError:
             return False
         return f"{parts.scheme}://{parts.netloc}" in self._rules.local_urls
+
+
+def is_address(word: str) -> bool:
+    """Tell whether a word is an address that carries nothing: IPv4, or IPv6 of this machine or its network.
+
+    The name server of a network is asked for the names of its addresses, and one of IPv6 has room for text.
+    """
+    try:
+        address = ipaddress.ip_address(word)
+    except ValueError:
+        return False
+    return address.version == 4 or not address.is_global
 
 
 def leads_through_process(path: Path) -> bool:

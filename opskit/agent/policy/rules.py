@@ -1,6 +1,7 @@
 """The rules that opskit ships, which are data in `rules.yaml`, and the rules of the configuration."""
 
 import re
+import socket
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 from functools import cache
@@ -104,7 +105,8 @@ class ShippedRules(Record):
 class PolicyRules(Record):
     """All rules, and the folders in which programs are looked up.
 
-    `local_urls` are the origins of the configured nodes and agents of this machine.
+    `local_urls` are the origins of the configured nodes and agents of this machine, `known_hosts` the names
+    of all of them, and of this machine.
     """
 
     shipped: ShippedRules
@@ -113,6 +115,7 @@ class PolicyRules(Record):
     ask: tuple[CommandPattern, ...] = ()
     allow: tuple[CommandPattern, ...] = ()
     local_urls: frozenset[str] = frozenset()
+    known_hosts: frozenset[str] = frozenset()
 
 
 def policy_rules(config: Config, environ: Mapping[str, str]) -> PolicyRules:
@@ -127,6 +130,14 @@ def policy_rules(config: Config, environ: Mapping[str, str]) -> PolicyRules:
         allow=tuple(map(command_pattern, policy.allow)),
         local_urls=frozenset(
             f"{parts.scheme}://{parts.netloc}" for parts in map(urlsplit, filter(is_loopback, urls))
+        ),
+        known_hosts=frozenset(
+            name.casefold()
+            for name in (
+                *("localhost", socket.gethostname()),
+                *(host.rpartition("@")[2] for host in config.agent.ssh_hosts),
+                *(urlsplit(url).hostname or "" for url in urls),
+            )
         ),
     )
 

@@ -194,39 +194,46 @@ class SearchFile(_FileTool):
 
     async def run(self, arguments: SearchFileArguments, approved: tuple[str, ...] | None) -> ToolResult:
         def search(handle: int, path: str) -> ToolResult:
-            return self._search(handle, path, arguments)
+            status = os.fstat(handle)
+            if stat.S_ISDIR(status.st_mode):
+                why = f"{path} is a folder: use list_directory"
+                return ToolResult(why, ok=False, evidence={"path": path})
+            with open(handle, "rb", closefd=False) as file:
+                file.seek(max(0, status.st_size - _MAX_SEARCHED_BYTES))
+                data = file.read(_MAX_SEARCHED_BYTES)
+            cut = status.st_size > _MAX_SEARCHED_BYTES
+            return searched(data, path, arguments, self._files.limits.entries, cut=cut)
 
         return await self._files.use(self.name, arguments.path, approved, search)
 
-    def _search(self, handle: int, path: str, arguments: SearchFileArguments) -> ToolResult:
-        from opskit.agent.tools.log_lines import count_lines
 
-        status, pattern = os.fstat(handle), arguments.pattern
-        if stat.S_ISDIR(status.st_mode):
-            return ToolResult(f"{path} is a folder: use list_directory", ok=False, evidence={"path": path})
-        with open(handle, "rb", closefd=False) as file:
-            file.seek(max(0, status.st_size - _MAX_SEARCHED_BYTES))
-            counts = count_lines(file.read(_MAX_SEARCHED_BYTES), pattern, arguments.after, arguments.before)
-        cut = status.st_size > _MAX_SEARCHED_BYTES
-        shown = [(number, line[:_LINE_CHARS]) for number, line in counts.found[-self._files.limits.entries :]]
-        what = f"contain {pattern!r}" if pattern else "tell of an error"
-        head = f"{path}: {len(counts.found)} of {counted(counts.lines, 'line')} {what}"
-        if cut:
-            head += f" (only the last {_MAX_SEARCHED_BYTES} bytes were searched)"
-        return ToolResult(
-            "\n".join((head, *(f"{number}: {line}" for number, line in shown))),
-            truncated=cut or len(shown) < len(counts.found),
-            evidence={
-                "path": path,
-                "lines": counts.lines,
-                "matches": len(counts.found),
-                "times": counts.times,
-                "levels": dict(counts.levels),
-                "one_day": counts.one_day,
-                "cut": cut,
-            },
-            lines=tuple(shown),
-        )
+def searched(
+    data: bytes, path: str, arguments: SearchFileArguments, entries: int, *, cut: bool = False
+) -> ToolResult:
+    """Return what a search in these bytes finds, at most `entries` lines; `cut`: there was more before."""
+    from opskit.agent.tools.log_lines import count_lines
+
+    pattern = arguments.pattern
+    counts = count_lines(data, pattern, arguments.after, arguments.before)
+    shown = [(number, line[:_LINE_CHARS]) for number, line in counts.found[-entries:]]
+    what = f"contain {pattern!r}" if pattern else "tell of an error"
+    head = f"{path}: {len(counts.found)} of {counted(counts.lines, 'line')} {what}"
+    if cut:
+        head += f" (only the last {_MAX_SEARCHED_BYTES} bytes were searched)"
+    return ToolResult(
+        "\n".join((head, *(f"{number}: {line}" for number, line in shown))),
+        truncated=cut or len(shown) < len(counts.found),
+        evidence={
+            "path": path,
+            "lines": counts.lines,
+            "matches": len(counts.found),
+            "times": counts.times,
+            "levels": dict(counts.levels),
+            "one_day": counts.one_day,
+            "cut": cut,
+        },
+        lines=tuple(shown),
+    )
 
 
 class ListDirectory(_FileTool):

@@ -82,4 +82,4 @@ def error_weight(line: str, level: str | None) -> int:
     """Return 2 for a line that is an error, 1 for one that only tells of one, else 0."""
     if level in _ERRORS or _EXCEPTION.match(line) or (level is None and _SYSTEM.search(line)):
         return 2
-    return int(level is None and _FAILING.search(line) is not None)
+    return int(level in (None, "warning") and _FAILING.search(line) is not None)

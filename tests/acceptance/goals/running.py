@@ -21,11 +21,15 @@ FOLDER = Path(__file__).parent
 
 @dataclass(frozen=True)
 class HeldGoal:
-    """A goal with its true answer. `text` has the places of container names still open."""
+    """A goal with its true answer. `text` has the places of container names still open.
+
+    `piped` is what stands on standard input.
+    """
 
     kind: str
     text: str
     truth: Truth
+    piped: str = ""
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,7 @@ def goals(name: str = "goals.yaml") -> list[HeldGoal]:
             Truth(
                 entry["states"], entry.get("never", ()), files[entry["source"]] if "source" in entry else ""
             ),
+            entry.get("piped", ""),
         )
         for kind, entries in document.items()
         for entry in entries
@@ -122,6 +127,8 @@ async def run_goals(
         async with App(loaded, environ=environ, cwd=home, config_path=str(config)) as app:
             app.engine.solver = Victoria(app)
             text = goal.text.format(**world.containers)
+            if goal.piped:
+                text += f"\n\n{goal.piped}"
             began = time.monotonic()
             result: RunResult | None = None
             try:

