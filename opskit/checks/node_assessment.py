@@ -56,7 +56,7 @@ def assess_residency(facts: NodeFacts, behind: "RunnerAssessment | None" = None)
         detail = f"{detail}: {SILENT_LIST if behind is None else behind.detail}"
         state = NodeState.BUSY if behind is None else behind.state
     remedy = None if behind is None else behind.remedy
-    remedy = remedy or node_remedy(node, state, model=None, process=None, kind=facts.kind)
+    remedy = remedy or node_remedy(node, state, process=None, kind=facts.kind)
     status = Status.FAIL if state is NodeState.WEDGED else Status.INCONCLUSIVE
     return Finding("node", node.name, status, state.shown, detail, CODES.get(state), remedy, facts.seconds)
 
@@ -73,7 +73,7 @@ def assess_fault(node: NodeConfig, fault: Fault, kind: ServerKind | None, second
     elif state in (NodeState.REFUSED, NodeState.UNREACHABLE) and not node.required:
         status = Status.WARN if node.explicit else Status.SKIP
     code = CODES.get(state) if status in (Status.FAIL, Status.WARN) else None
-    remedy = node_remedy(node, state, model=None, process=None, kind=kind)
+    remedy = node_remedy(node, state, process=None, kind=kind)
     return Finding("node", node.name, status, state.shown, detail, code, remedy, seconds)
 
 

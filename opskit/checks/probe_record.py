@@ -230,8 +230,10 @@ class NodeProbe(TargetProbe, kw_only=True):
     def advice(self) -> str | None:
         if self.facts.address_problem is not None:
             return address_remedy(self.config, self.facts.address_problem)
+        if self.state is NodeState.FAILING and self.facts.models == ():
+            return self.remedy or self.facts.likely_kind.fill
         return self.remedy or node_remedy(
-            self.config, self.state, model=self.model, process=self.process, kind=self.kept or self.facts.kind
+            self.config, self.state, process=self.process, kind=self.kept or self.facts.kind
         )
 
     def known(self) -> dict[str, Any]:

@@ -4,7 +4,7 @@ from opskit.checks.state import NodeState
 from opskit.config.origins import URLS
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.facts.address import AddressProblem
-from opskit.providers.kinds import EXAMPLE_MODEL, ServerKind, expected_kind
+from opskit.providers.kinds import ServerKind, expected_kind
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
 from opskit.system.sockets import Listener
@@ -14,7 +14,6 @@ def node_remedy(
     node: NodeConfig,
     state: NodeState,
     *,
-    model: str | None,
     process: Listener | None,
     kind: ServerKind | None = None,
 ) -> str | None:
@@ -32,7 +31,7 @@ def node_remedy(
         case NodeState.WEDGED:
             return _wake(node, process, kind)
         case NodeState.FAILING:
-            return _inspect(node, model, kind)
+            return _inspect(node, kind)
         case NodeState.REFUSED:
             return f"start it: {kind.start_hint(node.url)}; or correct {address_setting(node)}"
         case NodeState.UNREACHABLE:
@@ -88,10 +87,9 @@ def _wake(node: NodeConfig, process: Listener | None, kind: ServerKind) -> str:
     return f"restart it: {kind.restart or pid + kind.start_hint(node.url)}"
 
 
-def _inspect(node: NodeConfig, model: str | None, kind: ServerKind) -> str:
+def _inspect(node: NodeConfig, kind: ServerKind) -> str:
     if kind.log:
-        pull = kind.pull_hint(model or EXAMPLE_MODEL)
-        return f"{kind.log}; " + (f"no model yet: {pull}" if pull else f"restart it: {kind.restart}")
+        return f"{kind.log}; restart it: {kind.restart}"
     return f"look at the log of the server at {node.url}, then restart it: {kind.start_hint(node.url)}"
 
 

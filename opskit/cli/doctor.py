@@ -88,6 +88,8 @@ async def _doctor(
     import os
     from contextlib import AsyncExitStack
 
+    from opskit.diagnose.known_secrets import read_known_secrets
+    from opskit.diagnose.redaction import Redactor
     from opskit.doctor.target import examination_target
     from opskit.records import replace
     from opskit.system.threads import children_without_threads
@@ -95,6 +97,8 @@ async def _doctor(
     target = examination_target(
         shared.config, environ=os.environ, cwd=Path.cwd(), platform=sys.platform, deep=deep
     )
+    redactor = Redactor(read_known_secrets(target.config, target.environ, target.cwd))
+    target = replace(target, mask=redactor.text)
     async with AsyncExitStack() as stack:
         if shared.sandbox:
             from opskit.sandbox.stage import Stage

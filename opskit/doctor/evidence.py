@@ -20,6 +20,7 @@ from opskit.facts.agent import read_agent_paths
 from opskit.facts.compose_project import ComposeFacts, read_compose_project
 from opskit.facts.environment import EnvFileFacts, Environment, known, read_env_file
 from opskit.facts.kernel_log import KernelKill, read_kernel_kills
+from opskit.facts.last_words import read_last_words
 from opskit.facts.machine import ClockReading, HeldLock, read_clock, read_held_locks
 from opskit.facts.model_memory import PromptReading, read_cache_sizes, read_prompt
 from opskit.facts.model_requests import ModelRequests, read_container_requests, read_own_requests
@@ -109,8 +110,9 @@ class Evidence(Record, kw_only=True):
     `env_files` are by path, `cache_sizes` and `prompts` by node. `state_problem` says why the state folder
     cannot be written. `programs` are installed model servers. `ports` are ports of this machine at which
     nodes and agents are expected, `host_ports` accept connections on the machine around this container.
-    `networks` tells which networks of Docker there are, `restores` which were interrupted, `moved` which
-    projects have their containers under the name of another folder.
+    `last_words` are of containers, by their ids. `networks` tells which networks of Docker there are,
+    `restores` which were interrupted, `moved` which projects have their containers under the name of another
+    folder.
     """
 
     target: ExaminationTarget
@@ -133,6 +135,7 @@ class Evidence(Record, kw_only=True):
     docker: docker_daemon.DockerDaemon | None = None
     other_daemons: tuple[str, ...] = ()
     containers: tuple[ExaminedContainer, ...] = ()
+    last_words: Mapping[str, str] = field(default_factory=dict)
     networks: Mapping[str, bool] = field(default_factory=dict)
     projects: tuple[ComposeFacts, ...] = ()
     moved: Mapping[str, MovedProject] = field(default_factory=dict)
@@ -222,6 +225,7 @@ def evidence_of(target: ExaminationTarget, survey: Survey, findings: tuple[Findi
         docker=docker,
         other_daemons=facts(docker_daemon.read_other_daemons).get((), ()),
         containers=() if stack is None else examined_containers(stack, config),
+        last_words={identifier: words for (identifier, _), words in facts(read_last_words).items()},
         networks={name: exists for (name,), exists in facts(docker_daemon.has_docker_network).items()},
         projects=projects,
         moved={} if stack is None else _moved(stack, projects),

@@ -1,6 +1,6 @@
 """What is examined, and from where. A configuration that cannot be used is examined too."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from opskit.config.document import InvalidConfigError
@@ -19,7 +19,7 @@ class ExaminationTarget(Record, kw_only=True):
     """A configuration with the place and the environment in which it holds.
 
     `problems` are mistakes in the configuration that was asked for; `deep` permits one prompt to a loaded
-    model of each Ollama node.
+    model of each Ollama node. `mask` hides secrets in what causes quote from logs.
     """
 
     loaded: LoadedConfig
@@ -30,6 +30,7 @@ class ExaminationTarget(Record, kw_only=True):
     config_path: str | None = None
     in_docker: bool = False
     deep: bool = False
+    mask: Callable[[str], str] = str
 
     @property
     def config(self) -> Config:

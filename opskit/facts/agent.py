@@ -14,6 +14,9 @@ from opskit.records import Record, replace
 from opskit.system.network import TcpResult, connects
 
 _ERROR_CHARS = 120
+#: What health pages call a server that does not do its work, as in the health check drafts of the IETF.
+_ILL = frozenset({"degraded", "unhealthy", "error", "fail", "failed", "failing", "down", "offline",
+                  "critical", "unavailable", "warn", "warning", "outage"})  # fmt: skip
 
 
 class AgentFacts(Record, kw_only=True):
@@ -46,6 +49,12 @@ class AgentFacts(Record, kw_only=True):
         error = (self.page or {}).get("last_error")
         message = error.get("error_message") if isinstance(error, Mapping) else None
         return " ".join(message.split())[:_ERROR_CHARS] if isinstance(message, str) else ""
+
+    @property
+    def own_problem(self) -> str:
+        """Its status in its own word, where that says that it is not well; empty where it is."""
+        word = (self.page or {}).get("status")
+        return word if isinstance(word, str) and word.strip().casefold() in _ILL else ""
 
     @property
     def is_stranger(self) -> bool:

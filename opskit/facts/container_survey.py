@@ -178,9 +178,15 @@ class ContainerLog(Record):
 
 
 async def read_container_log(
-    docker: Docker, name: str, lines: int, *, limit_s: float, limit_bytes: int = 1024 * 1024
+    docker: Docker,
+    name: str,
+    lines: int,
+    *,
+    limit_s: float,
+    limit_bytes: int = 1024 * 1024,
+    since: float | None = None,
 ) -> ContainerLog:
-    """Read the last lines of a container's log. Never raises for what Docker does."""
+    """Read the last lines of a container's log, from `since` (epoch seconds) on. Never raises for Docker."""
     from opskit.logs.container import ContainerSource
     from opskit.logs.source import Window
 
@@ -189,7 +195,7 @@ async def read_container_log(
     source = ContainerSource(docker, ListedContainer(name, name, "", "running"))
     try:
         async with asyncio.timeout(limit_s):
-            async for batch in source.read(Window(tail=lines)):
+            async for batch in source.read(Window(tail=lines, since=since)):
                 for entry in batch:
                     if not isinstance(entry, LogEntry):
                         continue

@@ -115,7 +115,11 @@ class HttpClient:
             raw = await _read(response, _METADATA_BYTES)
         if not raw and empty is not None:
             return empty
-        return parsed(raw, f"{path} answered {response.status_code} with something that is not JSON")
+        is_page = response.headers.get("Content-Type", "").startswith("text/html")
+        what = (
+            "an empty body" if not raw else f"{'an HTML page' if is_page else 'something'} that is not JSON"
+        )
+        return parsed(raw, f"{path} answered {response.status_code} with {what}")
 
     @contextlib.asynccontextmanager
     async def _open(

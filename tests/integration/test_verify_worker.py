@@ -1,5 +1,7 @@
 """The shipped list of the worker on a real `tasks` table, a real container's log and answering agents."""
 
+import asyncio
+import contextlib
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 
@@ -97,3 +99,28 @@ async def test_without_its_database_the_worker_cannot_be_judged(tmp_path, stage,
     assert found["the database answers"] == "fail"
     dependants = ("the pool has room", "heartbeats are on time", "nothing is stuck", "completed tasks grow")
     assert {found[name] for name in dependants} == {"inconclusive"}
+
+
+async def test_a_transaction_that_holds_the_others_up_is_named(tmp_path, stage, box, postgres):
+    """A forgotten transaction locks the tasks, three clients wait for it, and the pool itself has room."""
+    import psycopg
+
+    worker = box.run(WELL, environment=ADDRESSES).name
+    _tasks(postgres)
+    with contextlib.ExitStack() as sessions:
+
+        def session() -> psycopg.Connection:
+            return sessions.enter_context(contextlib.closing(psycopg.connect(postgres.url)))
+
+        session().execute("LOCK TABLE tasks IN ACCESS EXCLUSIVE MODE")
+        for waiting in [session() for _ in range(3)]:
+            waiting.pgconn.send_query(b"UPDATE tasks SET status = 'failed'")
+        watching = psycopg.connect(postgres.url, autocommit=True)
+        sessions.callback(watching.close)
+        count = "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+        while watching.execute(count).fetchone() != (3,):
+            await asyncio.sleep(0.02)
+        found = await _verified(tmp_path, stage, box, postgres, worker)
+    assert (found["the database answers"], found["the pool has room"]) == ("pass", "pass")
+    assert found["no transaction holds the others up"] == "fail"
+    assert found["the database takes writes"] == "pass"

@@ -15,7 +15,7 @@ from opskit.checks.kinds.machine import NoParams
 from opskit.checks.spec import CheckContext, NotHere, Observation, kind
 from opskit.config.fields import Text, Texts, parameters
 from opskit.config.schema import StackConfig
-from opskit.facts.container import docker_time
+from opskit.facts.container import Container, docker_time
 from opskit.facts.container_survey import read_compose_containers, read_containers, survey_containers
 from opskit.facts.docker_daemon import read_docker_daemon
 from opskit.facts.stack_containers import missing_containers, read_stack_containers
@@ -112,11 +112,15 @@ async def container(params: ContainerParams, context: CheckContext) -> Observati
     if not containers:
         remedy = "`docker ps --all` lists containers; `docker compose up -d` creates those of the stack"
         return _missing("there is no such container", remedy, 0)
-    config = context.survey.config
-    obstacles = await read_start_obstacles(context.survey, containers)
-    survey = await survey_containers(docker, containers, config, obstacles=obstacles)
-    judged = assessed(survey, ContainerRules.of(config.recovery))
-    return observed_container(worst_of(judged), len(containers))
+    return observed_container(worst_of(await _judged(containers, context)), len(containers))
+
+
+async def _judged(containers: Sequence[Container], context: CheckContext) -> list[AssessedContainer]:
+    """Read what judging these containers needs, and judge them."""
+    survey, config = context.survey, context.survey.config
+    obstacles = await read_start_obstacles(survey, containers)
+    read = await survey_containers(await survey.docker(), containers, config, obstacles=obstacles)
+    return assessed(read, ContainerRules.of(config.recovery))
 
 
 def _missing(detail: str, remedy: str, count: int) -> Observation:
@@ -239,12 +243,8 @@ async def compose(params: ComposeParams, context: CheckContext) -> Observation:
     values = {"valid": True, "services": services, "version": 2 if compose.modern else 1}
     if not context.wanted & _STATES:
         return Observation(values, f"valid, {counted(len(services), 'service')}", state="ok")
-    docker, config = await context.survey.docker(), context.survey.config
-    containers = await read_containers(docker, await compose.container_ids())
-    members = [member for member in containers if not member.one_off]
-    obstacles = await read_start_obstacles(context.survey, members)
-    survey = await survey_containers(docker, members, config, obstacles=obstacles)
-    project = assessed(survey, ContainerRules.of(config.recovery))
+    containers = await read_containers(await context.survey.docker(), await compose.container_ids())
+    project = await _judged([member for member in containers if not member.one_off], context)
     values |= states(project, list(params.services) or services, params.one_shot)
     down = values["down"]
     unchecked = [member for member in project if member.condition is ContainerCondition.UNCHECKED]

@@ -19,6 +19,8 @@ from opskit.system.network import endpoint
 from opskit.text import counted
 
 _BIND = ("0.0.0.0", "::")  # noqa: S104 - recognised, not bound
+#: What the name of this machine leads to: another address of 127/8 is another place.
+_LOCALHOST = ("localhost", "127.0.0.1", "::1")
 _EXTRA_HOSTS = f'`extra_hosts: ["{HOST_NAMES[0]}:host-gateway"]`'
 #: What a server binds to, and no client dials: variables, and options of a command.
 _SERVER_SIDE = ("OLLAMA_HOST",)
@@ -197,9 +199,8 @@ def _published_elsewhere(evidence: Evidence) -> Iterator[Cause]:
         for examined in evidence.containers:
             published = [binding for binding in examined.container.ports if binding.host_port == port]
             addresses = sorted({binding.host_ip for binding in published})
-            if not addresses or {"", host, *_BIND} & set(addresses) or not examined.container.running:
-                continue
-            if is_loopback_name(host) and any(map(is_loopback_name, addresses)):
+            here = _LOCALHOST if host in _LOCALHOST else (host,)
+            if not addresses or {"", *here, *_BIND} & set(addresses) or not examined.container.running:
                 continue
             yield Cause(
                 id="port-published-elsewhere",

@@ -1,5 +1,6 @@
 """Containers of the stack that are not well, as they were assessed: what it means, and what ends it."""
 
+import asyncio
 from collections.abc import Iterator, Sequence
 from functools import partial
 from typing import Literal
@@ -11,13 +12,17 @@ from opskit.doctor.areas.docker import IMPORTS, ROOTS
 from opskit.doctor.cause import Cause, Fix, key_of, warning
 from opskit.doctor.evidence import Evidence, ExaminedContainer, examined_containers
 from opskit.doctor.target import ExaminationTarget
+from opskit.facts.last_words import read_last_words
 from opskit.facts.stack_containers import read_stack_containers
 from opskit.llm.fit import gib
 from opskit.records import replace
 from opskit.result import Status
-from opskit.text import counted, listing
+from opskit.system.host import is_loopback
+from opskit.system.network import endpoint
+from opskit.text import counted, listing, shortened
 
 _CLAIMS = frozenset({"containers are well"})
+_WORDS_CHARS = 240
 _LOST_NETWORK = (ContainerState.CUT_OFF, ContainerState.ORPHANED)
 #: The causes for which a node or an agent in a container does not answer.
 _SILENCING = ("container-oom-killed", "container-restarting", "container-stopped", "container-missing",
@@ -37,8 +42,19 @@ async def _containers(_: None, context: CheckContext) -> Observation:
 
 
 async def _well(target: ExaminationTarget, context: CheckContext) -> Observation:
-    stack = await context.survey.get(read_stack_containers)
-    return observed_conditions(examined_containers(stack, target.config))
+    survey = context.survey
+    examined = examined_containers(await survey.get(read_stack_containers), target.config)
+    await asyncio.gather(*(survey.get(read_last_words, *log) for item in examined for log in _log_of(item)))
+    return observed_conditions(examined)
+
+
+def _log_of(examined: ExaminedContainer) -> Iterator[tuple[str, float | None]]:
+    """Yield where the log of a container that ended by itself is read: its id, and from when on."""
+    container, state = examined.container, examined.assessment.state
+    if state is ContainerState.LOOPING:
+        yield container.id, None
+    elif state is ContainerState.DOWN and container.exit_code and container.started is not None:
+        yield container.id, container.started.timestamp()
 
 
 def observed_conditions(containers: Sequence[ExaminedContainer]) -> Observation:
@@ -66,7 +82,7 @@ def observed_conditions(containers: Sequence[ExaminedContainer]) -> Observation:
 
 def causes(evidence: Evidence) -> Iterator[Cause]:
     for container in evidence.containers:
-        cause = _of(container)
+        cause = _of(container, evidence)
         if cause is not None:
             half_restored = evidence.half_restored(container.container.compose_files)
             yield replace(cause, because=half_restored, fix=None) if half_restored else cause
@@ -76,15 +92,31 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
         yield from _missing_services(evidence)
 
 
-def of_member(evidence: Evidence, member: str) -> tuple[str, ...]:
+def names_of_member(evidence: Evidence, name: str) -> set[str]:
+    """Return the containers of a node or an agent: those configured, and those that publish its port."""
+    ports = {
+        endpoint(url)[1]
+        for url in (member.url for member in evidence.target.members if member.name == name)
+        if is_loopback(url)
+    }
+    return set(evidence.config.stack.containers.get(name, ())) | {
+        examined.name
+        for examined in evidence.containers
+        if any(binding.host_port in ports for binding in examined.container.bindings)
+    }
+
+
+def of_member(evidence: Evidence, name: str) -> tuple[str, ...]:
     """Return keys of the causes, of Docker and containers, that may be behind a silent node or agent."""
-    names = evidence.config.stack.containers.get(member, ())
+    names = sorted(names_of_member(evidence, name))
     return (*(ROOTS if names else ()), *(key_of(kind, name) for kind in _SILENCING for name in names))
 
 
-def _of(examined: ExaminedContainer) -> Cause | None:
+def _of(examined: ExaminedContainer, evidence: Evidence) -> Cause | None:
     container, assessment, name = examined.container, examined.assessment, examined.name
     image = (f"image {container.image}",) if container.image else ()
+    if words := evidence.last_words.get(container.id):
+        image = (f"its log says: {shortened(evidence.target.mask(words), _WORDS_CHARS)}", *image)
     if container.oom_killed:
         return _out_of_memory(examined, image)
     if assessment.condition in (ContainerCondition.WELL, ContainerCondition.WAITING):
@@ -172,6 +204,12 @@ def _stopped(base: Cause, examined: ExaminedContainer, log: str) -> Cause:
     if assessment.repair is not ContainerRepair.START:
         return replace(base, title=title)
     remedy = f"{log}; {base.remedy}" if examined.container.exit_code else base.remedy
+    if examined.container.error and assessment.obstacle is None:
+        # Docker could not start it: its log has nothing, and unless the machine has changed it cannot now.
+        where = (
+            "its Compose file, then `docker compose up -d`" if examined.container.service else "its options"
+        )
+        remedy = f"correct that in {where}; if it has passed, {base.remedy}"
     return replace(base, title=title, remedy=remedy, fix=_fix("start", name))
 
 

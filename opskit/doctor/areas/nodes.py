@@ -6,12 +6,12 @@ from functools import partial
 from opskit.checks.agent_probe import probe_agent
 from opskit.checks.node_probe import limit_s, probe_node
 from opskit.checks.probe_record import AgentProbe, NodeProbe, ProbeOptions
-from opskit.checks.remedies import address_remedy
+from opskit.checks.remedies import address_remedy, address_setting
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.doctor.areas.addresses import ollama_port_of
-from opskit.doctor.areas.containers import of_member
+from opskit.doctor.areas.containers import names_of_member, of_member
 from opskit.doctor.cause import Cause, Fix, claims_of_member, key_of
 from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget, Member
@@ -20,7 +20,7 @@ from opskit.facts.agent import read_agent_paths
 from opskit.facts.machine import read_program
 from opskit.facts.model_memory import read_cache_sizes, read_prompt
 from opskit.facts.node import ReadingStep
-from opskit.llm.faults import FaultKind
+from opskit.llm.faults import FaultKind, classify
 from opskit.providers.kinds import expected_kind
 from opskit.records import replace
 from opskit.result import Status
@@ -43,6 +43,8 @@ _MODEL_FAULTS = {
     FaultKind.UNPARSABLE_ANSWER: "the server could not parse its answer",
     FaultKind.UNSUPPORTED: "it does not support chat",
 }
+#: How a connection ends that Docker accepted for a container in which nothing listens.
+_CUT = frozenset({FaultKind.EMPTY_REPLY, FaultKind.RESET, FaultKind.TRUNCATED})
 #: Where an agent takes work (SPEC D2), and what switches Victoria's levels on (SPEC D1).
 _RUN = "/run"
 _LEVELS = {"enhanced": "USE_VICTORIA_ENHANCED", "initiative": "ENABLE_EVENT_MONITORING"}
@@ -219,6 +221,22 @@ def _of_api(probe: AgentProbe, evidence: Evidence) -> Iterator[Cause]:
             evidence=(f"its API has no {_RUN}: {listing(sorted(paths)) or 'no path at all'}",),
             remedy=f"update {name} (pull or build its image), then `docker compose up -d`",
         )
+    if (other := _other_agent(probe, evidence)) is not None:
+        yield replace(
+            base,
+            id="wrong-server",
+            title=f"the address of {name} leads to {other}",
+            evidence=(f"the status page at {probe.config.url} is that of {other}",),
+            remedy=f"correct {address_setting(probe.config)}; `opskit config show` tells where it stands",
+            status=Status.FAIL,
+        )
+    if probe.facts.own_problem:
+        yield replace(
+            base,
+            title=f"{name} answers, and says of itself that it is not well",
+            evidence=(f"its status page: {probe.facts.own_problem}",),
+            remedy=f"`curl -s {probe.config.url}/status` shows what it complains of",
+        )
     off = [level for level, is_on in (probe.facts.levels or {}).items() if not is_on]
     if off:
         variables = listing([f"{_LEVELS[level]}=true" for level in off if level in _LEVELS])
@@ -233,6 +251,13 @@ def _of_api(probe: AgentProbe, evidence: Evidence) -> Iterator[Cause]:
             evidence=(f"its status page: {probe.detail}",),
             remedy=f"{f'set {variables} for it; ' if variables else ''}{again}",
         )
+
+
+def _other_agent(probe: AgentProbe, evidence: Evidence) -> str | None:
+    """Return the configured agent whose name the status page bears, where that is another one."""
+    name = str((probe.facts.page or {}).get("agent", "")).casefold()
+    others = [agent.name for agent in evidence.config.agents if agent.name != probe.config.name]
+    return next((other for other in others if other.casefold() == name), None)
 
 
 def _base(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause:
@@ -272,6 +297,8 @@ def _condition(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause | Non
             ending, title = "down", f"{name} is down"
             reasons = ("localhost-in-container", "port-published-elsewhere", "oom-killed")
             base = replace(base, because=(*(key_of(reason, name) for reason in reasons), *base.because))
+            if is_agent:
+                base = replace(base, remedy=_start_of(config, evidence))
         case NodeState.FAILING if isinstance(probe, NodeProbe) and probe.fault in _MODEL_FAULTS:
             title = f"{probe.model} on {name} cannot be used: {_MODEL_FAULTS[probe.fault]}"
             return replace(base, id="model-unusable", title=title)
@@ -282,11 +309,25 @@ def _condition(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause | Non
     return replace(base, id=base.id.replace("failing", ending), title=title)
 
 
+def _start_of(member: Member, evidence: Evidence) -> str:
+    """Return how an agent is started that is down: by the container that there is, not by one that may be."""
+    address, names = f"or correct {address_setting(member)}", names_of_member(evidence, member.name)
+    examined = next((examined for examined in evidence.containers if examined.name in names), None)
+    if examined is None:
+        return f"start {member.name} where it is installed; {address}"
+    if examined.container.running:
+        return f"`docker port {examined.name}` shows which ports it publishes; {address}"
+    return f"`docker start {examined.name}`; {address}"
+
+
 def _port_taken(probe: NodeProbe | AgentProbe, words: str, evidence: Evidence) -> Cause:
     member = probe.config
     what = member.name if isinstance(member, AgentConfig) else expected_kind(member.source).phrase
     host, port = endpoint(member.url)
     owners = evidence.owners(member)
+    fault = classify(probe.facts.error) if probe.facts.error is not None else None
+    if owners and owners[0].container is not None and fault is not None and fault.kind in _CUT:
+        return _nothing_inside(probe, owners[0].container, evidence)
     owner_words = "something" if not owners else "this very process" if owners[0].is_ours else owners[0].words
     shows = f"`opskit verify --add port port={port}` shows it whole; " if owners else ""
     correct = f"correct the address of {member.name} (`opskit config show`)"
@@ -300,6 +341,25 @@ def _port_taken(probe: NodeProbe | AgentProbe, words: str, evidence: Evidence) -
     )
 
 
+def _nothing_inside(probe: NodeProbe | AgentProbe, name: str, evidence: Evidence) -> Cause:
+    """Docker accepts what it publishes, and ends the connection where nothing listens in the container."""
+    port, base = endpoint(probe.config.url)[1], _base(probe, evidence)
+    examined = next((examined for examined in evidence.containers if examined.name == name), None)
+    bindings = () if examined is None else examined.container.bindings
+    inside = next((binding.inside for binding in bindings if binding.host_port == port), "the published port")
+    return replace(
+        base,
+        id=base.id.replace("failing", "down"),
+        title=f"nothing answers at {inside} in container {name}, which publishes port {port}",
+        evidence=(
+            probe.detail,
+            f"nothing listens on {inside} in the container, or only on 127.0.0.1, where Docker does not come",
+        ),
+        remedy=f"let the server in {name} listen on 0.0.0.0 and {inside}, or correct `ports` in its Compose "
+        f"file; `docker logs --tail 50 {name}` shows where it listens",
+    )
+
+
 def _stopped_process(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause | None:
     """The cause of a silence that ends when the process is let go on."""
     member, process = probe.config, probe.process
@@ -309,7 +369,8 @@ def _stopped_process(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause
         stopped = {process.pid: f"process {process.pid}"}
     if not stopped and runner is not None:
         stopped = {runner.pid: f"process {runner.pid} ({runner.name}), which serves a model,"}
-    if probe.state is not NodeState.WEDGED or not stopped:
+    # The queue of a stopped process may be full: then it accepts no connection.
+    if probe.state not in (NodeState.WEDGED, NodeState.UNREACHABLE) or not stopped:
         return None
     pid, words = stopped.popitem()
     return Cause(
@@ -317,7 +378,7 @@ def _stopped_process(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause
         target=member.name,
         title=f"{'the' if runner is None else 'a'} process of {member.name} is stopped",
         evidence=(
-            f"{words} was stopped by SIGSTOP or a debugger; its port still accepts connections",
+            f"{words} was stopped by SIGSTOP or a debugger; its port is open all the same",
             probe.detail,
         ),
         remedy=f"`kill -CONT {pid}` lets it go on",

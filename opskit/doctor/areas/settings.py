@@ -6,11 +6,10 @@ from collections.abc import Iterator, Mapping
 
 from opskit.checks.probe_record import NodeProbe
 from opskit.doctor.areas.nodes import claims_of
-from opskit.doctor.cause import Cause
+from opskit.doctor.cause import Cause, warning
 from opskit.doctor.evidence import Evidence
 from opskit.facts.environment import OLLAMA_SETTINGS, known
 from opskit.llm.fit import gib
-from opskit.result import Status
 from opskit.text import counted, listing
 
 #: What `ollama serve` reads once, when it starts, beside the address it binds to.
@@ -39,12 +38,6 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
             yield from _unreached(probe.config.name, environment.settings, evidence)
 
 
-def _warning(identifier: str, name: str, title: str, evidence: tuple[str, ...], remedy: str) -> Cause:
-    return Cause(
-        id=identifier, target=name, title=title, evidence=evidence, remedy=remedy, status=Status.WARN
-    )
-
-
 def _fights(probe: NodeProbe, settings: Mapping[str, str], evidence: Evidence) -> Iterator[Cause]:
     name = probe.config.name
     too_much = _memory(probe, settings, evidence)
@@ -53,36 +46,38 @@ def _fights(probe: NodeProbe, settings: Mapping[str, str], evidence: Evidence) -
     switches = _model_switches(name, evidence)
     if settings.get("OLLAMA_MAX_LOADED_MODELS") == "1" and len(switches) > _SWITCHES:
         models = sorted(set(switches))
-        yield _warning(
-            "ollama-one-model",
-            name,
-            f"{name} may hold one model and is asked for {len(models)} in turn: each turn is a load",
-            (
+        yield warning(
+            id="ollama-one-model",
+            target=name,
+            title=f"{name} may hold one model and is asked for {len(models)} in turn: each turn is a load",
+            evidence=(
                 "OLLAMA_MAX_LOADED_MODELS=1",
                 f"{listing(models)}; {counted(len(switches) - 1, 'change')} in the last hour",
             ),
-            "raise OLLAMA_MAX_LOADED_MODELS (2 or more) or let all clients use one model, then restart "
-            "Ollama",
+            remedy="raise OLLAMA_MAX_LOADED_MODELS (2 or more) or let all clients use one model, then "
+            "restart Ollama",
         )
     keep = settings.get("OLLAMA_KEEP_ALIVE", "")
     if keep and _ZERO.fullmatch(keep):
-        yield _warning(
-            "ollama-keep-alive",
-            name,
-            f"{name} unloads each model after every answer",
-            (f"OLLAMA_KEEP_ALIVE={keep}: the next request loads it again, 30 to 90 s for a large one",),
-            "set OLLAMA_KEEP_ALIVE=5m (the default) or longer, then restart Ollama",
+        yield warning(
+            id="ollama-keep-alive",
+            target=name,
+            title=f"{name} unloads each model after every answer",
+            evidence=(
+                f"OLLAMA_KEEP_ALIVE={keep}: the next request loads it again, 30 to 90 s for a large one",
+            ),
+            remedy="set OLLAMA_KEEP_ALIVE=5m (the default) or longer, then restart Ollama",
         )
     cache = settings.get("OLLAMA_KV_CACHE_TYPE", "").lower()
     flash = settings.get("OLLAMA_FLASH_ATTENTION", "").lower()
     if cache in _CACHE_SHARE and (not flash or flash in _OFF):
         state = f"OLLAMA_FLASH_ATTENTION={flash}" if flash else "OLLAMA_FLASH_ATTENTION is not set"
-        yield _warning(
-            "ollama-kv-cache",
-            name,
-            f"{name} cannot keep its cache as {cache} without flash attention",
-            (f"OLLAMA_KV_CACHE_TYPE={cache}, {state}: the cache has 16 bits, or no model starts",),
-            "set OLLAMA_FLASH_ATTENTION=1, then restart Ollama",
+        yield warning(
+            id="ollama-kv-cache",
+            target=name,
+            title=f"{name} cannot keep its cache as {cache} without flash attention",
+            evidence=(f"OLLAMA_KV_CACHE_TYPE={cache}, {state}: the cache has 16 bits, or no model starts",),
+            remedy="set OLLAMA_FLASH_ATTENTION=1, then restart Ollama",
         )
 
 
@@ -130,12 +125,14 @@ def _ignored(name: str, settings: Mapping[str, str]) -> Iterator[Cause]:
         f"{key}={settings[key]}" for key in _NUMBERS if settings.get(key) and _number(settings, key) is None
     ]
     if wrong:
-        yield _warning(
-            "ollama-setting-invalid",
-            name,
-            f"{name} ignores {listing(wrong)}",
-            ("these take whole numbers; anything else is passed over with a warning in Ollama's log",),
-            "correct them where Ollama is started, then restart it",
+        yield warning(
+            id="ollama-setting-invalid",
+            target=name,
+            title=f"{name} ignores {listing(wrong)}",
+            evidence=(
+                "these take whole numbers; anything else is passed over with a warning in Ollama's log",
+            ),
+            remedy="correct them where Ollama is started, then restart it",
         )
 
 
@@ -143,16 +140,16 @@ def _unreached(name: str, settings: Mapping[str, str], evidence: Evidence) -> It
     shell = known(evidence.target.environ).settings
     differing = [key for key in _SERVER if shell.get(key) and shell[key] != settings.get(key, "")]
     if differing:
-        yield _warning(
-            "shell-settings-ignored",
-            name,
-            f"{listing(differing)} of this shell never reached {name}",
-            tuple(
+        yield warning(
+            id="shell-settings-ignored",
+            target=name,
+            title=f"{listing(differing)} of this shell never reached {name}",
+            evidence=tuple(
                 f"{key} is {shell[key]} here, and {settings.get(key) or 'not set'} in the running server"
                 for key in differing
             ),
-            "a server keeps the variables that it was started with: set them there (`systemctl edit ollama`, "
-            "`launchctl setenv`, the Compose file), then restart it; or unset them here",
+            remedy="a server keeps the variables that it was started with: set them there (`systemctl edit "
+            "ollama`, `launchctl setenv`, the Compose file), then restart it; or unset them here",
         )
 
 

@@ -1,10 +1,13 @@
 """Agents over HTTP: Victoria, Veronica."""
 
+import signal
+import socket
+import sys
 from collections.abc import Iterator
 from typing import Any
 
 from tests.acceptance.stacks.pages import Page, served
-from tests.acceptance.stacks.scene import Scene
+from tests.acceptance.stacks.scene import Scene, wait_for_port
 from tests.acceptance.stacks.stack import broken, seems
 from tests.parts.raw_server import free_port
 
@@ -64,6 +67,51 @@ def behind_a_login(scene: Scene) -> Iterator[None]:
     login = Page("", 302, {"Location": "https://sso.example.invalid/login"})
     port = scene.closing.enter_context(served({}, otherwise=login))
     scene.env["VERONICA_URL"] = f"http://127.0.0.1:{port}"
+    yield
+
+
+@broken("wrong-server:victoria", words=("leads to veronica",))
+def address_of_the_other_agent(scene: Scene) -> Iterator[None]:
+    """VICTORIA_URL leads to Veronica, who answers like any agent."""
+    port = scene.closing.enter_context(served({}, otherwise=Page({**HEALTH, "status": "online"})))
+    scene.env["VICTORIA_URL"] = f"http://127.0.0.1:{port}"
+    yield
+
+
+@broken("agent-failing:victoria", words=("degraded",))
+def agent_that_calls_itself_degraded(scene: Scene) -> Iterator[None]:
+    """Victoria answers 200 and says that she is not well."""
+    page = {**status(), "status": "degraded", "database": "down"}
+    port = scene.closing.enter_context(served({}, otherwise=Page(page)))
+    scene.env["VICTORIA_URL"] = f"http://127.0.0.1:{port}"
+    yield
+
+
+@broken("port-taken:victoria|address-wrong:victoria", words=("an HTML page",))
+def login_page_with_status_200(scene: Scene) -> Iterator[None]:
+    """A proxy answers each page with the form of its login, and with 200."""
+    page = Page("<html><form action=/login></form></html>", 200, {"Content-Type": "text/html; charset=utf-8"})
+    port = scene.closing.enter_context(served({}, otherwise=page))
+    scene.env["VICTORIA_URL"] = f"http://127.0.0.1:{port}"
+    yield
+
+
+@broken("process-stopped:victoria", words=("kill -CONT",))
+def stopped_agent_whose_queue_is_full(scene: Scene) -> Iterator[None]:
+    """Victoria is stopped, and so many wait already that her port accepts nobody any more."""
+    port = free_port()
+    script = (
+        f"import socket, time; s = socket.create_server(('127.0.0.1', {port}), backlog=0); time.sleep(99)"
+    )
+    agent = scene.start(sys.executable, "-c", script)
+    wait_for_port(port)
+    agent.send_signal(signal.SIGSTOP)
+    scene.closing.callback(agent.send_signal, signal.SIGCONT)
+    for _ in range(2):
+        client = scene.closing.enter_context(socket.socket())
+        client.setblocking(False)
+        client.connect_ex(("127.0.0.1", port))
+    scene.env["VICTORIA_URL"] = f"http://127.0.0.1:{port}"
     yield
 
 

@@ -15,6 +15,7 @@ from tests.acceptance.stacks.scene import LIMIT_S, Scene
 from tests.acceptance.stacks.stack import broken, seems
 from tests.parts.composed import WAIT, Composed
 from tests.parts.docker import IMAGE
+from tests.parts.raw_server import free_port
 
 DOCKER = ("docker_engine",)
 RUNS = {"image": IMAGE, "command": ["sleep", "1000"], "stop_signal": "SIGKILL"}
@@ -47,7 +48,7 @@ def health(test: str, **options: Any) -> dict[str, Any]:
     return {"test": ["CMD-SHELL", test], "interval": "0.2s", "timeout": "1s", "retries": 2, **options}
 
 
-@broken("container-restarting", needs=DOCKER)
+@broken("container-restarting", words=("KeyError: DATABASE_URL",), needs=DOCKER)
 def crash_loop_of_a_service(scene: Scene) -> Iterator[None]:
     """The service ends at once because a setting is missing, and Docker restarts it again and again."""
     worker = {"image": IMAGE, "command": ["sh", "-c", "echo 'KeyError: DATABASE_URL' >&2; exit 1"]}
@@ -55,6 +56,56 @@ def crash_loop_of_a_service(scene: Scene) -> Iterator[None]:
     container = container_of(project, "crashing")
     until(container, lambda seen: seen["RestartCount"] >= 3)
     yield
+
+
+@broken("container-restarting", words=("FATAL: password authentication failed", "***@"), needs=DOCKER)
+def password_in_the_last_words(scene: Scene) -> Iterator[None]:
+    """The database refuses the worker, whose complaint quotes the address with the password."""
+    script = (
+        "echo INFO: connecting; echo 'ERROR: postgresql://app:hunter2-or-3@db/shop: FATAL: password "
+        "authentication failed' >&2; echo INFO: bye; exit 2"
+    )
+    worker = {"image": IMAGE, "command": ["sh", "-c", script], "restart": "always"}
+    container = container_of(scene.compose({"worker": worker}), "worker")
+    until(container, lambda seen: seen["RestartCount"] >= 3)
+    yield
+
+
+@broken("container-stopped", words=("uvicorn", "correct that in its Compose file"), needs=DOCKER)
+def program_that_the_image_lacks(scene: Scene) -> Iterator[None]:
+    """Docker could not start the service: its log is empty, and another start fails as well."""
+    scene.compose({"api": {"image": IMAGE, "command": ["uvicorn", "app:app"]}, "web": RUNS})
+    yield
+
+
+@broken("agent-down:veronica", words=("nothing answers at 9999/tcp in container",), needs=DOCKER)
+def published_port_without_a_server(scene: Scene) -> Iterator[None]:
+    """Docker publishes a port at which nothing listens in the container: it accepts, and closes."""
+    published_agent(scene, "PORT:9999")
+    yield
+
+
+@broken("port-published-elsewhere:veronica", needs=DOCKER)
+def published_on_another_loopback_address(scene: Scene) -> Iterator[None]:
+    """The port is published on 127.0.0.2, and the agent is looked for at 127.0.0.1."""
+    published_agent(scene, "127.0.0.2:PORT:8003")
+    yield
+
+
+@broken("container-stopped", words=("docker start",), needs=DOCKER)
+def stopped_container_of_an_agent(scene: Scene) -> Iterator[None]:
+    """The container that publishes the port of an agent has ended, and bears a name of its own."""
+    project = published_agent(scene, "PORT:8003", ["sh", "-c", "exit 1"])
+    container_of(project, "brain").wait()
+    yield
+
+
+def published_agent(scene: Scene, binding: str, command: Any = ("httpd", "-f", "-p", "8003")) -> Composed:
+    """Start a service whose published port is that of Veronica."""
+    port = free_port()
+    scene.env["VERONICA_URL"] = f"http://127.0.0.1:{port}"
+    brain = {**RUNS, "command": list(command), "ports": [binding.replace("PORT", str(port))]}
+    return scene.compose({"brain": {**brain, "networks": ["flows"]}}, networks={"flows": {}})
 
 
 @broken("container-missing", needs=DOCKER)

@@ -3,13 +3,15 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.facts.environment import OLLAMA_SETTINGS, known, url_parts
+from opskit.facts.environment import OLLAMA_SETTINGS, RUNTIME_SETTINGS, known, url_parts
 
 
 @given(st.dictionaries(st.text(max_size=12), st.just("s3cr3t-value")))
 def test_unknown_variables_keep_their_values_to_themselves(variables: dict[str, str]):
     """Whatever a variable is called, a value that is no URL and no known setting is not kept."""
-    found = known({name: value for name, value in variables.items() if name not in OLLAMA_SETTINGS})
+    found = known(
+        {name: value for name, value in variables.items() if name not in OLLAMA_SETTINGS | RUNTIME_SETTINGS}
+    )
     assert "s3cr3t-value" not in repr(found.urls) + repr(found.settings)
 
 
