@@ -82,7 +82,7 @@ def assess_fault(
     code = CODES.get(state) if status in (Status.FAIL, Status.WARN) else None
     if problem is not None:
         remedy = address_remedy(node, problem)
-    elif fault.kind is FaultKind.BAD_PAYLOAD:
+    elif fault.kind is FaultKind.BAD_PAYLOAD and kind is None:
         remedy = stranger_remedy(node)
     else:
         remedy = node_remedy(node, state, model=None, process=None, kind=kind)

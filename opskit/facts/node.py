@@ -10,7 +10,7 @@ from opskit.facts.address import AddressProblem, examine_address, examine_kind
 from opskit.facts.endpoint import not_connected
 from opskit.facts.survey import Survey
 from opskit.llm.catalog import NodeView, generates, with_started_model
-from opskit.llm.faults import Fault, classify
+from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.providers.base import CallError, ModelInfo, Resident
 from opskit.providers.failures import proxy_error
 from opskit.providers.kinds import ServerKind, expected_kind
@@ -65,6 +65,11 @@ class NodeFacts(Record, kw_only=True):
     def fault(self) -> Fault | None:
         """Why the reading ended early; None where it did not."""
         return None if self.error is None else classify(self.error)
+
+    @property
+    def is_stranger(self) -> bool:
+        """Whether something answers there that is no model server."""
+        return self.kind is None and self.fault is not None and self.fault.kind is FaultKind.BAD_PAYLOAD
 
     @property
     def seconds(self) -> float:

@@ -101,7 +101,7 @@ def without_thinking(text: str, prompts: Iterable[str] = ()) -> str:
 def _end_of_unopened(text: str, prompts: Iterable[str]) -> int:
     """Return where thoughts end that the text closes without having opened them; 0 where it does not."""
     closing = _CLOSED.search(text)
-    if closing is None or not _has_content(text[: closing.start()]):
+    if closing is None or not _has_content(unmarked(text[: closing.start()])):
         return 0
     asked_for = any(closing[0].strip().lower() in prompt.lower() for prompt in prompts)
     return 0 if asked_for or _HIDDEN.search(text, 0, closing.start()) else closing.end()
