@@ -22,7 +22,6 @@ from opskit.llm.prompt import least_tokens
 from opskit.llm.router import Router
 from opskit.llm.selection import ExaminedModel, ExamRequest, Load, ModelSelection
 from opskit.llm.verdict import Verdict
-from opskit.llm.visible import without_thinking
 from opskit.providers.base import CallError, Message, ToolSpec
 from opskit.providers.node import Node
 from opskit.records import Record, replace
@@ -62,12 +61,11 @@ class _Reply(Record):
 
     @property
     def text(self) -> str:
-        return "" if self.answer is None else without_thinking(self.answer.text).strip()
+        return "" if self.answer is None else self.answer.text.strip()
 
     @property
     def thinks(self) -> bool:
-        hidden = self.answer is not None and self.text != self.answer.text.strip()
-        return hidden or self.attempt.thought_chars > 0 or self.attempt.fault == Verdict.ONLY_THINKING
+        return self.attempt.thought_chars > 0 or self.attempt.fault == Verdict.ONLY_THINKING
 
 
 class ProfileProbes:

@@ -3,9 +3,10 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from opskit.checks.remedies import node_remedy
+from opskit.checks.remedies import address_remedy, node_remedy, stranger_remedy
 from opskit.checks.state import CODES, SILENT_LIST, NodeState, state_of
 from opskit.config.schema import NodeConfig, RouterConfig
+from opskit.facts.address import AddressProblem
 from opskit.facts.node import NodeFacts
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.fit import Fit, fit
@@ -23,7 +24,7 @@ def assess_contents(facts: NodeFacts) -> Finding:
     """A node that lists models passes; one that could not be read says why, and what to type next."""
     node, fault = facts.config, facts.fault
     if fault is not None:
-        return assess_fault(node, fault, facts.kind, facts.seconds)
+        return assess_fault(node, fault, facts.kind, facts.seconds, facts.address_problem)
     count = len(facts.models or ())
     if count == 0:
         detail, remedy = "no model that can chat is installed", facts.likely_kind.fill
@@ -39,7 +40,7 @@ def assess_residency(facts: NodeFacts, behind: "RunnerAssessment | None" = None)
     """
     node, fault = facts.config, facts.fault
     if fault is not None:
-        return assess_fault(node, fault, facts.kind, facts.seconds)
+        return assess_fault(node, fault, facts.kind, facts.seconds, facts.address_problem)
     silence = None if facts.silence is None else classify(facts.silence)
     if silence is None and not facts.residency_known:
         detail = "it never tells what is loaded"
@@ -61,10 +62,16 @@ def assess_residency(facts: NodeFacts, behind: "RunnerAssessment | None" = None)
     return Finding("node", node.name, status, state.shown, detail, CODES.get(state), remedy, facts.seconds)
 
 
-def assess_fault(node: NodeConfig, fault: Fault, kind: ServerKind | None, seconds: float) -> Finding:
-    """A node whose metadata could not be read."""
+def assess_fault(
+    node: NodeConfig,
+    fault: Fault,
+    kind: ServerKind | None,
+    seconds: float,
+    problem: AddressProblem | None = None,
+) -> Finding:
+    """A node whose metadata could not be read; `problem` is what is wrong with its address."""
     state = state_of(fault)
-    detail = f"{node.url}: {fault.detail}"
+    detail = f"{node.url}: {fault.detail}" if problem is None else problem.detail
     if fault.kind is FaultKind.FIRST_TOKEN_TIMEOUT and fault.status is None:
         return _silent(node, detail, seconds)
     status = Status.FAIL
@@ -73,7 +80,12 @@ def assess_fault(node: NodeConfig, fault: Fault, kind: ServerKind | None, second
     elif state in (NodeState.REFUSED, NodeState.UNREACHABLE) and not node.required:
         status = Status.WARN if node.explicit else Status.SKIP
     code = CODES.get(state) if status in (Status.FAIL, Status.WARN) else None
-    remedy = node_remedy(node, state, process=None, kind=kind)
+    if problem is not None:
+        remedy = address_remedy(node, problem)
+    elif fault.kind is FaultKind.BAD_PAYLOAD and kind is None:
+        remedy = stranger_remedy(node)
+    else:
+        remedy = node_remedy(node, state, process=None, kind=kind)
     return Finding("node", node.name, status, state.shown, detail, code, remedy, seconds)
 
 

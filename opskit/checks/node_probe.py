@@ -26,7 +26,7 @@ from opskit.config.schema import Config, NodeConfig
 from opskit.facts.node import NodeFacts, ReadingStep, read_node
 from opskit.facts.runner import known_weights, read_again, read_runners
 from opskit.facts.survey import Survey
-from opskit.llm.faults import SERVER_IS_WELL, FaultKind, classify, fault_remedy
+from opskit.llm.faults import SERVER_IS_WELL, classify, fault_remedy
 from opskit.llm.fit import GIB, Fit, gib
 from opskit.llm.loads import load_budget_s
 from opskit.llm.one_token import is_overdue, may_be_asked
@@ -226,8 +226,7 @@ class _Probing(MutableRecord):
         if facts.tcp is not None:
             probe.connected(facts.tcp)
         if facts.failed is ReadingStep.HTTP and facts.error is not None:
-            is_stranger = classify(facts.error).kind is FaultKind.BAD_PAYLOAD
-            remedy = stranger_remedy(self.config) if is_stranger else None
+            remedy = stranger_remedy(self.config) if facts.is_stranger else None
             reason = await probe.reason(facts.error, facts.http_s)
             probe.end(*reason, stage="http", seconds=facts.http_s, remedy=remedy)
         problem = facts.address_problem

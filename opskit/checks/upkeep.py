@@ -77,13 +77,14 @@ async def with_upkeep(
 ) -> list["NodeFacts"]:
     """Return the nodes, with the restart and the log of the process that runs where their findings name them.
 
-    That is where a node that listens did not tell everything, and where its name is one of `failing`.
+    That is where a node that listens did not tell everything, and where its name is one of `failing`; what is
+    no model server at all is left alone.
     """
     ill = [
         facts
         for facts in nodes
         if facts.silence is not None
-        or (facts.fault is not None and facts.fault.kind not in _ABSENCES)
+        or (facts.fault is not None and facts.fault.kind not in _ABSENCES and not facts.is_stranger)
         or facts.config.name in failing
     ]
     upkeeps = await asyncio.gather(*(read_upkeep(survey, facts.config.url) for facts in ill))

@@ -10,7 +10,7 @@ from opskit.facts.address import AddressProblem, examine_address, examine_kind
 from opskit.facts.endpoint import not_connected
 from opskit.facts.survey import Survey
 from opskit.llm.catalog import NodeView, generates, with_started_model
-from opskit.llm.faults import Fault, classify
+from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.providers.base import CallError, ModelInfo, Resident
 from opskit.providers.failures import proxy_error
 from opskit.providers.kinds import ServerKind, expected_kind
@@ -67,6 +67,11 @@ class NodeFacts(Record, kw_only=True):
         return None if self.error is None else classify(self.error)
 
     @property
+    def is_stranger(self) -> bool:
+        """Whether something answers there that is no model server."""
+        return self.kind is None and self.fault is not None and self.fault.kind is FaultKind.BAD_PAYLOAD
+
+    @property
     def seconds(self) -> float:
         connect_s = 0.0 if self.tcp is None else self.tcp.seconds
         return connect_s + self.http_s + max(self.models_s, self.resident_s)
@@ -105,12 +110,17 @@ async def read_node(survey: Survey, config: NodeConfig) -> NodeFacts:
         # Another server may have taken the port since this run last asked.
         node.forget()
         facts = replace(await read_metadata(node), tcp=tcp)
-    problem = None
-    if facts.error is not None and facts.failed in (ReadingStep.TCP, ReadingStep.HTTP):
-        problem = await examine_address(config, facts.error)
-    elif facts.kind is not None:
+    if facts.error is None and facts.kind is not None:
         problem = await examine_kind(config, facts.kind, survey.config.nodes)
-    return replace(facts, address_problem=problem)
+        return replace(facts, address_problem=problem)
+    return await _explained(facts)
+
+
+async def _explained(facts: NodeFacts) -> NodeFacts:
+    """Return facts that end at the address with what is wrong with it."""
+    if facts.error is None or facts.failed is ReadingStep.MODELS:
+        return facts
+    return replace(facts, address_problem=await examine_address(facts.config, facts.error))
 
 
 async def read_metadata(node: Node, before: NodeFacts | None = None) -> NodeFacts:
@@ -162,7 +172,7 @@ async def read_all_metadata(nodes: Sequence[Node]) -> tuple[NodeFacts, ...]:
     """Read all nodes at once, with the models that they answer with when none is named."""
 
     async def read(node: Node) -> NodeFacts:
-        return await with_default(await read_metadata(node))
+        return await with_default(await _explained(await read_metadata(node)))
 
     return tuple(await asyncio.gather(*map(read, nodes)))
 

@@ -12,6 +12,7 @@ from opskit.llm.plan import Candidate
 from opskit.llm.profile import StepMode
 from opskit.llm.prompt import PromptCut, is_suspicious, prompt_cut
 from opskit.llm.verdict import Verdict, judge, may_be_shown, runs_away
+from opskit.llm.visible import answer_text, without_thinking
 from opskit.llm.waiting import Waiting, WaitTimer, WatchRequest
 from opskit.providers.base import (
     DEFAULT_MODEL,
@@ -127,6 +128,8 @@ class ActiveCall(MutableRecord):
                         self.finish_reason = "length"
                         break
             self.verdict = self._judged()
+            if self.ok:
+                self._drop_thoughts()
             await self._note_prompt_cut(provider)
             if self.ok and not self.committed and self.hold_back is not None:
                 self.committed = True
@@ -173,10 +176,15 @@ class ActiveCall(MutableRecord):
         if not may_be_shown(self.text, self.ask.prompts, self.hold_back):
             return ""
         self.committed = True
+        self._drop_thoughts()
         return self.text
 
+    def _drop_thoughts(self) -> None:
+        self.thought_chars += len(self.text) - len(without_thinking(self.text, self.ask.prompts))
+        self.text = answer_text(self.text, self.ask.prompts)
+
     def _judged(self) -> Verdict | None:
-        if self.tool_calls or (self.ask.schema is not None and self.text.strip()):
+        if (self.tool_calls and self.ask.tools) or (self.ask.schema is not None and self.text.strip()):
             return None
         return judge(
             self.text,

@@ -17,7 +17,7 @@ from opskit.llm.verdict import Verdict
 from opskit.providers.kinds import ServerKind
 from opskit.records import Record, asdict, replace
 from opskit.result import Finding, Report, Status
-from opskit.text import markdown_table, markdown_text
+from opskit.text import listing, markdown_table, markdown_text
 
 #: A model is about as quick as another up to this factor, or this many seconds.
 _AS_QUICK, _AS_QUICK_S = 1.5, 0.5
@@ -235,6 +235,8 @@ def _sum(outcome: ExamOutcome) -> Finding:
         remedy = "`opskit models list` shows what there is, `opskit probe` what answers"
         if outcome.selection.unloaded or outcome.selection.untold:
             remedy = "`opskit models test --all` loads and tests every model that fits"
+        elif any(finding.status is Status.SKIP for finding in outcome.unread):
+            remedy = "`opskit models test --model NAME` asks a model, whether it is loaded or not"
         status, detail = Status.INCONCLUSIVE, _why_nothing(outcome)
         return Finding("exam", "models", status, "nothing tested", detail, "MODEL_001", remedy)
     seconds = sum(result.total_s or 0.0 for result in tested)
@@ -252,11 +254,12 @@ def _why_nothing(outcome: ExamOutcome) -> str:
     reasons += [f"{result.examinee}: {result.detail}" for result in outcome.results]
     if reasons:
         return f"nothing was tested: {'; '.join(reasons[:4])}"
-    unread = ", ".join(finding.target for finding in outcome.unread)
-    loaded = (
-        f"no model is known to be loaded ({unread} could not be read)" if unread else "no model is loaded"
-    )
-    return f"{loaded}, so there was none to test"
+    unread = listing([finding.target for finding in outcome.unread if finding.status is not Status.SKIP])
+    silent = listing([finding.target for finding in outcome.unread if finding.status is Status.SKIP])
+    reasons += [f"{unread} could not be read"] * bool(unread)
+    reasons += [f"what is loaded at {silent} is not known"] * bool(silent)
+    known = f"no model is known to be loaded ({'; '.join(reasons)})" if reasons else "no model is loaded"
+    return f"{known}, so there was none to test"
 
 
 def _remedy(result: ExamResult, kind: ServerKind) -> str | None:

@@ -78,6 +78,7 @@ class FaultKind(StrEnum):
     NOT_INSTALLED = "not_installed", Action(at_once=True, session=True)
     NOT_LISTED = "not_listed", Action(session=True, counts=False)
     UNAUTHORISED = "unauthorised", Action(Scope.NODE, at_once=True)
+    NO_CREDIT = "no_credit", Action(Scope.NODE, at_once=True)
     BAD_REQUEST = "bad_request", Action(Scope.REQUEST, counts=False)
     CONTEXT_EXCEEDED = "context_exceeded", Action(Scope.REQUEST, counts=False)
     UNPARSABLE_ANSWER = "unparsable_answer", Action(Scope.REQUEST, wait=True, counts=False)
@@ -98,7 +99,7 @@ OF_ONE_REQUEST = frozenset({
     FaultKind.BAD_REQUEST, FaultKind.CONTEXT_EXCEEDED, FaultKind.UNPARSABLE_ANSWER,
 })  # fmt: skip
 #: Faults after which no restart helps: the server answers as it should.
-SERVER_IS_WELL = OF_ONE_MODEL | OF_ONE_REQUEST | {FaultKind.UNSUPPORTED}
+SERVER_IS_WELL = OF_ONE_MODEL | OF_ONE_REQUEST | {FaultKind.UNSUPPORTED, FaultKind.NO_CREDIT}
 
 
 _PASSING = frozenset({FaultKind.BUSY, FaultKind.RATE_LIMITED, FaultKind.LOADING})
@@ -138,6 +139,7 @@ _BY_TYPE = {
     "exceed_context_size_error": FaultKind.CONTEXT_EXCEEDED,
     "context_length_exceeded": FaultKind.CONTEXT_EXCEEDED,
     "context_window_exceeded": FaultKind.CONTEXT_EXCEEDED,
+    "insufficient_quota": FaultKind.NO_CREDIT,
     "blob_missing": FaultKind.BROKEN_MODEL_FILE,
     "not_supported_error": FaultKind.UNSUPPORTED,
     "tool_use_failed": FaultKind.UNPARSABLE_ANSWER,
@@ -157,7 +159,7 @@ _BY_GENERAL_TYPE = {
 #: A status that says everything.
 _BY_STATUS = {
     401: FaultKind.UNAUTHORISED,
-    402: FaultKind.UNAUTHORISED,
+    402: FaultKind.NO_CREDIT,
     403: FaultKind.UNAUTHORISED,
     408: FaultKind.FIRST_TOKEN_TIMEOUT,
     429: FaultKind.RATE_LIMITED,
@@ -205,7 +207,8 @@ def classify(error: CallError) -> Fault:
     kind, detail = _kind(error), error.text
     if kind is FaultKind.OUT_OF_MEMORY and not _says(kind, detail):
         detail += " (probably out of memory: `journalctl -k -n 50` shows whether the kernel killed it)"
-    return Fault(kind, detail, error.status, error.retry_after_s)
+    remedy = fault_texts()["remedies"]["too_large"] if error.status == 413 else None
+    return Fault(kind, detail, error.status, error.retry_after_s, remedy)
 
 
 def _kind(error: CallError) -> FaultKind:
@@ -236,9 +239,9 @@ def _by_status(error: CallError) -> FaultKind:
     The text outranks other statuses: a crash while embedding comes as 400 (A4), in a stream under 200 (A5).
     """
     status, text, named = error.status or 200, error.text, error.error_type or ""
-    by_status_or_type = _BY_STATUS.get(status) or _BY_TYPE.get(named)
-    if by_status_or_type is not None:
-        return by_status_or_type
+    by_type_or_status = _BY_TYPE.get(named) or _BY_STATUS.get(status)
+    if by_type_or_status is not None:
+        return by_type_or_status
     if (kind := fault_in(text)) is not None:
         return kind
     if status == 503 and (named == "model_loading" or _says(FaultKind.LOADING, text)):
@@ -258,10 +261,11 @@ def _by_status(error: CallError) -> FaultKind:
 
 def _by_rest(status: int, text: str, named: str) -> FaultKind:
     """What is left when no text is known."""
+    # mlx_lm.server answers every early error with 404 (B2), LiteLLM a missing model with 400: the text tells.
+    if status in (400, 404) and (named == "model_not_found" or _says(FaultKind.NOT_INSTALLED, text)):
+        return FaultKind.NOT_INSTALLED
     if status == 404:
-        # mlx_lm.server answers every early error with 404 (B2): only the text tells a missing model.
-        missing = named == "model_not_found" or _says(FaultKind.NOT_INSTALLED, text)
-        return FaultKind.NOT_INSTALLED if missing else FaultKind.SERVER_ERROR
+        return FaultKind.SERVER_ERROR
     if named in _BY_GENERAL_TYPE:
         return _BY_GENERAL_TYPE[named]
     if status == 500 and (text == without_reason(status) or _pattern("no_reason").fullmatch(text)):

@@ -1,6 +1,7 @@
 """How an honest refusal is worded: which code, what was tried, what to type next."""
 
 import difflib
+from collections import Counter
 from collections.abc import Sequence
 
 from opskit.config.schema import NodeConfig
@@ -25,9 +26,12 @@ _ASTRAY = {
     FaultKind.UNREACHABLE, FaultKind.BAD_PAYLOAD, FaultKind.BAD_REQUEST, FaultKind.SERVER_ERROR,
     FaultKind.EMPTY_REPLY,
 }  # fmt: skip
-_NOT_THERE = _ABSENT | {FaultKind.UNAUTHORISED}
+_NOT_THERE = _ABSENT | {FaultKind.UNAUTHORISED, FaultKind.NO_CREDIT}
 #: Faults after which one certain thing is to be typed; others say less than the remedy of their code.
-_DECISIVE = SERVER_IS_WELL | {FaultKind.UNAUTHORISED, FaultKind.NOT_INSTALLED, FaultKind.RATE_LIMITED}
+_DECISIVE = SERVER_IS_WELL | {
+    FaultKind.UNAUTHORISED, FaultKind.NOT_INSTALLED, FaultKind.RATE_LIMITED, FaultKind.BUSY,
+    FaultKind.LOADING, FaultKind.IDLE_TIMEOUT, FaultKind.TOTAL_TIMEOUT,
+}  # fmt: skip
 
 
 def refusal(
@@ -59,7 +63,8 @@ def _after_attempts(
     attempts: Sequence[Attempt], partial: str, nodes: Sequence[NodeConfig]
 ) -> tuple[str, str, str | None]:
     faults = {attempt.fault for attempt in attempts}
-    tried = "; ".join(f"{a.model} on {a.node}: {_reason(a)}" for a in attempts)
+    times = Counter(f"{a.model} on {a.node}: {_reason(a)}" for a in attempts)
+    tried = "; ".join(f"{text}, {count} times" if count > 1 else text for text, count in times.items())
     remedy = _decisive(attempts, nodes)
     if partial:
         broken = attempts[-1]

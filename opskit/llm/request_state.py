@@ -6,7 +6,7 @@ from opskit.llm.answer import Answer, Ask, Attempt, AttemptOutcome, Session
 from opskit.llm.attempt import ActiveCall
 from opskit.llm.faults import Fault, FaultKind, Scope
 from opskit.llm.plan import Candidate, ModelRequest
-from opskit.llm.verdict import Verdict
+from opskit.llm.verdict import CONTENT_FILTER, Verdict
 from opskit.records import Record, replace
 
 #: Between two attempts at a model that is busy, where the server does not say: doubled up to the second.
@@ -152,13 +152,18 @@ def _attempt(call: ActiveCall, *, fallback: bool) -> Attempt:
 
 def _rejection(call: ActiveCall, verdict: Verdict) -> str:
     """Return what is wrong with the text of a call, as one line for a person."""
-    if verdict is not Verdict.ONLY_THINKING:
-        return f"{len(call.text)} characters, {verdict.value}"
-    thoughts = f"{call.thought_chars or len(call.text)} characters of thinking and no answer"
-    if call.finish_reason != "length":
-        return thoughts
+    rejected = f"{len(call.text)} characters, {verdict.value}"
+    if verdict is Verdict.ONLY_THINKING:
+        rejected = f"{call.thought_chars or len(call.text)} characters of thinking and no answer"
+    elif call.tool_calls:
+        names = ", ".join(tool.name for tool in call.tool_calls)
+        rejected = f"no text, but a call of {names}, which was not offered"
+    if call.finish_reason == CONTENT_FILTER:
+        return f"{rejected}: a filter of the server ended it"
+    if call.finish_reason != "length" or verdict not in (Verdict.ONLY_THINKING, Verdict.CUT_OFF):
+        return rejected
     tokens, limit = call.usage.completion_tokens, call.ask.max_tokens
     if tokens is not None and limit is not None and tokens < limit:
         ended = f"the server ended it after {tokens} of {limit} tokens"
-        return f"{thoughts}: {ended} (length); its context may be full"
-    return f"{thoughts}: it met its limit (length, max_tokens {limit})"
+        return f"{rejected}: {ended} (length); its context may be full"
+    return f"{rejected}: it met its limit (length, max_tokens {limit})"

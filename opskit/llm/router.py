@@ -295,7 +295,11 @@ class Router:
         waiting = state.next_waiting(only_passing=not may_fall_back)
         if waiting is None or (first is not None and not self._holds_up(waiting, first)):
             return first
-        await asyncio.sleep(max(0.0, waiting.ready_at - self._clock()))
+        if (wait_s := waiting.ready_at - self._clock()) > 0:
+            candidate, fault = waiting.candidate, waiting.fault
+            why = f"{fault.kind.value} ({fault.detail}); asked again in {wait_s:.0f} s"
+            state.ask.on_wait(f"{candidate.model} on {candidate.node}: {why}")
+            await asyncio.sleep(wait_s)
         state.ask_again(waiting)
         return waiting.candidate
 

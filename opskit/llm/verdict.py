@@ -8,11 +8,15 @@ import re
 from bisect import bisect_left
 from collections.abc import Sequence
 from enum import StrEnum
+from typing import Final
 
 from opskit.llm.echo import is_echo, may_become_echo, parsed, payloads_left_out
 from opskit.llm.visible import is_blank, may_become_blank, unmarked, visible, without_thinking
 from opskit.llm.wording import PATTERNS
 from opskit.text import lazy_pattern
+
+#: The finish reason of an answer that a filter of the server broke off.
+CONTENT_FILTER: Final = "content_filter"
 
 
 class Verdict(StrEnum):
@@ -43,16 +47,14 @@ def judge(
             return Verdict.LOOP
         if thought or without_thinking(text, prompts) != text:
             return Verdict.ONLY_THINKING
-        cut = finish_reason == "length" and text.strip() and not length_is_fine
+        cut = text.strip() and _is_cut(finish_reason, length_is_fine=length_is_fine)
         return Verdict.CUT_OFF if cut else Verdict.EMPTY
     answer = visible(text, prompts)
     if any(is_echo(answer, prompt) for prompt in payloads_left_out(prompts)):
         return Verdict.ECHO
     if is_loop(answer) if finish_reason == "length" else loops(answer, prompts):
         return Verdict.LOOP
-    if finish_reason == "length" and not length_is_fine:
-        return Verdict.CUT_OFF
-    return None
+    return Verdict.CUT_OFF if _is_cut(finish_reason, length_is_fine=length_is_fine) else None
 
 
 def may_be_shown(text: str, prompts: Sequence[str], hold_back: int) -> bool:
@@ -70,6 +72,11 @@ def may_be_shown(text: str, prompts: Sequence[str], hold_back: int) -> bool:
 def runs_away(text: str, prompts: Sequence[str]) -> bool:
     """Whether a text that is still growing repeats itself for so long that waiting for its end is no use."""
     return loops(text, prompts, growing=True)
+
+
+def _is_cut(finish_reason: str, *, length_is_fine: bool) -> bool:
+    """Tell whether the server ended the answer: at the limit of tokens, or because a filter forbids it."""
+    return finish_reason == CONTENT_FILTER or (finish_reason == "length" and not length_is_fine)
 
 
 def _is_empty(text: str, prompts: Sequence[str]) -> bool:
@@ -235,15 +242,15 @@ def _is_inside_data(text: str) -> bool:
     )
 
 
-def verdict_remedy(verdict: Verdict, *, model: str, limited: bool) -> str | None:
-    """Return what helps against an answer that is none; None where nothing certain does.
+def verdict_remedy(verdict: Verdict, *, model: str, limited: bool) -> str:
+    """Return what helps against an answer that is none.
 
     `limited` means that the token limit ended it.
     """
-    if verdict is not Verdict.ONLY_THINKING:
-        return None
-    other = "or choose a model that does not think (`opskit models list`)"
-    if limited:
+    other = "or choose another model (`opskit models test` finds models that work)"
+    if verdict is Verdict.ONLY_THINKING:
+        other = "or choose a model that does not think (`opskit models list`)"
+    if limited and verdict in (Verdict.ONLY_THINKING, Verdict.CUT_OFF):
         return (
             f"raise `router.max_tokens` (or its context, where that is full) for {model} to finish, {other}"
         )

@@ -6,7 +6,7 @@ A text that still grows can only gain visible characters: its end is hidden whil
 import json
 import re
 import unicodedata
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from opskit.text import lazy_pattern
 
@@ -19,10 +19,15 @@ _REASONING = (
 )
 _HIDDEN = lazy_pattern(
     rf"(?<![`\"'«“])(?:<\|?|\[|◁)({_REASONING}|START_THINKING)(?:\|?>|\]|▷)"
-    r"|<\|channel\|>\s{0,9}(?:analysis|commentary)\b",
+    r"|<\|channel\|?>\s{0,9}(?:analysis|commentary|thought)\b",
     re.IGNORECASE,
 )
-_CHANNEL_END = lazy_pattern(r"<\|channel\|>\s{0,9}final\b|<\|end\|>")
+_CHANNEL_END = lazy_pattern(r"<\|channel\|>\s{0,9}final\b|<\|end\|>|<channel\|>")
+#: A template may open the thoughts itself: then the text of the model only closes them, at the end of a line.
+_CLOSED = lazy_pattern(
+    rf"(?<![`\"'«“])(?:</|<\||\[/|◁/)({_REASONING}|END_THINKING)(?:\|?>|\]|▷)[ \t]{{0,9}}(?=\n|\Z)",
+    re.IGNORECASE,
+)
 _ROLE = r"(?:assistant|user|system|model|human|bot|tool|developer|final)"
 #: Control tokens are written in few ways: <|name|>, <name_of_token>, <s>, <eos>, <<SYS>>, [/INST], <0x0A>.
 _CONTROL = lazy_pattern(
@@ -30,6 +35,11 @@ _CONTROL = lazy_pattern(
     r"|</?(?=[^<>\s]{1,38}>)(?:[a-z0-9]+(?:_[a-z0-9]+)+|s|eo[a-z]|bo[a-z]|pad|unk|sep|cls|mask|unused\d+|endoftext)>"
     r"|\[/?(?=[^\[\]\s]{1,38}\])(?:inst|pad|unk|sep|cls|g?mask|eo[a-z]|bo[a-z]|[a-z]+(?:_[a-z0-9]+)+)\])"
     rf"(?:\s{{0,9}}{_ROLE}\b)?",
+    re.IGNORECASE,
+)
+#: Control tokens around an answer.
+_AROUND = lazy_pattern(
+    rf"\A(?:\s{{0,9}}<[|｜][^\s<>|｜]{{1,38}}[|｜]>(?:{_ROLE}\b)?)+|(?:<[|｜][^\s<>|｜]{{1,38}}[|｜]>\s{{0,9}})+\Z",
     re.IGNORECASE,
 )
 TAG = lazy_pattern(
@@ -74,7 +84,7 @@ def without_thinking(text: str, prompts: Iterable[str] = ()) -> str:
     A tag that a prompt names was asked for, and stays.
     """
     pieces: list[str] = []
-    position = 0
+    position = _end_of_unopened(text, prompts)
     while hidden := _HIDDEN.search(text, position):
         pieces.append(text[position : hidden.start()])
         position = hidden.end()
@@ -86,6 +96,28 @@ def without_thinking(text: str, prompts: Iterable[str] = ()) -> str:
             return "".join(pieces)
         position = closed.end()
     return "".join((*pieces, text[position:]))
+
+
+def _end_of_unopened(text: str, prompts: Iterable[str]) -> int:
+    """Return where thoughts end that the text closes without having opened them; 0 where it does not."""
+    closing = _CLOSED.search(text)
+    if closing is None or not _has_content(unmarked(text[: closing.start()])):
+        return 0
+    asked_for = any(closing[0].strip().lower() in prompt.lower() for prompt in prompts)
+    return 0 if asked_for or _HIDDEN.search(text, 0, closing.start()) else closing.end()
+
+
+def answer_text(text: str, prompts: Sequence[str]) -> str:
+    """Return an answer without the thoughts that precede it and the control tokens around it.
+
+    What only looks like thoughts, in the middle of an answer, stays.
+    """
+    said = without_thinking(text, prompts)
+    if text.endswith(said) and not any("<|" in prompt for prompt in prompts):
+        said = _AROUND.sub("", said)
+    elif not text.endswith(said):
+        return text
+    return text if said == text else said.strip()
 
 
 def _closing(name: str) -> re.Pattern[str]:

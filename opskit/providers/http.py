@@ -3,10 +3,12 @@
 import asyncio
 import contextlib
 import json
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
 from datetime import UTC, datetime, timedelta
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
+from urllib.parse import urlsplit
 
 from opskit import __version__
 from opskit.providers.base import CallCause, CallError, bad_payload, without_reason
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
     from opskit.providers.transport import HttpxClient
 
 _ERROR_BODY_BYTES = 64 * 1024
+#: What web frameworks say of a page that they do not have.
+_NO_PAGE = re.compile(r"(404:? )?((page |file )?not found)?\.?", re.IGNORECASE)
 _METADATA_BYTES = 16 * 1024 * 1024
 
 
@@ -218,6 +222,8 @@ def status_error(response: ServerReply, raw: bytes) -> CallError:
     """Return the failed call behind a reply whose status is no success."""
     text, error_type = error_text(raw)
     location = redirect(response)
+    if response.status_code == 404 and _NO_PAGE.fullmatch(text):
+        text = f"the server has no page {urlsplit(str(response.url)).path}"
     if location is not None:
         text = f"it redirects to {location}"
     server = response.headers.get("Server", "")

@@ -207,9 +207,11 @@ class _ChatReply:
         events: list[Event] = []
         for choice in mappings(chunk.get("choices")):
             said = mapping(choice.get(key))
-            if thinking := text(said.get("reasoning")) or text(said.get("reasoning_content")):
+            parts = said.get("content")
+            thoughts = [part.get("thinking") for part in mappings(parts)]
+            if thinking := _joined([said.get("reasoning") or said.get("reasoning_content"), *thoughts]):
                 events.append(Reasoning(thinking))
-            if content := text(said.get("content")):
+            if content := _joined(parts):
                 events.append(Token(content, _probability(choice)))
             if self._gather_calls(mappings(said.get("tool_calls"))):
                 events.append(Progress())
@@ -238,6 +240,13 @@ class _ChatReply:
             if len(call[1]) > _CALL_CHARS:
                 raise bad_payload(f"a call of {call[0]!r} with more than {_CALL_CHARS} characters")
         return gathered
+
+
+def _joined(value: Any) -> str:
+    """Return a text; one that comes in parts, as Mistral sends it, is joined."""
+    if isinstance(value, list):
+        return "".join(map(_joined, value))
+    return value if isinstance(value, str) else text(mapping(value).get("text")) or ""
 
 
 def _is_done(item: Item) -> bool:

@@ -52,7 +52,7 @@ async def events(rows: AsyncGenerator[bytes, None]) -> AsyncGenerator[Item, None
     held = other = 0
     async with contextlib.aclosing(rows):
         async for raw in rows:
-            line = raw.decode("utf-8", "replace")
+            line = raw.decode("utf-8-sig", "replace")
             if not line:
                 if data:
                     yield Data("\n".join(data), event)

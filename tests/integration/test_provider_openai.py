@@ -304,3 +304,21 @@ class TestHealth:
         assert await make(MLX_LM).version() == "mlx_lm.server"
         assert await make(OPENAI).version() == "OpenAI-style server"
         assert {request.method for request in server.seen} == {"GET"}
+
+
+class TestText:
+    async def test_text_in_parts_is_joined(self, node):
+        """Mistral sends parts, and thoughts among them."""
+        server, make = node
+        thought = {"type": "thinking", "thinking": [{"type": "text", "text": "Hm."}]}
+        parts = [thought, {"type": "text", "text": "Hello"}]
+        server.replies[CHAT] = answer(sse(delta(parts)), STOP, DONE)
+        events = await collect(make())
+        assert said(events) == "Hello"
+        assert [event.text for event in events if isinstance(event, Reasoning)] == ["Hm."]
+
+    async def test_a_byte_order_mark_hides_nothing(self, node):
+        """A stream of events may begin with one."""
+        server, make = node
+        server.replies[CHAT] = answer(b"\xef\xbb\xbf" + HELLO, STOP, DONE)
+        assert said(await collect(make())) == "Hello"

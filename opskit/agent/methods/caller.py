@@ -16,7 +16,6 @@ from opskit.app import App
 from opskit.llm.answer import Answer, Ask, Attempt, NoAnswer, Session
 from opskit.llm.faults import FaultKind
 from opskit.llm.plan import Candidate, ModelRequest
-from opskit.llm.visible import without_thinking
 from opskit.providers.base import CallError, Message, ToolSpec
 from opskit.records import Record, replace
 
@@ -196,7 +195,7 @@ class ModelCaller:
         options = {"max_tokens": limit if options.get("think") else min(limit, _ANSWER_TOKENS)} | options
         options = {"length_is_fine": False, "goal": goal.text, "schema": None} | options
         answer = await self._fitting(prompt(rules), goal.described(*parts), goal.history, **options)
-        return without_thinking(answer.text).strip()
+        return answer.text.strip()
 
     async def object(
         self, rules: str, text: str, schema: Mapping[str, Any], **options: Any

@@ -303,7 +303,13 @@ BODIES = [
 
 #: OpenRouter, LocalAI, llama-swap (wire facts C), and statuses that speak for themselves (SPEC C13).
 OTHERS = [
-    (402, "Insufficient credits", K.UNAUTHORISED),
+    (402, "Insufficient credits", K.NO_CREDIT),
+    (404, "The model `m` does not exist.", K.NOT_INSTALLED),
+    (
+        400,
+        "Invalid model name passed in model=m. Call `/v1/models` to view available models",
+        K.NOT_INSTALLED,
+    ),
     (403, "flagged by moderation", K.UNAUTHORISED),
     (408, "request timed out", K.FIRST_TOKEN_TIMEOUT),
     (429, "Rate limit exceeded: free-models-per-min", K.RATE_LIMITED),
@@ -335,6 +341,7 @@ EXPECTED = {
         Scope.NODE, at_once=True, session=False, overload=False, wait=False, counts=True
     ),
     K.UNAUTHORISED: Action(Scope.NODE, at_once=True, session=False, overload=False, wait=False, counts=True),
+    K.NO_CREDIT: Action(Scope.NODE, at_once=True, session=False, overload=False, wait=False, counts=True),
     K.RATE_LIMITED: Action(Scope.NODE, at_once=False, session=False, overload=True, wait=True, counts=True),
     K.RESET: Action(Scope.MODEL, at_once=False, session=True, overload=False, wait=False, counts=True),
     K.EMPTY_REPLY: Action(Scope.MODEL, at_once=False, session=False, overload=False, wait=False, counts=True),
