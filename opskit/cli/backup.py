@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
 _MOST_SHOWN = 50
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Keep and put back .env files, Compose files, results and logs, with checksums.",
-)
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()

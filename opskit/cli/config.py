@@ -14,7 +14,7 @@ from opskit.result import Finding, Report, Status, plain_document
 if TYPE_CHECKING:
     from opskit.config.load import Problem
 
-app = typer.Typer(no_args_is_help=True, help="Show, check and start a configuration.")
+app = typer.Typer(no_args_is_help=True)
 
 _DEFAULT_PATH = Path("opskit.yaml")
 

@@ -44,7 +44,9 @@ def diagnose(
     ] = None,
     force: Annotated[bool, typer.Option("--force", help="Replace a bundle that exists.")] = False,
 ) -> None:
-    """Show the machine, containers, endpoints, network and models in tables; secrets are masked everywhere.
+    """Show machine, containers, network and models in tables.
+
+    Endpoints too; secrets are masked everywhere.
 
     Asks servers by GET only and no model for a token, unless --ask is given.
     """

@@ -48,7 +48,9 @@ def doctor(
         bool, typer.Option("--verbose", "-v", help="Show every check with its seconds.")
     ] = False,
 ) -> None:
-    """Examine configuration, machine, network, Docker, nodes, agents and requests; tell causes, not symptoms.
+    """Name the causes of what is wrong, and what to type.
+
+    Examines configuration, machine, network, Docker, nodes, agents and requests.
 
     Loads, pins and changes nothing. Exits 0 (nothing is wrong), 1 (causes found), 3 (nothing was judged).
     """

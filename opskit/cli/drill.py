@@ -18,7 +18,9 @@ def drill(
     only: Annotated[list[str] | None, typer.Option("--only", help="Play this scenario (repeatable).")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the scenarios and play none.")] = False,
 ) -> None:
-    """Inject each fault that real servers show: does the caller see a right answer or an honest error?
+    """Inject the faults of real servers and see what a caller gets.
+
+    A right answer, or an honest error, is a pass.
 
     Uses the router and budgets of your configuration, on simulated servers; your own are left alone.
     """

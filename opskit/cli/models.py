@@ -22,12 +22,7 @@ if TYPE_CHECKING:
     from opskit.llm.selection import ModelSelection
     from opskit.providers.node import Node
 
-app = typer.Typer(
-    name="models",
-    help="Installed models: list them, see what is loaded, test them, explain the choice.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+app = typer.Typer(no_args_is_help=True)
 
 NodeOption = Annotated[str | None, typer.Option("--node", metavar="NAME", help="Only this node.")]
 ReplaceOption = Annotated[

@@ -5,7 +5,7 @@ import inspect
 import os
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, get_args
 
 import typer
 
@@ -49,6 +49,8 @@ _OPTIONS = {
     #: Read by `main`, and by no command.
     "debug": (Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")], False),
 }
+#: What the value of an option is called by its type; a flag has none.
+_VALUES = {str: "TEXT", int: "N", float: "N", Path: "FILE"}
 DryOption = Annotated[
     bool, typer.Option("--dry-run", "-n", help="Show the commands that would be run; change nothing.")
 ]
@@ -146,6 +148,8 @@ class SharingCommand:
     @property
     def __signature__(self) -> inspect.Signature:
         _, *own = inspect.signature(self._command).parameters.values()
+        for parameter in own:
+            _name_value(parameter.annotation)
         options = ((name, *_OPTIONS[name]) for name in self._names)
         shared = [
             inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
@@ -157,6 +161,15 @@ class SharingCommand:
         del debug  # read by main
         values = {name: given.pop(name) for name in self._names if name in given}
         self._command(SharedOptions(**values), **given)
+
+
+def _name_value(annotation: Any) -> None:
+    """Name in `--help` the kind of value that an option takes, where its declaration names none."""
+    shape, *options = get_args(annotation) or (annotation,)
+    for option in options:
+        if isinstance(option, typer.models.OptionInfo) and option.metavar is None:
+            kinds = {shape, *get_args(shape), *(kind for part in get_args(shape) for kind in get_args(part))}
+            option.metavar = next((word for kind, word in _VALUES.items() if kind in kinds), None)
 
 
 def shares(*more: str, json: bool = True) -> Callable[[Callable[..., None]], SharingCommand]:

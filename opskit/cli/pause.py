@@ -33,9 +33,10 @@ def pause(
         bool, typer.Option("--force", help="Take a name that recovery does not know (yet).")
     ] = False,
 ) -> None:
-    """Let recovery leave a target alone, or everything, until `opskit resume` or for a time.
+    """Let recovery leave a target alone, or everything.
 
-    It holds at once, also in the middle of a run. Pausing again changes the time and the reason.
+    Until `opskit resume` or for a time. It holds at once, also in the middle of a run. Pausing again changes
+    the time and the reason.
     """
     import time
 
@@ -66,7 +67,10 @@ def resume(
         typer.Option("--reset", help="Forget its repairs too: the next run repairs what was given up."),
     ] = False,
 ) -> None:
-    """End a pause, or all of them. What was not paused stays as it is."""
+    """End a pause, or all of them.
+
+    What was not paused stays as it is.
+    """
     import time
 
     from opskit.config.load import ensure_state_dir

@@ -9,12 +9,7 @@ import typer
 from opskit.cli import render
 from opskit.cli.options import SharedOptions, shares
 
-app = typer.Typer(help="What the agent may do on this machine.", no_args_is_help=True)
-
-
-@app.callback()
-def policy() -> None:
-    """What the agent may do on this machine."""
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()

@@ -28,7 +28,9 @@ def probe(
         bool, typer.Option("--load", help="Where nothing is loaded, load the smallest model and ask it.")
     ] = False,
 ) -> None:
-    """Climb the ladder of every node and agent: tcp, http, models, resident, first token, full cycle.
+    """Check every node and agent, from its port to its first token.
+
+    The steps are tcp, http, models listed, model resident, first token; then the full cycle through Victoria.
 
     Loads, pins and swaps nothing unless --load or --model is given.
     """

@@ -60,7 +60,9 @@ def recover(
         bool, typer.Option("--quiet-lock", help="Exit 0 instead of 75 when another recovery runs.")
     ] = False,
 ) -> None:
-    """Repair what is broken, once: Wi-Fi, internet, Docker, network, Compose projects, model nodes, agents.
+    """Repair what is broken, once.
+
+    In this order: Wi-Fi, internet, Docker, network, Compose projects, model nodes, agents.
 
     Exits 0 (well, or repaired), 1 (broken), 3 (could not be judged), 5 (given up), 75 (another one runs).
     """

@@ -156,6 +156,7 @@ def error(problem: "OpskitError", *, as_json: bool, extra: Mapping[str, Any] | N
                 "schema_version": SCHEMA_VERSION,
                 "ok": False,
                 **(extra or {}),
+                **problem.as_json(),
                 "error": {
                     "code": problem.code,
                     "message": printable(problem.message),

@@ -12,7 +12,7 @@ from opskit.result import plain_document
 if TYPE_CHECKING:
     from opskit.sandbox.faults import FaultSpec
 
-app = typer.Typer(no_args_is_help=True, help="A simulated stack on loopback, with faults to switch on.")
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()

@@ -15,10 +15,7 @@ if TYPE_CHECKING:
     from opskit.schedule.installation import ScheduleChange
     from opskit.schedule.job import JobKind
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Run `recover` every few minutes, or Victoria as a server, from launchd or the user's systemd.",
-)
+app = typer.Typer(no_args_is_help=True)
 
 
 class JobName(StrEnum):

@@ -50,7 +50,9 @@ def trace(
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many `list` shows.")] = _LISTED,
 ) -> None:
-    """Show where the time of a request went: every stage, model call, attempt and wait, as a waterfall.
+    """Show where the time of a request went.
+
+    Every stage, model call, attempt and wait stands in a waterfall.
 
     Every `opskit run` is traced; `opskit trace list` shows the newest ones.
     """

@@ -67,7 +67,10 @@ def verify(
         ),
     ] = None,
 ) -> None:
-    """Run checklists. Exits 0 (all well), 1 (failed), 3 (could not be judged), 78 (no valid checklist)."""
+    """Run checklists.
+
+    Exits 0 (all well), 1 (failed), 3 (could not be judged), 78 (no valid checklist).
+    """
     if schema:
         from opskit.checks.check_shape import schema as schema_of_checklists
 

@@ -3,9 +3,13 @@
 A problem is described in one line and never quotes a value, which may be a secret.
 """
 
+import os
 import re
+import select
+import stat
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path as FilePath
+from typing import BinaryIO
 
 from opskit.errors import ConfigError, catalogue
 from opskit.records import Record
@@ -18,6 +22,8 @@ Report = Callable[[Path, str], None]
 #: A path of a file is shown whole: its end is what tells files apart.
 PATH_CHARS = 4096
 _SHOWN_CHARS = 60
+#: How long a pipe, such as that of `--config <(sops -d FILE)`, may be silent.
+_PIPE_S = 10.0
 _NULL = re.compile(r"|~|null|Null|NULL")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
 _INT = re.compile(r"[-+]?[0-9]{1,30}")
@@ -95,14 +101,29 @@ def read_file(path: FilePath, name: str, max_bytes: int) -> bytes:
     """
     shown = printable(name, PATH_CHARS)
     try:
-        with path.open("rb") as stream:
-            content = stream.read(max_bytes + 1)
+        # Not blocking: to open a named pipe that nobody writes to would wait for ever.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            content = b""
+            while len(content) <= max_bytes:
+                if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
+                    _await_input(stream, shown)
+                if not (more := os.read(stream.fileno(), max_bytes + 1 - len(content))):
+                    break
+                content += more
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or "not a usable path"
         raise ConfigError(f"{shown or 'the path'}: {reason}", code="CONFIG_002") from exc
     if len(content) > max_bytes:
         raise InvalidConfigError([Problem(shown, None, "", f"larger than {max_bytes} bytes")])
     return content
+
+
+def _await_input(stream: BinaryIO, shown: str) -> None:
+    """Wait until a pipe or a device has content or ends. Raises ConfigError after a time without either."""
+    poll = select.poll()
+    poll.register(stream)
+    if not poll.poll(_PIPE_S * 1000):
+        raise ConfigError(f"{shown}: it is no file, and nothing is written to it", code="CONFIG_002")
 
 
 class Mark(Record):
