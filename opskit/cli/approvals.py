@@ -35,7 +35,7 @@ def approvals(shared: SharedOptions) -> None:
 def approve(
     shared: SharedOptions,
     approval: Annotated[str, typer.Argument(metavar="ID", help="As `opskit approvals` shows it.")],
-    deny: Annotated[bool, typer.Option("--deny", help="Refuse the command: its run fails.")] = False,
+    deny: Annotated[bool, typer.Option(help="Refuse the command: its run fails.")] = False,
 ) -> None:
     """Allow one waiting command, once, and show its run.
 

@@ -32,9 +32,7 @@ def explain(
 ) -> None:
     """Explain a code, a state or a pasted error.
 
-    Shows title, cause, remedy, HTTP status and exit status, the best match first.
-
-    Exit status 1 when nothing matches.
+    Shows title, cause, remedy, HTTP and exit status, best match first. Exit status 1 when nothing matches.
     """
     from opskit.explain.catalogue import ENTRIES
     from opskit.explain.search import explained, listing

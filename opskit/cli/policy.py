@@ -20,8 +20,7 @@ def check(
         list[str], typer.Argument(metavar="-- CMD ARG...", help="The command, as it would be run.")
     ],
     workspace: Annotated[
-        str | None,
-        typer.Option("--workspace", metavar="DIR", help="Use this folder instead of `agent.workspace`."),
+        str | None, typer.Option(metavar="DIR", help="Use this folder instead of `agent.workspace`.")
     ] = None,
 ) -> None:
     """Say whether the agent may run a command: allow, ask or deny, which rule decides, and why.

@@ -20,7 +20,7 @@ app = typer.Typer(no_args_is_help=True)
 def up(
     shared: SharedOptions,
     fault: Annotated[
-        list[str] | None, typer.Option("--fault", help="NODE[:MODEL]=FAULT[,key=value]; repeatable.")
+        list[str] | None, typer.Option(help="NODE[:MODEL]=FAULT[,key=value]; repeatable.")
     ] = None,
 ) -> None:
     """Start simulated Ollama, MLX, Victoria and Veronica and keep them until Ctrl-C.

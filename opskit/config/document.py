@@ -7,13 +7,13 @@ import os
 import re
 import select
 import stat
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path as FilePath
 from typing import BinaryIO
 
 from opskit.errors import ConfigError, catalogue
 from opskit.records import Record
-from opskit.text import and_more
+from opskit.text import and_more, did_you_mean
 
 Path = tuple[str | int, ...]
 #: Takes the problem of the value at a path.
@@ -45,18 +45,9 @@ def dotted(path: Path) -> str:
     return ".".join(printable(str(part)) for part in path)
 
 
-def hint(word: str, known: Iterable[str]) -> str:
-    """Return the name that `word` was probably meant to be, or all names that are known."""
-    import difflib  # only for a mistake
-
-    names = list(known)
-    close = difflib.get_close_matches(printable(word), names, 1)
-    return f"did you mean `{close[0]}`?" if close else "known: " + (", ".join(sorted(names)) or "none")
-
-
-def unknown(word: str, known: Iterable[str], what: str = "key") -> str:
+def unknown(word: str, known: Collection[str], what: str = "key") -> str:
     """Return the message for a name that does not exist."""
-    return f"unknown {what}; {hint(word, known)}"
+    return f"unknown {what}; {did_you_mean(printable(word), known, limit=1, quote='`')}"
 
 
 class Problem(Record):
