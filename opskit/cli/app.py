@@ -66,17 +66,17 @@ def root(
     """
 
 
-def wanted(arguments: Sequence[str]) -> str | None:
+def wanted(arguments: Sequence[str]) -> str:
     """Return the word that may name the command: of this call, or of the line that a shell completes."""
     if "_OPSKIT_COMPLETE" in os.environ:
         # zsh and fish set the first, bash the second.
         line = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")
         arguments = line.split()[1:]
-    return arguments[0] if arguments else None
+    return arguments[0] if arguments else ""
 
 
 def build(called: str | None = None) -> typer.Typer:
-    """Return the application. Only the command that is called has its options; all others are only listed."""
+    """Return the application. All commands but the one that is called are only listed; None calls for all."""
     app = typer.Typer(
         name="opskit",
         help=root.__doc__,
@@ -88,7 +88,8 @@ def build(called: str | None = None) -> typer.Typer:
     )
     app.callback()(root)
     for name, summary in COMMANDS.items() if called != "--version" else ():
-        module = importlib.import_module(f"opskit.cli.{_MODULES.get(name, name)}") if name == called else None
+        is_used = called in (None, name)
+        module = importlib.import_module(f"opskit.cli.{_MODULES.get(name, name)}") if is_used else None
         if name in GROUPS:
             group = typer.Typer() if module is None else module.app
             callback = group.registered_callback and group.registered_callback.callback

@@ -23,7 +23,7 @@ Report = Callable[[Path, str], None]
 PATH_CHARS = 4096
 _SHOWN_CHARS = 60
 #: How long a pipe, such as that of `--config <(sops -d FILE)`, may be silent.
-_PIPE_S = 10.0
+_PIPE_S = 5.0
 _NULL = re.compile(r"|~|null|Null|NULL")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
 _INT = re.compile(r"[-+]?[0-9]{1,30}")
