@@ -105,7 +105,7 @@ def _handed_over(code: int) -> int:
     from opskit.cli import interrupt
 
     try:
-        _finish()
+        sys.stdout.flush()
     except BrokenPipeError:
         code = _broken_pipe()
     except Exception as exc:
@@ -145,11 +145,6 @@ def _prepare_streams() -> None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as the process
     sys.stdout = _text(OutputFile(1), sys.stdout)
     sys.stderr = _text(NarrationFile(2), sys.stderr)
-
-
-def _finish() -> None:
-    """Hand over what was printed. Raises BrokenPipeError and OutputError."""
-    sys.stdout.flush()
 
 
 def _silence() -> None:

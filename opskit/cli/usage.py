@@ -39,7 +39,7 @@ def usage_error(exc: Any, arguments: Sequence[str]) -> UsageError:
 def _option(exc: Any, path: str, arguments: Sequence[str]) -> str:
     """Return what to type instead of an option that does not exist."""
     start = next((index for index, word in enumerate(arguments) if word in COMMANDS), 0)
-    if path == "opskit" and start:
+    if start and path == "opskit":
         moved = shlex.join(["opskit", *arguments[start:], *arguments[:start]])
         return f"options stand behind the command: `{moved}`"
     near = " or ".join(exc.possibilities or ())

@@ -6,10 +6,8 @@ A problem is described in one line and never quotes a value, which may be a secr
 import os
 import re
 import select
-import stat
 from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path as FilePath
-from typing import BinaryIO
 
 from opskit.errors import ConfigError, catalogue
 from opskit.records import Record
@@ -94,10 +92,11 @@ def read_file(path: FilePath, name: str, max_bytes: int) -> bytes:
     try:
         # Not blocking: to open a named pipe that nobody writes to would wait for ever.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
-            content = b""
+            content, poll = b"", select.poll()
+            poll.register(stream)
             while len(content) <= max_bytes:
-                if not stat.S_ISREG(os.fstat(stream.fileno()).st_mode):
-                    _await_input(stream, shown)
+                if not poll.poll(_PIPE_S * 1000):
+                    raise ConfigError(f"{shown}: nothing is written to it", code="CONFIG_002")
                 if not (more := os.read(stream.fileno(), max_bytes + 1 - len(content))):
                     break
                 content += more
@@ -107,14 +106,6 @@ def read_file(path: FilePath, name: str, max_bytes: int) -> bytes:
     if len(content) > max_bytes:
         raise InvalidConfigError([Problem(shown, None, "", f"larger than {max_bytes} bytes")])
     return content
-
-
-def _await_input(stream: BinaryIO, shown: str) -> None:
-    """Wait until a pipe or a device has content or ends. Raises ConfigError after a time without either."""
-    poll = select.poll()
-    poll.register(stream)
-    if not poll.poll(_PIPE_S * 1000):
-        raise ConfigError(f"{shown}: it is no file, and nothing is written to it", code="CONFIG_002")
 
 
 class Mark(Record):
