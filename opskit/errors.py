@@ -7,6 +7,7 @@ opskit's own.
 """
 
 import shlex
+import time
 from collections.abc import Mapping
 from enum import IntEnum
 from functools import cache
@@ -72,6 +73,15 @@ class OpskitError(Exception):
     @property
     def exit(self) -> Exit:
         return self.spec.exit
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the error in the shape of the catalogue (SPEC C13)."""
+        return {
+            "error_code": self.code,
+            "error_message": self.message,
+            "details": {"remedy": self.remedy, "cause": self.spec.cause},
+            "timestamp": time.time(),
+        }
 
 
 class ApprovalNeeded(OpskitError):  # noqa: N818 - it reads as what it is

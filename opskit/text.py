@@ -179,9 +179,9 @@ def near_names(name: str, known: Iterable[str]) -> list[str]:
     return difflib.get_close_matches(name, sorted(set(known)), 3, 0.5)
 
 
-def did_you_mean(name: str, known: Collection[str]) -> str:
+def did_you_mean(name: str, known: Collection[str], *, limit: int = 3, quote: str = "") -> str:
     """Write `did you mean a or b?`; `known: a, b, c` when no known name is near."""
-    near = near_names(name, known)
+    near = near_names(name, known)[:limit]
     if not near:
-        return f"known: {', '.join(sorted(known))}"
-    return f"did you mean {' or '.join(near)}?"
+        return f"known: {', '.join(sorted(known)) or 'none'}"
+    return f"did you mean {' or '.join(f'{quote}{known_name}{quote}' for known_name in near)}?"

@@ -3,7 +3,7 @@
 import fnmatch
 import importlib.resources
 from collections import ChainMap
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from graphlib import CycleError, TopologicalSorter
 from pathlib import Path as FilePath
 from typing import Any
@@ -17,7 +17,6 @@ from opskit.config.document import (
     Path,
     Problem,
     Report,
-    hint,
     printable,
     read_file,
     substitute,
@@ -26,7 +25,7 @@ from opskit.config.document import (
 from opskit.config.yaml import parse
 from opskit.errors import ConfigError
 from opskit.records import MutableRecord, Record, field
-from opskit.text import and_more
+from opskit.text import and_more, did_you_mean
 
 #: A checklist may be made by a program: ten thousand checks are well below these, a YAML bomb is not.
 MAX_NODES = 400_000
@@ -62,11 +61,12 @@ class Checklist(Record):
         all_names = [check.name for check in self.checks]
         for tag in tags:
             if tag not in all_tags:
-                problem = f"no check has the tag {printable(tag)!r}: {hint(tag, all_tags)}"
-                raise ConfigError(problem, remedy=_HELP)
+                raise ConfigError(_no_such("has the tag", tag, all_tags), remedy=_HELP)
         for pattern in names:
             if not any(_is_named(name, [pattern]) for name in all_names):
-                problem = f"no check is called {printable(pattern)!r}: {hint(pattern, all_names)}"
+                problem = (
+                    f"no check is called {printable(pattern)!r}: {did_you_mean(pattern, all_names, limit=1)}"
+                )
                 raise ConfigError(problem, remedy=_HELP)
         waiting = [
             check.name
@@ -85,6 +85,10 @@ class Checklist(Record):
                 wanted.add(name)
                 waiting.extend(requires[name])
         return [check for check in self.checks if check.name in wanted]
+
+
+def _no_such(what: str, word: str, known: Collection[str]) -> str:
+    return f"no check {what} {printable(word)!r}: {did_you_mean(word, known, limit=1, quote='`')}"
 
 
 def _is_named(name: str, patterns: Iterable[str]) -> bool:

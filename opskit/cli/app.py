@@ -1,35 +1,46 @@
 """The application: its commands and groups."""
 
 import importlib
-from copy import copy
+import os
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from opskit import __version__
 
-#: Commands (a function of the same name) and groups (an `app`), in the order of `--help`, each a module of
-#: its own. Only the one that is called is imported: the others would cost every call a fifth of its start.
-COMMANDS = (
-    "probe",
-    "run",
-    "chat",
-    "approvals",
-    "approve",
-    "trace",
-    "verify",
-    "doctor",
-    "drill",
-    "explain",
-    "quality",
-    "diagnose",
-    "watch",
-    "status",
-    "pause",
-    "resume",
-)
+#: The commands with the first lines of their docstrings. Each is a function of that name in its own module;
+#: only the one that is called is imported: the others would cost every call a fifth of its start.
+COMMANDS = {
+    "probe": "Check every node and agent, from its port to its first token.",
+    "doctor": "Name the causes of what is wrong, and what to type.",
+    "recover": "Repair what is broken, once.",
+    "run": "Run a goal: through Victoria, or on the models here.",
+    "chat": "Talk with Victoria, or with the models of this machine.",
+    "models": "List, test and compare models; explain which one answers.",
+    "logs": "Follow, search and count tagged logs: `logs [SOURCE...]`.",
+    "watch": "Show the stack live: nodes, models, requests, errors.",
+    "trace": "Show where the time of a request went.",
+    "explain": "Explain a code, a state or a pasted error.",
+    "diagnose": "Show machine, containers, network and models in tables.",
+    "verify": "Run checklists.",
+    "status": "Show how recovery stands: last run, repairs, pauses.",
+    "pause": "Let recovery leave a target alone, or everything.",
+    "resume": "End a pause, or all of them.",
+    "schedule": "Run `recover` every few minutes, or Victoria as a server.",
+    "backup": "Back up and restore .env and Compose files, results, logs.",
+    "serve": "Run an agent as a server.",
+    "approvals": "List the commands of the agent that wait for a person.",
+    "approve": "Allow one waiting command, once, and show its run.",
+    "policy": "Tell what the agent may do on this machine.",
+    "quality": "Judge generated code without running it.",
+    "drill": "Inject the faults of real servers and see what a caller gets.",
+    "sandbox": "Run a simulated stack on loopback, with faults.",
+    "config": "Show, check and start a configuration.",
+}
 #: Commands that stand in the module of another one.
 _MODULES = {"resume": "pause", "approve": "approvals"}
+#: Groups, each an `app` with commands of its own.
 GROUPS = ("models", "serve", "logs", "recover", "backup", "schedule", "sandbox", "policy", "config")
 
 
@@ -44,14 +55,28 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    """Diagnostics, healing and honest failover for a local multi-agent LLM stack."""
+    r"""Tell what is broken in a local LLM stack, why, and what to type next.
+
+    \b
+    Something does not work?   opskit doctor
+    Does everything answer?    opskit probe
+    Repair it:                 opskit recover --dry-run
+    An error to look up:       opskit explain "the error text"
+    No stack at hand?          opskit probe --sandbox
+    """
+
+
+def wanted(arguments: Sequence[str]) -> str:
+    """Return the word that may name the command: of this call, or of the line that a shell completes."""
+    if "_OPSKIT_COMPLETE" in os.environ:
+        # zsh and fish set the first, bash the second.
+        line = os.environ.get("_TYPER_COMPLETE_ARGS") or os.environ.get("COMP_WORDS", "")
+        arguments = line.split()[1:]
+    return arguments[0] if arguments else ""
 
 
 def build(called: str | None = None) -> typer.Typer:
-    """The application: with every command, or with the one that is called.
-
-    For `--help` the commands have no options: to list them would take a third of its time.
-    """
+    """Return the application. All commands but the one that is called are only listed; None calls for all."""
     app = typer.Typer(
         name="opskit",
         help=root.__doc__,
@@ -62,24 +87,19 @@ def build(called: str | None = None) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     app.callback()(root)
-    wanted: tuple[str, ...] = COMMANDS + GROUPS
-    if called in wanted:
-        wanted = (called,)
-    elif called == "--version":
-        wanted = ()
-    lists = called in ("--help", "-h")
-    for name in wanted:
-        module = importlib.import_module(f"opskit.cli.{_MODULES.get(name, name)}")
+    for name, summary in COMMANDS.items() if called != "--version" else ():
+        is_used = called in (None, name)
+        module = importlib.import_module(f"opskit.cli.{_MODULES.get(name, name)}") if is_used else None
         if name in GROUPS:
-            group = copy(module.app)
-            if lists:
-                group.registered_commands, group.registered_groups = [], []
-            app.add_typer(group, name=name)
+            group = typer.Typer() if module is None else module.app
+            callback = group.registered_callback and group.registered_callback.callback
+            app.add_typer(group, name=name, help=callback.__doc__ if callback else summary)
+        elif module is None:
+            app.command(name, help=summary)(_listed)
         else:
-            command = getattr(module, name)
-            app.command(name, help=command.__doc__)(_never if lists else command)
+            app.command(name, help=getattr(module, name).__doc__)(getattr(module, name))
     return app
 
 
-def _never() -> None:
+def _listed() -> None:
     """Stand for a command that is only listed."""

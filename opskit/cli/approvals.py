@@ -14,7 +14,10 @@ if TYPE_CHECKING:
 
 @shares()
 def approvals(shared: SharedOptions) -> None:
-    """List the commands that runs of the agent wait for: here, and at Victoria when she answers."""
+    """List the commands of the agent that wait for a person.
+
+    Those of runs here, and of runs at Victoria when she answers.
+    """
     from opskit.server.local_runs import pending
 
     waiting = shared.run(lambda app: pending(app, render.note))
@@ -32,9 +35,9 @@ def approvals(shared: SharedOptions) -> None:
 def approve(
     shared: SharedOptions,
     approval: Annotated[str, typer.Argument(metavar="ID", help="As `opskit approvals` shows it.")],
-    deny: Annotated[bool, typer.Option("--deny", help="Refuse the command: its run fails.")] = False,
+    deny: Annotated[bool, typer.Option(help="Refuse the command: its run fails.")] = False,
 ) -> None:
-    """Allow exactly this command, once, and show what its run comes to.
+    """Allow one waiting command, once, and show its run.
 
     What changed since it was asked for (words, folder, program file) is asked for again. Exit status 3 where
     the run needs another approval.

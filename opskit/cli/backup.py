@@ -20,10 +20,7 @@ if TYPE_CHECKING:
 
 _MOST_SHOWN = 50
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Keep and put back .env files, Compose files, results and logs, with checksums.",
-)
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()
@@ -33,7 +30,6 @@ def create(
     max_size: Annotated[
         str | None,
         typer.Option(
-            "--max-size",
             metavar="SIZE",
             help="Leave out larger files, such as 500MB or 2GiB [default: backup.max_file_bytes, 1 GiB].",
         ),
@@ -72,7 +68,8 @@ def list_(shared: SharedOptions) -> None:
     catalog = _catalog(shared)
     _recover_if_free(catalog)
     archives, folder = catalog.archives(), catalog.folder
-    shared.show(_archives_document(archives, folder), lambda: _print_archives(archives, folder))
+    document = plain_document("backup list", folder=str(folder), backups=list(map(_listed, archives)))
+    shared.show(document, lambda: _print_archives(archives, folder))
 
 
 @app.command()
@@ -110,18 +107,16 @@ def restore(
         typer.Argument(metavar="DATE|latest|PATH", help="Which one; the beginning of a date will do."),
     ] = None,
     to: Annotated[
-        Path | None, typer.Option("--to", metavar="FOLDER", help="Restore here instead of `backup.root`.")
+        Path | None, typer.Option(metavar="FOLDER", help="Restore here instead of `backup.root`.")
     ] = None,
     only: Annotated[
         list[str] | None,
-        typer.Option(
-            "--only", metavar="PATTERN", help="Only what matches, as in `backup.files`; repeatable."
-        ),
+        typer.Option(metavar="PATTERN", help="Only what matches, as in `backup.files`; repeatable."),
     ] = None,
-    dry_run: Annotated[bool, typer.Option("--dry-run", help="Show what would change, and stop.")] = False,
+    dry_run: Annotated[bool, typer.Option(help="Show what would change, and stop.")] = False,
     yes: YesOption = False,
-    resume: Annotated[bool, typer.Option("--resume", help="Finish a restoration that was killed.")] = False,
-    rollback: Annotated[bool, typer.Option("--rollback", help="Take back one that was killed.")] = False,
+    resume: Annotated[bool, typer.Option(help="Finish a restoration that was killed.")] = False,
+    rollback: Annotated[bool, typer.Option(help="Take back one that was killed.")] = False,
 ) -> None:
     """Put a backup back: all of it or, on any failure, nothing. What it replaces is kept in an archive.
 
@@ -237,11 +232,6 @@ def _print_created(backup: "CreatedBackup", report: "Report") -> None:
 def _removed(paths: Sequence[Path]) -> None:
     for path in paths:
         render.note(f"removed: {path.name}, the oldest beyond `backup.keep`")
-
-
-def _archives_document(archives: Sequence["StoredArchive"], folder: Path) -> dict[str, Any]:
-    """Return the document of a list of archives."""
-    return plain_document("backup list", folder=str(folder), backups=list(map(_listed, archives)))
 
 
 def _print_archives(archives: Sequence["StoredArchive"], folder: Path) -> None:

@@ -36,7 +36,10 @@ def chat(
     local: LocalOption = False,
     model: Annotated[str | None, typer.Option("--model", help="The model to ask first.")] = None,
 ) -> None:
-    """Talk with Victoria, or with the models of this machine. Ctrl-C ends an answer, Ctrl-D the chat."""
+    """Talk with Victoria, or with the models of this machine.
+
+    Ctrl-C ends an answer, Ctrl-D the chat.
+    """
     context.run(_chat(local, model, shared))
 
 

@@ -14,7 +14,7 @@ from opskit.result import Finding, Report, Status, plain_document
 if TYPE_CHECKING:
     from opskit.config.load import Problem
 
-app = typer.Typer(no_args_is_help=True, help="Show, check and start a configuration.")
+app = typer.Typer(no_args_is_help=True)
 
 _DEFAULT_PATH = Path("opskit.yaml")
 
@@ -41,20 +41,16 @@ def show(shared: SharedOptions) -> None:
 @shares()
 def init(
     shared: SharedOptions,
-    path: Annotated[Path, typer.Option("--path", help="The file to write.")] = _DEFAULT_PATH,
-    force: Annotated[bool, typer.Option("--force", help="Replace a file that exists.")] = False,
+    path: Annotated[Path, typer.Option(help="The file to write.")] = _DEFAULT_PATH,
+    force: Annotated[bool, typer.Option(help="Replace a file that exists.")] = False,
 ) -> None:
     """Write a starter file in which every setting is a comment that shows its default."""
+    from opskit.cli.inputs import write_output
     from opskit.config import starter
-    from opskit.system.textfile import write_text
 
     if os.path.lexists(path) and not force:
         raise UsageError(f"{path} exists", remedy="give --force to replace it, or --path for another file")
-    try:
-        write_text(path, starter.text(), mode=0o600)
-    except (OSError, ValueError) as exc:
-        reason = getattr(exc, "strerror", None) or "not a usable path"
-        raise UsageError(f"{path}: {reason}", remedy="give a path in a folder that can be written") from exc
+    write_output(path, starter.text(), mode=0o600)
     report = Report("config init", [Finding("config", str(path), Status.PASS, state="written")])
     line = f"{path} written; see what holds with `opskit config show`"
     shared.show(report.as_json(), lambda: render.line(line))

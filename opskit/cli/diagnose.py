@@ -28,25 +28,20 @@ def diagnose(
             metavar="AREA...", help="system, containers, api, network, models; `all`, which is the default."
         ),
     ] = None,
-    lines: Annotated[
-        int, typer.Option("--lines", min=0, max=10_000, help="Log lines of each container.")
-    ] = 5,
-    ask: Annotated[
-        bool, typer.Option("--ask", help="Ask every model that is loaded a short question.")
-    ] = False,
+    lines: Annotated[int, typer.Option(min=0, max=10_000, help="Log lines of each container.")] = 5,
+    ask: Annotated[bool, typer.Option(help="Ask every model that is loaded a short question.")] = False,
     bundle: Annotated[
         Path | None,
         typer.Option(
-            "--bundle",
             metavar="FILE.tar.gz",
             help="Write it all for a bug report as well, with logs and files, secrets masked.",
         ),
     ] = None,
-    force: Annotated[bool, typer.Option("--force", help="Replace a bundle that exists.")] = False,
+    force: Annotated[bool, typer.Option(help="Replace a bundle that exists.")] = False,
 ) -> None:
-    """Show the machine, containers, endpoints, network and models in tables; secrets are masked everywhere.
+    """Show machine, containers, network and models in tables.
 
-    Asks servers by GET only and no model for a token, unless --ask is given.
+    Secrets are masked everywhere. Asks servers by GET only and no model for a token, unless --ask is given.
     """
     from opskit.diagnose.report import AREAS, DiagnoseRequest, areas_of
 

@@ -12,7 +12,7 @@ from opskit.cli import context, render
 from opskit.cli.options import SharedOptions, shares
 from opskit.errors import UsageError
 from opskit.result import Finding, Status, plain_document
-from opskit.text import counted
+from opskit.text import counted, listing
 
 if TYPE_CHECKING:
     from opskit.doctor.cause import Cause
@@ -34,22 +34,21 @@ _WORST_FIRST = (Status.FAIL, Status.WARN, Status.INCONCLUSIVE, Status.PASS, Stat
 def doctor(
     shared: SharedOptions,
     fix: Annotated[
-        bool, typer.Option("--fix", help="Offer the safe fixes, one by one, and look again after each.")
+        bool, typer.Option(help="Offer the safe fixes, one by one, and look again after each.")
     ] = False,
     yes: Annotated[bool, typer.Option("--yes", "-y", help="With --fix: do not ask.")] = False,
-    dry_run: Annotated[
-        bool, typer.Option("--dry-run", help="With --fix: print the commands and run none.")
-    ] = False,
+    dry_run: Annotated[bool, typer.Option(help="With --fix: print the commands and run none.")] = False,
     deep: Annotated[
-        bool, typer.Option("--deep", help="Send one long prompt to a loaded Ollama model: is it read whole?")
+        bool, typer.Option(help="Send one long prompt to a loaded Ollama model: is it read whole?")
     ] = False,
     list_: Annotated[bool, typer.Option("--list", help="List the causes that it knows.")] = False,
     verbose: Annotated[
         bool, typer.Option("--verbose", "-v", help="Show every check with its seconds.")
     ] = False,
 ) -> None:
-    """Examine configuration, machine, network, Docker, nodes, agents and requests; tell causes, not symptoms.
+    """Name the causes of what is wrong, and what to type.
 
+    Examines configuration, machine, network, Docker, nodes, agents and requests.
     Loads, pins and changes nothing. Exits 0 (nothing is wrong), 1 (causes found), 3 (nothing was judged).
     """
     if list_:
@@ -185,19 +184,21 @@ def _said(finding: "Finding") -> str:
 
 
 def _head(diagnosis: "Diagnosis") -> None:
-    open_count = sum(finding.status is Status.INCONCLUSIVE for finding in diagnosis.open)
-    unclear = f"; {counted(open_count, 'check')} could not be judged" if open_count else ""
+    open_checks = [finding.check for finding in diagnosis.open if finding.status is Status.INCONCLUSIVE]
+    unclear = f"{counted(len(open_checks), 'check')} could not be judged" if open_checks else ""
     took = f" ({counted(len(diagnosis.findings), 'check')} in {diagnosis.seconds:.1f} s)"
     if not diagnosis.judged and not diagnosis.entries:
         render.line(f"Nothing could be judged{took}", style="magenta")
+    elif not diagnosis.entries and open_checks:
+        names = listing(open_checks)
+        render.line(f"No cause was found, but {unclear}: {names}{took}", style="magenta")
     elif not diagnosis.entries:
-        render.line(f"Nothing is wrong{unclear}{took}", style="green")
+        render.line(f"Nothing is wrong{took}", style="green")
     else:
         roots, behind = len(diagnosis.roots), len(diagnosis.entries) - len(diagnosis.roots)
-        following = (
-            f", and {behind} that {'follows' if behind == 1 else 'follow'} from them" if behind else ""
-        )
-        render.line(f"{counted(roots, 'cause')}{following}{unclear}{took}", style="bold")
+        follows = f", and {behind} that {'follows' if behind == 1 else 'follow'} from them" if behind else ""
+        also = f"; {unclear}" if unclear else ""
+        render.line(f"{counted(roots, 'cause')}{follows}{also}{took}", style="bold")
 
 
 def _cause(diagnosis: "Diagnosis", entry: "Attributed", head: str) -> None:

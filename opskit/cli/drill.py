@@ -7,6 +7,7 @@ import typer
 from opskit.cli import context, render
 from opskit.cli.options import SharedOptions, shares
 from opskit.errors import UsageError
+from opskit.result import plain_document
 
 if TYPE_CHECKING:
     from opskit.result import Report
@@ -15,11 +16,12 @@ if TYPE_CHECKING:
 @shares("verbose")
 def drill(
     shared: SharedOptions,
-    only: Annotated[list[str] | None, typer.Option("--only", help="Play this scenario (repeatable).")] = None,
+    only: Annotated[list[str] | None, typer.Option(help="Play this scenario (repeatable).")] = None,
     list_: Annotated[bool, typer.Option("--list", help="List the scenarios and play none.")] = False,
 ) -> None:
-    """Inject each fault that real servers show: does the caller see a right answer or an honest error?
+    """Inject the faults of real servers and see what a caller gets.
 
+    A right answer, or an honest error, is a pass.
     Uses the router and budgets of your configuration, on simulated servers; your own are left alone.
     """
     from opskit.result import Report
@@ -30,7 +32,9 @@ def drill(
     from opskit.text import near_names
 
     if list_:
-        render.table(("scenario", "what is injected"), [(s.name, s.injected) for s in all_scenarios()])
+        rows = [(scenario.name, scenario.injected) for scenario in all_scenarios()]
+        document = plain_document("drill", scenarios=dict(rows))
+        shared.show(document, lambda: render.table(("scenario", "what is injected"), rows))
         return
     try:
         scenarios = chosen(only or ())

@@ -30,9 +30,9 @@ def explain(
     ] = None,
     everything: Annotated[bool, typer.Option("--list", help="Show every key that can be explained.")] = False,
 ) -> None:
-    """Explain a code or a pasted error: title, cause, remedy, HTTP status and exit status, best match first.
+    """Explain a code, a state or a pasted error.
 
-    Exit status 1 when nothing matches.
+    Shows title, cause, remedy, HTTP and exit status, best match first. Exit status 1 when nothing matches.
     """
     from opskit.explain.catalogue import ENTRIES
     from opskit.explain.search import explained, listing

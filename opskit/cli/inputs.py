@@ -1,5 +1,6 @@
 """What people hand over: goals and names, refused with a reason when they cannot be used."""
 
+import contextlib
 import fcntl
 import os
 import re
@@ -8,7 +9,7 @@ import signal
 import stat
 import sys
 import termios
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TextIO
 
@@ -30,12 +31,26 @@ def check_output(path: Path) -> None:
     """Make sure, before the work, that a file can be written. Raises UsageError."""
     from opskit.system.textfile import check_writable
 
-    try:
+    with _as_usage_error(path):
         check_writable(path)
-    except OSError as exc:
-        raise UsageError(
-            f"{path} cannot be written: {exc.strerror}", remedy="choose a folder that is yours"
-        ) from exc
+
+
+def write_output(path: Path, text: str, *, mode: int = 0o666) -> None:
+    """Write a file that a person asked for. Raises UsageError."""
+    from opskit.system.textfile import write_text
+
+    with _as_usage_error(path):
+        write_text(path, text, mode=mode)
+
+
+@contextlib.contextmanager
+def _as_usage_error(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, ValueError) as exc:
+        why = getattr(exc, "strerror", None) or "not a usable path"
+        text = f"{path} cannot be written: {why}"
+        raise UsageError(text, remedy="name a file in a folder that can be written") from exc
 
 
 def goal_text(given: str | None, stdin: TextIO, limit_bytes: int, on_wait: Callable[[], None]) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opskit.cli import render
-from opskit.cli.inputs import check_output
+from opskit.cli.inputs import check_output, write_output
 from opskit.cli.log_query import conditions
 from opskit.cli.log_view import Unread, iso, open_sources
 from opskit.cli.options import SharedOptions
@@ -22,7 +22,6 @@ from opskit.logs.source import LogSource, Note, Unreadable, Window
 from opskit.logs.stats import Feeder, LogTally, tally_file
 from opskit.logs.stats_report import as_json, as_markdown, rows_by, summary
 from opskit.result import plain_document
-from opskit.system.textfile import write_text
 
 if TYPE_CHECKING:
     from opskit.logs.show import Shown
@@ -59,7 +58,7 @@ async def stats(
             render.note(f"nothing to count in {', '.join(readable)}")
         return False
     if markdown is not None:
-        write_text(Path(markdown), as_markdown(tally))
+        write_output(Path(markdown), as_markdown(tally))
         render.note(f"{markdown} written")
     if json:
         status = "fail" if unread.names else "pass"

@@ -19,11 +19,7 @@ class _ShowByDefault(TyperGroup):
         return super().parse_args(ctx, args)
 
 
-app = typer.Typer(
-    cls=_ShowByDefault,
-    no_args_is_help=False,
-    help="Follow, grep and count tagged logs: `opskit logs [SOURCE...] [OPTIONS]`, see `logs show --help`.",
-)
+app = typer.Typer(cls=_ShowByDefault, no_args_is_help=False)
 
 Sources = Annotated[
     list[str] | None,

@@ -18,6 +18,10 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
     _prepare_streams()
     arguments = sys.argv[1:]
+    if arguments[:1] == ["help"]:
+        arguments = [*arguments[1:], "--help"]
+    elif arguments == ["version"]:
+        arguments = ["--version"]
     try:
         code = status(arguments)
     except KeyboardInterrupt:
@@ -37,9 +41,9 @@ def status(arguments: list[str]) -> int:
             return quick
         import typer
 
-        from opskit.cli.app import build
+        from opskit.cli.app import build, wanted
 
-        app = build(arguments[0] if arguments else None)
+        app = build(wanted(arguments))
         with interrupts.armed():
             result = app(arguments, prog_name="opskit", standalone_mode=False)
     except KeyboardInterrupt:
@@ -57,25 +61,33 @@ def status(arguments: list[str]) -> int:
             return 130
         if isinstance(first, BrokenPipeError):
             return _broken_pipe()
-        return _failed(first, debug=debug, as_json=as_json)
+        return _failed(first, arguments, debug=debug, as_json=as_json)
     return result if isinstance(result, int) else 0
 
 
 def _first(exc: Exception) -> Exception:
     """Of a group what was expected, else the first: a person reads of one failure, not of tasks."""
-    from opskit.errors import OpskitError
-
     if not isinstance(exc, ExceptionGroup):
         return exc
+    from opskit.errors import OpskitError
+
     failures = [_first(error) for error in exc.exceptions]
     return next((error for error in failures if isinstance(error, OpskitError)), failures[0])
 
 
-def _failed(exc: Exception, *, debug: bool, as_json: bool) -> int:
+def _failed(exc: Exception, arguments: list[str], *, debug: bool, as_json: bool) -> int:
     from opskit.cli import render
-    from opskit.errors import OpskitError, OutputError, UsageError
 
-    if debug and not hasattr(exc, "format_message"):
+    if type(exc).__name__ == "NoArgsIsHelpError":
+        render.note(str(exc))
+        return 2
+    from opskit.errors import OpskitError, OutputError
+
+    if hasattr(exc, "format_message"):
+        from opskit.cli.usage import usage_error
+
+        exc = usage_error(exc, arguments)
+    elif debug:
         import traceback
 
         traceback.print_exc()
@@ -83,16 +95,6 @@ def _failed(exc: Exception, *, debug: bool, as_json: bool) -> int:
         taken = not isinstance(exc, OutputError)
         render.error(exc, as_json=as_json and taken, extra=getattr(exc, "document", None))
         return int(exc.exit)
-    if hasattr(exc, "format_message"):
-        if type(exc).__name__ == "NoArgsIsHelpError":
-            render.note(exc.format_message())
-            return 2
-        # Typer's own usage errors: an unknown option, a missing argument.
-        context = getattr(exc, "ctx", None)
-        path = context.command_path if context is not None else "opskit"
-        message = exc.format_message().rstrip(".")
-        render.error(UsageError(message, remedy=f"`{path} --help`"), as_json=as_json)
-        return 2
     bug = OpskitError("BUG_001", f"{type(exc).__name__}: {exc}")
     render.error(bug, as_json=as_json)
     return int(bug.exit)
@@ -103,7 +105,7 @@ def _handed_over(code: int) -> int:
     from opskit.cli import interrupt
 
     try:
-        _finish()
+        sys.stdout.flush()
     except BrokenPipeError:
         code = _broken_pipe()
     except Exception as exc:
@@ -143,11 +145,6 @@ def _prepare_streams() -> None:
         sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as the process
     sys.stdout = _text(OutputFile(1), sys.stdout)
     sys.stderr = _text(NarrationFile(2), sys.stderr)
-
-
-def _finish() -> None:
-    """Hand over what was printed. Raises BrokenPipeError and OutputError."""
-    sys.stdout.flush()
 
 
 def _silence() -> None:

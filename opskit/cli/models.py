@@ -22,12 +22,7 @@ if TYPE_CHECKING:
     from opskit.llm.selection import ModelSelection
     from opskit.providers.node import Node
 
-app = typer.Typer(
-    name="models",
-    help="Installed models: list them, see what is loaded, test them, explain the choice.",
-    no_args_is_help=True,
-    rich_markup_mode=None,
-)
+app = typer.Typer(no_args_is_help=True)
 
 NodeOption = Annotated[str | None, typer.Option("--node", metavar="NAME", help="Only this node.")]
 ReplaceOption = Annotated[
@@ -79,17 +74,12 @@ def run_test(
     shared: SharedOptions,
     every: Annotated[bool, typer.Option("--all", help="Load and test every model that fits.")] = False,
     model: Annotated[
-        list[str] | None,
-        typer.Option("--model", metavar="NAME", help="Load and test this one; may be repeated."),
+        list[str] | None, typer.Option(metavar="NAME", help="Load and test this one; may be repeated.")
     ] = None,
     node: NodeOption = None,
-    category: Annotated[
-        str | None,
-        typer.Option(help="Only the models that suit this kind of work."),
-    ] = None,
+    category: Annotated[str | None, typer.Option(help="Only the models that suit this kind of work.")] = None,
     markdown: Annotated[
-        Path | None,
-        typer.Option("--markdown", metavar="FILE", help="Write a report there as well."),
+        Path | None, typer.Option(metavar="FILE", help="Write a report there as well.")
     ] = None,
     yes: ReplaceOption = False,
 ) -> None:
@@ -97,13 +87,13 @@ def run_test(
     if every and model:
         raise UsageError("--all and --model exclude each other", remedy="`opskit models test --help`")
     from opskit.checks import model_exam
-    from opskit.cli.inputs import name_of_category, name_of_model
+    from opskit.cli.inputs import check_output, name_of_category, name_of_model
     from opskit.llm.exam_outcome import COLUMNS, cells, summary
     from opskit.llm.selection import ExamRequest
 
     names = tuple(name for name in map(name_of_model, model or []) if name is not None)
     if markdown is not None:
-        _check_file(markdown)
+        check_output(markdown)
 
     async def work(root: "App") -> "tuple[ExamOutcome, Report]":
         chosen = name_of_category(category, root.config.router.categories)
@@ -134,12 +124,9 @@ def run_test(
 @shares("sandbox", "verbose")
 def show_route(
     shared: SharedOptions,
-    category: Annotated[
-        str | None,
-        typer.Option(help="reasoning, coding, fast or default."),
-    ] = None,
-    goal: Annotated[str | None, typer.Option("--goal", help="Find the category of this goal.")] = None,
-    model: Annotated[str | None, typer.Option("--model", help="As if this one had been asked for.")] = None,
+    category: Annotated[str | None, typer.Option(help="reasoning, coding, fast or default.")] = None,
+    goal: Annotated[str | None, typer.Option(help="Find the category of this goal.")] = None,
+    model: Annotated[str | None, typer.Option(help="As if this one had been asked for.")] = None,
 ) -> None:
     """Explain which model would answer, which would follow after a failure, and why the others would not."""
     from opskit.checks.route import explain
@@ -169,8 +156,8 @@ def show_profile(
     shared: SharedOptions,
     name: Annotated[str, typer.Argument(help="The model.")],
     node: NodeOption = None,
-    load: Annotated[bool, typer.Option("--load", help="Load it where it is not loaded.")] = False,
-    again: Annotated[bool, typer.Option("--again", help="Probe it also where a profile is known.")] = False,
+    load: Annotated[bool, typer.Option(help="Load it where it is not loaded.")] = False,
+    again: Annotated[bool, typer.Option(help="Probe it also where a profile is known.")] = False,
     yes: ReplaceOption = False,
 ) -> None:
     """Show what a model can do for the agent: schema, calls of functions, thinking, context; probed once."""
@@ -214,17 +201,6 @@ def _agreed(chosen: "ModelSelection", *, yes: bool) -> "ModelSelection":
 
     agreed = at_terminal(lambda: typer.confirm("Replace the resident model?", err=True))
     return chosen if agreed else chosen.without_replacements()
-
-
-def _check_file(path: Path) -> None:
-    from opskit.system.textfile import check_writable
-
-    try:
-        check_writable(path)
-    except OSError as exc:
-        raise UsageError(
-            f"--markdown {path}: {exc.strerror}", remedy="name a file in a folder that can be written"
-        ) from exc
 
 
 def _written(path: Path, outcome: "ExamOutcome", report: Report) -> Report:

@@ -3,9 +3,9 @@
 import contextlib
 import inspect
 import os
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, get_args
 
 import typer
 
@@ -20,35 +20,20 @@ if TYPE_CHECKING:
 
 T = TypeVar("T")
 
-#: In the order of `--help`.
-_OPTIONS = {
-    "sandbox": (
-        Annotated[
-            bool,
-            typer.Option(
-                "--sandbox", help="Use simulated servers on loopback instead of the configured ones."
-            ),
-        ],
-        False,
-    ),
-    "config": (
-        Annotated[str | None, typer.Option("--config", metavar="FILE", help="Configuration file to use.")],
-        None,
-    ),
-    "json": (
-        Annotated[bool, typer.Option("--json", help="Print one JSON document instead of text.")],
-        False,
-    ),
-    "verbose": (
-        Annotated[
-            bool,
-            typer.Option("--verbose", "-v", help="Show the tagged log lines and more detail on stderr."),
-        ],
-        False,
-    ),
-    #: Read by `main`, and by no command.
-    "debug": (Annotated[bool, typer.Option("--debug", help="Show the traceback of an error.")], False),
+#: In the order of `--help`; `debug` is read by `main`, and by no command.
+_OPTIONS: dict[str, Any] = {
+    "sandbox": Annotated[
+        bool, typer.Option(help="Use simulated servers on loopback instead of the configured ones.")
+    ],
+    "config": Annotated[str | None, typer.Option(metavar="FILE", help="Configuration file to use.")],
+    "json": Annotated[bool, typer.Option(help="Print one JSON document instead of text.")],
+    "verbose": Annotated[
+        bool, typer.Option("--verbose", "-v", help="Show the tagged log lines and more detail on stderr.")
+    ],
+    "debug": Annotated[bool, typer.Option(help="Show the traceback of an error.")],
 }
+#: What the value of an option is called by its type; a flag has none.
+_VALUES = {str: "TEXT", int: "N", float: "N", Path: "FILE"}
 DryOption = Annotated[
     bool, typer.Option("--dry-run", "-n", help="Show the commands that would be run; change nothing.")
 ]
@@ -134,35 +119,39 @@ class SharedOptions(Record):
         return run(command())
 
 
-class SharingCommand:
-    """A command with shared options. What Typer reads of it is made when it does: `--help` lists many."""
-
-    def __init__(self, command: Callable[..., None], names: Sequence[str]) -> None:
-        self.__name__, self.__doc__ = command.__name__, command.__doc__
-        self.__annotations__: dict[str, Any] = {}
-        self._command = command
-        self._names = names
-
-    @property
-    def __signature__(self) -> inspect.Signature:
-        _, *own = inspect.signature(self._command).parameters.values()
-        options = ((name, *_OPTIONS[name]) for name in self._names)
-        shared = [
-            inspect.Parameter(name, inspect.Parameter.KEYWORD_ONLY, default=default, annotation=annotation)
-            for name, annotation, default in options
-        ]
-        return inspect.Signature([*own, *shared])
-
-    def __call__(self, *, debug: bool = False, **given: Any) -> None:
-        del debug  # read by main
-        values = {name: given.pop(name) for name in self._names if name in given}
-        self._command(SharedOptions(**values), **given)
+def _complete(parameter: inspect.Parameter) -> None:
+    """Complete an option: a flag has no `--no-` form, and `--help` names the kind of every value."""
+    shape, *options = get_args(parameter.annotation) or (parameter.annotation,)
+    for option in options:
+        if isinstance(option, typer.models.OptionInfo):
+            kinds = {shape, *get_args(shape), *(kind for part in get_args(shape) for kind in get_args(part))}
+            if shape is bool and option.default is ...:
+                option.param_decls = (f"--{parameter.name.replace('_', '-')}",)
+            if option.metavar is None:
+                option.metavar = next((word for kind, word in _VALUES.items() if kind in kinds), None)
 
 
-def shares(*more: str, json: bool = True) -> Callable[[Callable[..., None]], SharingCommand]:
+def shares(*more: str, json: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command `--config`, `--json`, `--debug` and `more` of the shared options.
 
     They stand behind its own options in `--help`, and reach it as its first parameter, `shared`.
     """
     names = [name for name in _OPTIONS if name in ("config", "debug", *more) or (json and name == "json")]
-    return lambda command: SharingCommand(command, names)
+
+    def sharing(command: Callable[..., None]) -> Callable[..., None]:
+        def call(*, debug: bool = False, **given: Any) -> None:
+            del debug  # read by main
+            values = {name: given.pop(name) for name in names if name in given}
+            command(SharedOptions(**values), **given)
+
+        _, *parameters = inspect.signature(command).parameters.values()
+        for name in names:
+            kind, default = inspect.Parameter.KEYWORD_ONLY, None if name == "config" else False
+            parameters.append(inspect.Parameter(name, kind, default=default, annotation=_OPTIONS[name]))
+        for parameter in parameters:
+            _complete(parameter)
+        call.__name__, call.__doc__, call.__annotations__ = command.__name__, command.__doc__, {}
+        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+        return call
+
+    return sharing

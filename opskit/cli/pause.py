@@ -6,7 +6,7 @@ import typer
 
 from opskit.cli import context, render
 from opskit.cli.options import SharedOptions, shares
-from opskit.result import SCHEMA_VERSION
+from opskit.result import plain_document
 from opskit.text import span
 
 if TYPE_CHECKING:
@@ -28,14 +28,13 @@ def pause(
     duration: Annotated[
         str | None, typer.Option("--for", metavar="TIME", help="End by itself after 30m, 1h30m, 2d.")
     ] = None,
-    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why, for who looks later.")] = "",
-    force: Annotated[
-        bool, typer.Option("--force", help="Take a name that recovery does not know (yet).")
-    ] = False,
+    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for who looks later.")] = "",
+    force: Annotated[bool, typer.Option(help="Take a name that recovery does not know (yet).")] = False,
 ) -> None:
-    """Let recovery leave a target alone, or everything, until `opskit resume` or for a time.
+    """Let recovery leave a target alone, or everything.
 
-    It holds at once, also in the middle of a run. Pausing again changes the time and the reason.
+    Until `opskit resume` or for a time. It holds at once, also in the middle of a run. Pausing again changes
+    the time and the reason.
     """
     import time
 
@@ -62,11 +61,13 @@ def resume(
         typer.Argument(metavar="[TARGET]", help="What was paused; everything that was when none is named."),
     ] = None,
     reset: Annotated[
-        bool,
-        typer.Option("--reset", help="Forget its repairs too: the next run repairs what was given up."),
+        bool, typer.Option(help="Forget its repairs too: the next run repairs what was given up.")
     ] = False,
 ) -> None:
-    """End a pause, or all of them. What was not paused stays as it is."""
+    """End a pause, or all of them.
+
+    What was not paused stays as it is.
+    """
     import time
 
     from opskit.config.load import ensure_state_dir
@@ -98,9 +99,9 @@ def _show(
 ) -> None:
     """Print what was done and what holds now, one line each; `closed` are circuits, None when not asked."""
     after = change.after.values()
-    content = {"schema_version": SCHEMA_VERSION, "command": command, "ok": True, "target": change.target}
-    content |= {"changed": change.changed, "pauses": [pause.as_json(change.now) for pause in after]}
-    content |= {} if closed is None else {"reset": list(closed)}
+    reset = {} if closed is None else {"reset": list(closed)}
+    pauses = [pause.as_json(change.now) for pause in after]
+    content = plain_document(command, target=change.target, changed=change.changed, pauses=pauses, **reset)
 
     def page() -> None:
         lines = [

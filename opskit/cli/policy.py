@@ -9,12 +9,7 @@ import typer
 from opskit.cli import render
 from opskit.cli.options import SharedOptions, shares
 
-app = typer.Typer(help="What the agent may do on this machine.", no_args_is_help=True)
-
-
-@app.callback()
-def policy() -> None:
-    """What the agent may do on this machine."""
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()
@@ -25,8 +20,7 @@ def check(
         list[str], typer.Argument(metavar="-- CMD ARG...", help="The command, as it would be run.")
     ],
     workspace: Annotated[
-        str | None,
-        typer.Option("--workspace", metavar="DIR", help="Use this folder instead of `agent.workspace`."),
+        str | None, typer.Option(metavar="DIR", help="Use this folder instead of `agent.workspace`.")
     ] = None,
 ) -> None:
     """Say whether the agent may run a command: allow, ask or deny, which rule decides, and why.

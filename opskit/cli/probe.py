@@ -16,20 +16,17 @@ if TYPE_CHECKING:
 def probe(
     shared: SharedOptions,
     use_mlx: Annotated[
-        bool, typer.Option("--use-mlx", help="Test the MLX node: it must answer, whatever Ollama does.")
+        bool, typer.Option(help="Test the MLX node: it must answer, whatever Ollama does.")
     ] = False,
-    model: Annotated[
-        str | None, typer.Option("--model", help="Ask this model, loading it if need be.")
-    ] = None,
-    goal: Annotated[
-        str | None, typer.Option("--goal", help="Ask for a whole answer to this goal as well.")
-    ] = None,
+    model: Annotated[str | None, typer.Option(help="Ask this model, loading it if need be.")] = None,
+    goal: Annotated[str | None, typer.Option(help="Ask for a whole answer to this goal as well.")] = None,
     load: Annotated[
-        bool, typer.Option("--load", help="Where nothing is loaded, load the smallest model and ask it.")
+        bool, typer.Option(help="Where nothing is loaded, load the smallest model and ask it.")
     ] = False,
 ) -> None:
-    """Climb the ladder of every node and agent: tcp, http, models, resident, first token, full cycle.
+    """Check every node and agent, from its port to its first token.
 
+    The steps are tcp, http, models listed, model resident, first token; then the full cycle through Victoria.
     Loads, pins and swaps nothing unless --load or --model is given.
     """
     from opskit.checks.probe import ProbeRequest

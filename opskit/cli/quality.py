@@ -23,13 +23,14 @@ def quality(
             help="Python, a Markdown answer with code blocks, a folder of *.py; `-` is standard input.",
         ),
     ] = None,
-    strict: Annotated[bool, typer.Option("--strict", help="Let warnings fail.")] = False,
-    limit: Annotated[int, typer.Option("--limit", min=0, help="Show so many places; 0 shows all.")] = 20,
+    strict: Annotated[bool, typer.Option(help="Let warnings fail.")] = False,
+    limit: Annotated[int, typer.Option(min=0, help="Show so many places; 0 shows all.")] = 20,
 ) -> None:
-    """Judge generated code without running it: syntax, docstrings, type hints, dangerous calls, likely bugs.
+    """Judge generated code without running it.
 
-    A syntax error or a dangerous call fails, the rest warns. Dangerous are eval, exec, __import__, shells and
-    any other process, unpickling, unsafe YAML, requests without a timeout, passwords in the code, and more.
+    Reads syntax, docstrings, type hints, dangerous calls and likely bugs. A syntax error or a dangerous call
+    fails, the rest warns. Dangerous are eval, exec, __import__, shells and any other process, unpickling,
+    unsafe YAML, requests without a timeout, passwords in the code, and more.
     """
     from opskit.quality.rules import find_ruff, judged
     from opskit.quality.source import read

@@ -46,22 +46,22 @@ def recover(
     ctx: typer.Context,
     dry_run: DryOption = False,
     only: Annotated[
-        list[str] | None, typer.Option("--only", metavar="STEP", help="Repair only this step; repeatable.")
+        list[str] | None, typer.Option(metavar="STEP", help="Repair only this step; repeatable.")
     ] = None,
     now: Annotated[
-        bool,
-        typer.Option("--now", help="Repair also what a person stopped, took down or edited just now."),
+        bool, typer.Option(help="Repair also what a person stopped, took down or edited just now.")
     ] = False,
-    budget: Annotated[str | None, typer.Option("--budget", help="End within this time (240s, 4m).")] = None,
+    budget: Annotated[str | None, typer.Option(help="End within this time (240s, 4m).")] = None,
     detailed_exitcode: Annotated[
-        bool, typer.Option("--detailed-exitcode", help="Exit 4 instead of 0 when something was repaired.")
+        bool, typer.Option(help="Exit 4 instead of 0 when something was repaired.")
     ] = False,
     quiet_lock: Annotated[
-        bool, typer.Option("--quiet-lock", help="Exit 0 instead of 75 when another recovery runs.")
+        bool, typer.Option(help="Exit 0 instead of 75 when another recovery runs.")
     ] = False,
 ) -> None:
-    """Repair what is broken, once: Wi-Fi, internet, Docker, network, Compose projects, model nodes, agents.
+    """Repair what is broken, once.
 
+    In this order: Wi-Fi, internet, Docker, network, Compose projects, model nodes, agents.
     Exits 0 (well, or repaired), 1 (broken), 3 (could not be judged), 5 (given up), 75 (another one runs).
     """
     if ctx.invoked_subcommand is not None:
@@ -119,10 +119,8 @@ def model(
     name: Annotated[
         str, typer.Argument(help="A container or service (starcoder-chat), a node, or a model of a node.")
     ],
-    wait: Annotated[str, typer.Option("--wait", help="How long it may take to be well (5m, 90s).")] = "5m",
-    url: Annotated[
-        str | None, typer.Option("--url", help="Where to chat with it, when that is not known.")
-    ] = None,
+    wait: Annotated[str, typer.Option(help="How long it may take to be well (5m, 90s).")] = "5m",
+    url: Annotated[str | None, typer.Option(help="Where to chat with it, when that is not known.")] = None,
     yes: YesOption = False,
     dry_run: DryOption = False,
 ) -> None:
@@ -155,16 +153,13 @@ def model(
 def full(
     shared: SharedOptions,
     project: Annotated[
-        str | None, typer.Option("--project", help="Which one of `stack.compose`, when there are several.")
+        str | None, typer.Option(help="Which one of `stack.compose`, when there are several.")
     ] = None,
     prune_volumes: Annotated[
-        bool,
-        typer.Option("--prune-volumes", help="Delete its volumes too; asks for the project's name."),
+        bool, typer.Option(help="Delete its volumes too; asks for the project's name.")
     ] = False,
-    build_timeout: Annotated[
-        str, typer.Option("--build-timeout", help="How long the build may take.")
-    ] = "30m",
-    wait: Annotated[str, typer.Option("--wait", help="How long it may take to be healthy.")] = "5m",
+    build_timeout: Annotated[str, typer.Option(help="How long the build may take.")] = "30m",
+    wait: Annotated[str, typer.Option(help="How long it may take to be healthy.")] = "5m",
     yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, except for volumes.")] = False,
     dry_run: DryOption = False,
 ) -> None:

@@ -10,6 +10,8 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from opskit import text as words
+
 if TYPE_CHECKING:
     from rich.console import Console
     from rich.text import Text
@@ -17,6 +19,8 @@ if TYPE_CHECKING:
     from opskit.errors import OpskitError
     from opskit.result import Finding
 
+#: Foreign text on one line without control characters: a terminal obeys them.
+printable = words.printable
 #: How deep foreign data is shown.
 _DEPTH = 100
 _STYLES = {
@@ -26,11 +30,6 @@ _STYLES = {
     "skip": "dim",
     "inconclusive": "magenta",
 }
-
-
-def printable(text: str) -> str:
-    """Foreign text on one line without control characters: a terminal obeys them."""
-    return "".join(char if char.isprintable() else " " for char in text)
 
 
 def document(content: Mapping[str, Any]) -> None:
@@ -151,18 +150,9 @@ def error(problem: "OpskitError", *, as_json: bool, extra: Mapping[str, Any] | N
     if as_json:
         from opskit.result import SCHEMA_VERSION
 
-        document(
-            {
-                "schema_version": SCHEMA_VERSION,
-                "ok": False,
-                **(extra or {}),
-                "error": {
-                    "code": problem.code,
-                    "message": printable(problem.message),
-                    "remedy": problem.remedy,
-                },
-            }
-        )
+        shown = {"code": problem.code, "message": printable(problem.message), "remedy": problem.remedy}
+        head = {"schema_version": SCHEMA_VERSION, "ok": False, **problem.as_json()}
+        document({**head, **(extra or {}), "error": shown})
         return
     note(f"opskit: {problem.code}: {printable(problem.message)}. Next: {printable(problem.remedy)}")
 

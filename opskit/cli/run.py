@@ -81,7 +81,7 @@ def run(
         ),
     ] = False,
 ) -> None:
-    """Run a goal through Victoria when she answers, else through the models of this machine."""
+    """Run a goal: through Victoria, or on the models here."""
     from opskit.agent.method import METHODS
     from opskit.cli.inputs import name_of_model, run_id, session_id
     from opskit.engine.goal import Goal

@@ -12,7 +12,7 @@ from opskit.result import plain_document
 if TYPE_CHECKING:
     from opskit.sandbox.faults import FaultSpec
 
-app = typer.Typer(no_args_is_help=True, help="A simulated stack on loopback, with faults to switch on.")
+app = typer.Typer(no_args_is_help=True)
 
 
 @app.command()
@@ -20,7 +20,7 @@ app = typer.Typer(no_args_is_help=True, help="A simulated stack on loopback, wit
 def up(
     shared: SharedOptions,
     fault: Annotated[
-        list[str] | None, typer.Option("--fault", help="NODE[:MODEL]=FAULT[,key=value]; repeatable.")
+        list[str] | None, typer.Option(help="NODE[:MODEL]=FAULT[,key=value]; repeatable.")
     ] = None,
 ) -> None:
     """Start simulated Ollama, MLX, Victoria and Veronica and keep them until Ctrl-C.

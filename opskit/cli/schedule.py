@@ -8,17 +8,14 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import context, render
-from opskit.cli.options import SharedOptions, shares
+from opskit.cli.options import DryOption, SharedOptions, shares
 from opskit.errors import OpskitError, UsageError
 
 if TYPE_CHECKING:
     from opskit.schedule.installation import ScheduleChange
     from opskit.schedule.job import JobKind
 
-app = typer.Typer(
-    no_args_is_help=True,
-    help="Run `recover` every few minutes, or Victoria as a server, from launchd or the user's systemd.",
-)
+app = typer.Typer(no_args_is_help=True)
 
 
 class JobName(StrEnum):
@@ -32,10 +29,6 @@ JobArgument = Annotated[
     JobName, typer.Argument(metavar="[JOB]", help="recover (every few minutes) or victoria (a server).")
 ]
 
-DryOption = Annotated[
-    bool, typer.Option("--dry-run", "-n", help="Print the commands and files, as a shell script; do nothing.")
-]
-
 
 @app.command()
 @shares()
@@ -43,8 +36,7 @@ def install(
     shared: SharedOptions,
     job: JobArgument = JobName.RECOVER,
     every: Annotated[
-        str | None,
-        typer.Option("--every", metavar="TIME", help="1m to 1h, whatever divides an hour; 5m by default."),
+        str | None, typer.Option(metavar="TIME", help="1m to 1h, whatever divides an hour; 5m by default.")
     ] = None,
     dry_run: DryOption = False,
 ) -> None:
@@ -98,9 +90,7 @@ def remove(
 def status(
     shared: SharedOptions,
     job: JobArgument = JobName.RECOVER,
-    no_inside: Annotated[
-        bool, typer.Option("--no-inside", help="Do not look from where the job runs.")
-    ] = False,
+    no_inside: Annotated[bool, typer.Option(help="Do not look from where the job runs.")] = False,
 ) -> None:
     """Is it installed, loaded, up to date; how did it end; and what does it see otherwise than this shell.
 

@@ -8,7 +8,7 @@ from opskit.cli import context, render
 from opskit.cli.options import SharedOptions, shares
 from opskit.errors import OpskitError, UsageError
 
-app = typer.Typer(no_args_is_help=True, help="Run an agent as a server.")
+app = typer.Typer(no_args_is_help=True)
 _PORT = 8010
 
 

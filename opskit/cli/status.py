@@ -27,10 +27,10 @@ _UNUSUAL = (Status.FAIL, Status.WARN, Status.INCONCLUSIVE)
 def status(
     shared: SharedOptions,
     test_notice: Annotated[
-        bool, typer.Option("--test-notice", help="Send a test notice through every channel instead.")
+        bool, typer.Option(help="Send a test notice through every channel instead.")
     ] = False,
 ) -> None:
-    """Show how recovery stands: its last run, circuits that are open, repairs, pauses, lost notices.
+    """Show how recovery stands: last run, repairs, pauses.
 
     Nothing is asked but files; the scheduler only when recovery has not run for long. Exits 0 (fine), 1
     (something is given up, broken or overdue), 3 (it never ran, or could not judge).

@@ -50,9 +50,10 @@ def trace(
     ] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many `list` shows.")] = _LISTED,
 ) -> None:
-    """Show where the time of a request went: every stage, model call, attempt and wait, as a waterfall.
+    """Show where the time of a request went.
 
-    Every `opskit run` is traced; `opskit trace list` shows the newest ones.
+    A waterfall of stages, model calls, attempts and waits. Every `opskit run` is traced;
+    `opskit trace list` shows the newest ones.
     """
     if html is not None:
         from opskit.cli.inputs import check_output
@@ -200,10 +201,10 @@ def _show_trajectory(identifier: str, shared: SharedOptions) -> None:
 
 def _show(trace_found: "Trace", html: Path | None, *, json: bool, drawn: bool = True) -> None:
     if html is not None:
-        from opskit.system.textfile import write_text
+        from opskit.cli.inputs import write_output
         from opskit.trace.waterfall import page
 
-        write_text(html, page(trace_found))
+        write_output(html, page(trace_found))
         render.note(f"{html} written")
     if json:
         render.document({"schema_version": SCHEMA_VERSION, "command": "trace", **trace_found.as_json()})

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from opskit.cli import context, render
-from opskit.cli.inputs import duration
+from opskit.cli.inputs import duration, write_output
 from opskit.cli.options import SharedOptions, shares
 from opskit.errors import UsageError
 from opskit.result import plain_document
@@ -34,40 +34,35 @@ def verify(
         list[str] | None,
         typer.Argument(help="Checklists: paths, or names of checklists that come with opskit."),
     ] = None,
-    tag: Annotated[
-        list[str] | None, typer.Option("--tag", help="Only checks with this tag; repeatable.")
-    ] = None,
+    tag: Annotated[list[str] | None, typer.Option(help="Only checks with this tag; repeatable.")] = None,
     name: Annotated[
-        list[str] | None, typer.Option("--name", help="Only checks of this name (`*` allowed); repeatable.")
+        list[str] | None, typer.Option(help="Only checks of this name (`*` allowed); repeatable.")
     ] = None,
     var: Annotated[
-        list[str] | None, typer.Option("--var", metavar="NAME=VALUE", help="Set a variable; repeatable.")
+        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Set a variable; repeatable.")
     ] = None,
     form: Annotated[
         str, typer.Option("--format", metavar="|".join(_FORMATS), help="How to print the report.")
     ] = "text",
-    output: Annotated[
-        Path | None, typer.Option("--output", help="Write the report to a file instead.")
-    ] = None,
+    output: Annotated[Path | None, typer.Option(help="Write the report to a file instead.")] = None,
     retry_timeout: Annotated[
-        str, typer.Option("--retry-timeout", help="Try again what did not pass, for so long (30s, 2m).")
+        str, typer.Option(help="Try again what did not pass, for so long (30s, 2m).")
     ] = "0s",
-    max_concurrent: Annotated[
-        int, typer.Option("--max-concurrent", min=1, max=1000, help="How many checks run at once.")
-    ] = 50,
-    schema: Annotated[bool, typer.Option("--schema", help="Print the JSON schema of checklists.")] = False,
-    kinds: Annotated[bool, typer.Option("--kinds", help="List the kinds of checks.")] = False,
+    max_concurrent: Annotated[int, typer.Option(min=1, max=1000, help="How many checks run at once.")] = 50,
+    schema: Annotated[bool, typer.Option(help="Print the JSON schema of checklists.")] = False,
+    kinds: Annotated[bool, typer.Option(help="List the kinds of checks.")] = False,
     list_: Annotated[bool, typer.Option("--list", help="List checks without running them.")] = False,
     add: Annotated[
         str | None,
         typer.Option(
-            "--add",
-            metavar="KIND",
-            help="Write a check from the live state; arguments are its parameters: url=...",
+            metavar="KIND", help="Write a check from the live state; arguments are its parameters: url=..."
         ),
     ] = None,
 ) -> None:
-    """Run checklists. Exits 0 (all well), 1 (failed), 3 (could not be judged), 78 (no valid checklist)."""
+    """Run checklists.
+
+    Exits 0 (all well), 1 (failed), 3 (could not be judged), 78 (no valid checklist).
+    """
     if schema:
         from opskit.checks.check_shape import schema as schema_of_checklists
 
@@ -156,7 +151,7 @@ async def _add(
         render.piece(appended("", check))
         return
     before = output.read_text(encoding="utf-8") if output.is_file() else ""
-    _written(output, appended(before, check))
+    write_output(output, appended(before, check))
     render.note(f"{check['name']}: written to {output}")
 
 
@@ -175,7 +170,7 @@ def _print_report(report: "Report", form: str, output: Path | None) -> int:
     from opskit.checks import formats
 
     if output is not None:
-        _written(output, formats.FORMATS[form](report))
+        write_output(output, formats.FORMATS[form](report))
         render.note(f"{formats.summary(report)}; written to {output}")
     elif form == "text" and len(report.findings) <= _TABLE_ROWS:
         render.findings(report.findings)
@@ -183,16 +178,6 @@ def _print_report(report: "Report", form: str, output: Path | None) -> int:
     else:
         render.piece(formats.FORMATS[form](report))
     return formats.exit_status(report, form)
-
-
-def _written(output: Path, text: str) -> None:
-    from opskit.system.textfile import write_text
-
-    try:
-        write_text(output, text)
-    except OSError as exc:
-        reason = exc.strerror or str(exc)
-        raise UsageError(f"{output} cannot be written: {reason}", remedy="give another --output") from exc
 
 
 def _print_kinds(described: "Sequence[Mapping[str, Any]]") -> None:

@@ -33,7 +33,7 @@ def watch(
         ),
     ] = None,
 ) -> None:
-    """Show nodes, loaded models, requests, errors, containers and this machine, as they change.
+    """Show the stack live: nodes, models, requests, errors.
 
     Asks no model for a token and loads nothing. On a terminal one screen (q quits), else or with --json one
     JSON object for each event. Exit status: 1 when a required or named target is not well at the end, 3 when

@@ -3,13 +3,15 @@
 A problem is described in one line and never quotes a value, which may be a secret.
 """
 
+import os
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import select
+from collections.abc import Callable, Collection, Mapping, Sequence
 from pathlib import Path as FilePath
 
 from opskit.errors import ConfigError, catalogue
 from opskit.records import Record
-from opskit.text import and_more
+from opskit.text import and_more, did_you_mean
 
 Path = tuple[str | int, ...]
 #: Takes the problem of the value at a path.
@@ -18,6 +20,8 @@ Report = Callable[[Path, str], None]
 #: A path of a file is shown whole: its end is what tells files apart.
 PATH_CHARS = 4096
 _SHOWN_CHARS = 60
+#: How long a pipe, such as that of `--config <(sops -d FILE)`, may be silent.
+_PIPE_S = 5.0
 _NULL = re.compile(r"|~|null|Null|NULL")
 _BOOL = re.compile(r"true|True|TRUE|false|False|FALSE")
 _INT = re.compile(r"[-+]?[0-9]{1,30}")
@@ -39,18 +43,9 @@ def dotted(path: Path) -> str:
     return ".".join(printable(str(part)) for part in path)
 
 
-def hint(word: str, known: Iterable[str]) -> str:
-    """Return the name that `word` was probably meant to be, or all names that are known."""
-    import difflib  # only for a mistake
-
-    names = list(known)
-    close = difflib.get_close_matches(printable(word), names, 1)
-    return f"did you mean `{close[0]}`?" if close else "known: " + (", ".join(sorted(names)) or "none")
-
-
-def unknown(word: str, known: Iterable[str], what: str = "key") -> str:
+def unknown(word: str, known: Collection[str], what: str = "key") -> str:
     """Return the message for a name that does not exist."""
-    return f"unknown {what}; {hint(word, known)}"
+    return f"unknown {what}; {did_you_mean(printable(word), known, limit=1, quote='`')}"
 
 
 class Problem(Record):
@@ -95,8 +90,16 @@ def read_file(path: FilePath, name: str, max_bytes: int) -> bytes:
     """
     shown = printable(name, PATH_CHARS)
     try:
-        with path.open("rb") as stream:
-            content = stream.read(max_bytes + 1)
+        # Not blocking: to open a named pipe that nobody writes to would wait for ever.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as stream:
+            content, poll = b"", select.poll()
+            poll.register(stream)
+            while len(content) <= max_bytes:
+                if not poll.poll(_PIPE_S * 1000):
+                    raise ConfigError(f"{shown}: nothing is written to it", code="CONFIG_002")
+                if not (more := os.read(stream.fileno(), max_bytes + 1 - len(content))):
+                    break
+                content += more
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or "not a usable path"
         raise ConfigError(f"{shown or 'the path'}: {reason}", code="CONFIG_002") from exc

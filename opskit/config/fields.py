@@ -96,7 +96,7 @@ Seconds = Annotated[
 Bytes = Annotated[
     int,
     Field(strict=True, ge=1, le=2**40),
-    _amount(size_bytes, "must be a size: bytes, or text such as 64KiB, 10MB"),
+    _amount(size_bytes, values.NOT_A_SIZE),
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 1}, {"type": "string"}]}),
 ]
 

@@ -2,10 +2,9 @@
 
 from collections.abc import Collection, Mapping
 from pathlib import Path as FilePath
-from typing import Any, get_type_hints
+from typing import Any, get_args, get_type_hints
 
 from opskit.config.document import Document, Path, Problem, only_name, substitute, unknown
-from opskit.config.model_names import CATEGORIES
 from opskit.config.origins import (
     AGENTS,
     NODES,
@@ -16,7 +15,7 @@ from opskit.config.origins import (
     secret,
     sections,
 )
-from opskit.config.schema import AgentConfig, NodeConfig, Secret
+from opskit.config.schema import CATEGORIES, AgentConfig, NodeConfig, Secret, Source
 from opskit.config.url import normalise
 from opskit.config.values import NAME, NAME_RULE, section
 from opskit.errors import ConfigError
@@ -145,11 +144,13 @@ class _FileReader(MutableRecord):
             return
         before = len(self.problems)
         values = self._validated(schema, entry, path)
-        required_keys = ("url", "source") if schema is NodeConfig else ("url",)
+        required = {"url": "the address"}
+        if schema is NodeConfig:
+            required["source"] = f"one of {', '.join(get_args(Source))}"
         if len(self.problems) == before and not builtin and values.get("enabled", True):
-            for key in required_keys:
+            for key, what in required.items():
                 if key not in values:
-                    self._report((*path, key), "is missing")
+                    self._report((*path, key), f"is missing: {what}")
         # A wrong key does not hide a wrong address beside it.
         address = values.pop("url", entry.get("url") if isinstance(entry, dict) else None)
         for key, value in values.items():
@@ -204,7 +205,7 @@ class _FileReader(MutableRecord):
         try:
             return secret(text)
         except ValueError as exc:
-            self._report(path, f"the variable {variable} {exc}")
+            self._report(path, f"the variable {variable} {exc}", remedy=f"correct {variable}")
             return None
 
     def _set(self, path: Path, value: object, *, at: Path | None = None, note: str | None = None) -> None:

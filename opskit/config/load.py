@@ -139,7 +139,10 @@ def _read(name: str, cwd: Path) -> _Source | None:
         content = read_file(path, name, MAX_BYTES)
     except ConfigError as exc:
         if isinstance(exc.__cause__, FileNotFoundError | NotADirectoryError):
-            return None
+            if not path.is_symlink():
+                return None
+            text = f"{printable(name, PATH_CHARS)}: it is a link to a file that does not exist"
+            raise ConfigError(text, code="CONFIG_002", remedy="correct or remove the link") from exc
         raise
     return _Source(path, printable(name, PATH_CHARS), content)
 

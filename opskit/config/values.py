@@ -18,7 +18,7 @@ from opskit.config.document import Path, Report, retyped, unknown
 from opskit.config.origins import printable_text
 from opskit.config.schema import AgentConfig, NodeConfig, Secret
 from opskit.records import Record, is_record
-from opskit.text import duration_s
+from opskit.text import duration_s, size_bytes
 
 #: Stands for any number of further words.
 REST = "..."
@@ -80,6 +80,7 @@ NOT_TEXT = "must be text: put it in quotes"
 NOT_A_LIST = "must be a list"
 NOT_A_SECTION = "must be a section of `key: value` lines"
 NOT_A_DURATION = "must be a duration: seconds, or text such as 500ms, 2s, 1m"
+NOT_A_SIZE = "must be a size: bytes, or text such as 64KiB, 10MB"
 EMPTY = "must not be empty"
 NAME = re.compile(r"[a-z0-9][a-z0-9_-]*")
 NAME_RULE = "a name is made of a-z, 0-9, _ and -"
@@ -127,7 +128,8 @@ def _reader(key: str, hint: Any) -> Reader:
     if hint is bool:
         return _checked(_flag)
     if hint is int:
-        return _checked(lambda value: _count(value, least=0 if key in _MAY_BE_ZERO else 1))
+        read = _size if key.endswith("_bytes") else retyped
+        return _checked(lambda value: _count(read(value), least=0 if key in _MAY_BE_ZERO else 1))
     if hint is float:
         return _checked(_float_reader(key))
     if hint is str:
@@ -203,7 +205,6 @@ def _flag(value: object) -> bool:
 
 
 def _count(value: object, *, least: int) -> int:
-    value = retyped(value)
     if not isinstance(value, int) or isinstance(value, bool):
         raise WrongValueError(NOT_A_COUNT)
     if value < least:
@@ -213,10 +214,19 @@ def _count(value: object, *, least: int) -> int:
     return value
 
 
+def _size(value: object) -> object:
+    value = retyped(value)
+    amount = size_bytes(value) if isinstance(value, str) else value
+    if not isinstance(amount, int):
+        raise WrongValueError(NOT_A_SIZE)
+    return amount
+
+
 def _float_reader(key: str) -> Callable[[object], float]:
     if key.endswith("_s") and not key.endswith("_per_s"):
         return _duration
-    return lambda value: _number(retyped(value), may_be_zero=key in _MAY_BE_ZERO)
+    most = 100.0 if key.endswith("_percent") else math.inf
+    return lambda value: _number(retyped(value), may_be_zero=key in _MAY_BE_ZERO, most=most)
 
 
 def _duration(value: object) -> float:

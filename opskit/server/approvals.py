@@ -18,7 +18,6 @@ from opskit.errors import OpskitError, UsageError
 from opskit.records import asdict
 from opskit.recovery.audit import Audit
 from opskit.server.run_store import Run, RunStatus, RunStore
-from opskit.server.runs import error_document
 
 Approve = Callable[[NeedsApproval], Awaitable[bool | None]]
 
@@ -84,7 +83,7 @@ class Approvals:
             decided = self.store.decide(task_id, approval_id, status, token=token, result=result)
         else:
             denied = OpskitError("APPROVAL_002", f"{by} denied `{shlex.join(approval['argv'])}`")
-            error = error_document(denied)
+            error = denied.as_json()
             decided = self.store.decide(task_id, approval_id, RunStatus.FAILED, error=error)
         if not decided:
             run = self.store.get(task_id) or run
@@ -108,7 +107,7 @@ class Approvals:
 
     def expire(self) -> None:
         """Fail the runs that waited for too long."""
-        error = error_document(OpskitError("APPROVAL_002", "nobody approved its command in time"))
+        error = OpskitError("APPROVAL_002", "nobody approved its command in time").as_json()
         for run in self.store.expire(error):
             self._write("approval_expired", run.approval or {"task_id": run.task_id})
 

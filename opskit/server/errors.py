@@ -10,7 +10,6 @@ from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from opskit.errors import OpskitError, catalogue
-from opskit.server.runs import error_document
 
 _DOCS = "`GET /docs` describes the paths"
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1", "")
@@ -49,13 +48,13 @@ RESPONSES: dict[int | str, dict[str, Any]] = {
 def add_error_handlers(api: FastAPI) -> None:
     @api.exception_handler(OpskitError)
     async def expected(_: Request, error: OpskitError) -> JSONResponse:
-        return JSONResponse(error_document(error), status_code=error.spec.http_status)
+        return JSONResponse(error.as_json(), status_code=error.spec.http_status)
 
     @api.exception_handler(HTTPException)
     async def refused(_: Request, error: HTTPException) -> JSONResponse:
         problem = OpskitError("VAL_002", str(error.detail), remedy=_DOCS)
         headers = {"WWW-Authenticate": "Bearer"} if error.status_code == 401 else error.headers
-        return JSONResponse(error_document(problem), status_code=error.status_code, headers=headers)
+        return JSONResponse(problem.as_json(), status_code=error.status_code, headers=headers)
 
     @api.exception_handler(RequestValidationError)
     async def invalid(_: Request, error: RequestValidationError) -> JSONResponse:
@@ -66,11 +65,8 @@ def add_error_handlers(api: FastAPI) -> None:
         ]
         missing = any(item["type"] == "missing" for item in problems)
         places = ", ".join(".".join(item["loc"]) for item in problems)
-        document = error_document(
-            OpskitError(
-                "VAL_003" if missing else "VAL_002", f"the request is not valid: {places}", remedy=_DOCS
-            )
-        )
+        code = "VAL_003" if missing else "VAL_002"
+        document = OpskitError(code, f"the request is not valid: {places}", remedy=_DOCS).as_json()
         document["details"]["problems"] = problems
         return JSONResponse(document, status_code=422)
 
@@ -115,7 +111,7 @@ class Guard:
 
 
 async def _refuse(scope: Scope, receive: Any, send: Any, status: int, why: str) -> None:
-    document = error_document(OpskitError("VAL_002", why, remedy=_DOCS))
+    document = OpskitError("VAL_002", why, remedy=_DOCS).as_json()
     await JSONResponse(document, status_code=status)(scope, receive, send)
 
 

@@ -23,7 +23,6 @@ from opskit.recovery.audit import Audit
 from opskit.server.approvals import Approvals
 from opskit.server.database import SqliteDatabase
 from opskit.server.run_store import Run, RunStatus, RunStore
-from opskit.server.runs import error_document
 from opskit.tags import correlated
 
 
@@ -73,7 +72,7 @@ class LocalRuns:
         except RunSuspended as stopped:
             raise await self.suspend(run, token, stopped) from None
         except OpskitError as error:
-            status, problem = RunStatus.FAILED, error_document(error)
+            status, problem = RunStatus.FAILED, error.as_json()
             raise
         finally:
             # Nothing changes where it waits again.

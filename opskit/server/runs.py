@@ -200,16 +200,16 @@ class Runs:
         try:
             result = await self._work(run, live.tell)
         except RunSuspended as error:
-            status, problem, stopped = RunStatus.FAILED, error_document(error), error
+            status, problem, stopped = RunStatus.FAILED, error.as_json(), error
         except OpskitError as error:
-            status, problem = RunStatus.FAILED, error_document(error)
+            status, problem = RunStatus.FAILED, error.as_json()
         except asyncio.CancelledError:
             status = RunStatus.INTERRUPTED
             why = "the server was shut down while the run was under way"
             problem = {"error_code": "GEN_001", "error_message": why}
         except Exception as error:  # noqa: BLE001 - a run must not end the worker
             status = RunStatus.FAILED
-            problem = error_document(OpskitError("BUG_001", f"{type(error).__name__}: {error}"))
+            problem = OpskitError("BUG_001", f"{type(error).__name__}: {error}").as_json()
         finally:
             renewing.cancel()
             approval = None
@@ -256,13 +256,3 @@ class Runs:
                     if run is None or run.status.is_end:
                         # Another server on the same database has worked it off.
                         self._live.pop(task_id).tell("status", {})
-
-
-def error_document(error: OpskitError) -> dict[str, Any]:
-    """Return an error in the shape of the catalogue (SPEC C13)."""
-    return {
-        "error_code": error.code,
-        "error_message": error.message,
-        "details": {"remedy": error.remedy, "cause": error.spec.cause},
-        "timestamp": time.time(),
-    }
