@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from opskit.agent.grounding import YES_OR_NO, means, same_word
-from opskit.logs.record import is_level, level_of
+from opskit.logs.levels import is_level, level_of
 from opskit.records import Record, replace
 
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from opskit.cli import render
 from opskit.errors import OpskitError, UsageError
 from opskit.logs.files import FileSource, distinct, files
-from opskit.logs.record import LEVELS
+from opskit.logs.levels import LEVELS
 from opskit.logs.scan import plain_events, plain_lines, write_plain
 from opskit.logs.select import EntryFilter, moment
 from opskit.logs.tag_search import STANDARD_TAGS, ripgrep

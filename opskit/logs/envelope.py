@@ -7,7 +7,8 @@ judged, so that levels, tags and tracebacks belong to the program that wrote the
 import re
 from collections.abc import Callable, Iterable
 
-from opskit.logs.record import SEVERITIES, Level, is_level, json_object
+from opskit.logs.levels import SEVERITIES, Level, is_level
+from opskit.logs.record import json_object
 from opskit.logs.times import timestamp
 from opskit.records import Record
 

@@ -6,7 +6,8 @@ from operator import itemgetter
 
 from opskit.errors import UsageError
 from opskit.logs.calls import ModelCall, RequestCalls, State
-from opskit.logs.record import UUID, Facts, Level, LogEntry, facts
+from opskit.logs.levels import Level
+from opskit.logs.record import UUID, Facts, LogEntry, facts
 from opskit.logs.times import zoned_timestamp
 from opskit.records import Record, replace
 from opskit.text import printable

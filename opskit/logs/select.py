@@ -8,25 +8,17 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
 from typing import Protocol
 
 from opskit.errors import UsageError
-from opskit.logs.record import LEVELS, Level, LogEntry, facts
+from opskit.logs.levels import COMPLAINTS, LEVELS, SIGNS, WORD_SIGNS, Level, compiled_signs
+from opskit.logs.record import LogEntry, facts
 from opskit.logs.tag_search import STANDARD_TAGS, is_tag, tag_pattern
 from opskit.text import EARLIEST_S, LATEST_S, duration_s
 
-_LEVEL_WORDS: dict[Level, str] = {
-    "debug": "TRACE|DEBUG|trace|debug|Debug",
-    "info": "INFO|NOTICE|info|notice|Info",
-    "warning": "WARN|warn|Warn|LLM_PARSE|FALLBACK",
-    "error": "ERR|err|Err|LLM_ERROR|LLM_CRASH",
-    "critical": "FATAL|CRIT|PANIC|fatal|crit|panic|alert|emerg|Fatal|Crit|Panic|Alert|Emerg|ALERT|EMERG",
-}
-#: Levels that are no words: numbers, letters of klog and llama.cpp, statuses of GIN.
-_WORDLESS = (
-    r"(?:level|lvl|severity)\"?\s*[:=]\s*\"?\d|[DIWEF]\d{4} \d\d:\d\d:|\d\.\d{3}\.\d{3} [DIWE] |\[GIN\]"
-)
+#: The tags that are complaints by themselves.
+_COMPLAINING_TAGS = rb"|\[(?:LLM_PARSE|FALLBACK|LLM_ERROR|LLM_CRASH)\]"
 _CLOCK = re.compile(r"\d\d?:\d\d(:\d\d)?")
 
 
@@ -70,10 +62,7 @@ class EntryFilter:
             return self._greps[0]
         if self.tags:
             return re.compile(checked_tags(self.tags))
-        if self.level is not None:
-            words = "|".join(_LEVEL_WORDS[level] for level in LEVELS[LEVELS.index(self.level) :])
-            return re.compile(f"{words}|{_WORDLESS}".encode())
-        return None
+        return _complaining() if self.level in COMPLAINTS else None
 
     def matches(self, block: bytes | bytearray, size: int) -> Iterator[LineMatch]:
         """What the finder finds in block[:size]. RE2 wants bytes of its own."""
@@ -156,6 +145,12 @@ class EntryFilter:
 
     def _severe(self, level: Level | None) -> bool:
         return self.level is None or (level is not None and LEVELS.index(level) >= LEVELS.index(self.level))
+
+
+@cache
+def _complaining() -> Pattern:
+    pattern: Pattern = compiled_signs(SIGNS + WORD_SIGNS + _COMPLAINING_TAGS)
+    return pattern
 
 
 def compiled(pattern: str) -> Pattern:
