@@ -10,7 +10,7 @@ from pathlib import Path
 from opskit.cli import render
 from opskit.errors import OpskitError, UsageError
 from opskit.logs.files import FileSource, distinct, files
-from opskit.logs.levels import LEVELS
+from opskit.logs.levels import LEVELS, level_of
 from opskit.logs.scan import plain_events, plain_lines, write_plain
 from opskit.logs.select import EntryFilter, moment
 from opskit.logs.tag_search import STANDARD_TAGS, ripgrep
@@ -41,7 +41,7 @@ def conditions(
 ) -> EntryFilter:
     """The conditions of the options. Raises UsageError for each that cannot be used."""
     names = tuple(name.strip() for group in tags for name in group.split(",") if name.strip())
-    at_least = next((known for known in LEVELS if known == level), None)
+    at_least = None if level is None else level_of(level)
     if level is not None and at_least is None:
         raise UsageError(f"{level!r} is no level", remedy=f"levels are {', '.join(LEVELS)}")
     if not (names or grep or identifier or level or everything):
@@ -57,6 +57,12 @@ def conditions(
         until=moment(until, now) if until else None,
     )
     selection.check()
+    begin, end = selection.since, selection.until
+    if begin is not None and end is not None and begin >= end:
+        raise UsageError(
+            f"--since {since} is not before --until {until}",
+            remedy="a duration counts back from now: `--since 10m --until 5m` is five minutes",
+        )
     return selection
 
 
@@ -113,4 +119,5 @@ def nothing_found(options: LogOptions, sources: Sequence[str]) -> None:
     ]
     if options.tail is not None:
         times.append(f" in the last {options.tail} lines of each")
-    render.note(f"nothing found: {options.selection.describe()} in {searched}{''.join(times)}")
+    hint = ". Next: `--all` shows every line" if options.selection.tags == STANDARD_TAGS else ""
+    render.note(f"nothing found: {options.selection.describe()} in {searched}{''.join(times)}{hint}")

@@ -187,7 +187,7 @@ class FileReader:
         if packed:
             raise OpskitError(
                 "LOG_001",
-                f"{self._path} is packed: nothing will be added to it",
+                f"{self._path} is packed, or written in UTF-16: it cannot be followed",
                 remedy="read it without --follow",
             )
         descriptor = self._open()

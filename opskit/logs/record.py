@@ -149,7 +149,8 @@ def complaint(line: bytes) -> tuple[Level, bytes, float | None] | None:
 
 
 def uncoloured(line: bytes) -> bytes:
-    """A line without the escape sequences of a terminal."""
+    """A line without the escape sequences of a terminal and the mark that begins a file of UTF-8."""
+    line = line.removeprefix(b"\xef\xbb\xbf")
     return _ANSI.sub(b"", line) if b"\x1b" in line else line
 
 
@@ -206,7 +207,7 @@ def _identifier(line: bytes) -> str | None:
 
 def json_object(line: bytes) -> dict[str, Any] | None:
     """The JSON object that a line is; None for any other."""
-    line = line.removeprefix(b"\xef\xbb\xbf").lstrip()
+    line = line.lstrip()
     if not line.startswith(b"{"):
         return None
     try:

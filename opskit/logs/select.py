@@ -9,6 +9,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache, cached_property
+from itertools import pairwise
 from typing import Protocol
 
 from opskit.errors import UsageError
@@ -19,6 +20,7 @@ from opskit.text import EARLIEST_S, LATEST_S, duration_s
 
 #: The tags that are complaints by themselves.
 _COMPLAINING_TAGS = rb"|\[(?:LLM_PARSE|FALLBACK|LLM_ERROR|LLM_CRASH)\]"
+_UUID_BEGIN = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F-]*|[0-9a-fA-F]{1,24})")
 _CLOCK = re.compile(r"\d\d?:\d\d(:\d\d)?")
 
 
@@ -57,7 +59,7 @@ class EntryFilter:
     def finder(self) -> Pattern | None:
         """Finds every line that may be wanted, and few others; None when every line may be."""
         if self.identifier:
-            return _literal(self.identifier)
+            return self._identified
         if self.grep:
             return self._greps[0]
         if self.tags:
@@ -93,7 +95,7 @@ class EntryFilter:
         """The whole condition, on a whole entry."""
         if not self._timely(entry.at):
             return False
-        if self.identifier and not _literal(self.identifier).search(entry.raw):
+        if self.identifier and not self._identified.search(entry.raw):
             return False
         # A person may mean the text, from its beginning on, or the name of the service in front of it.
         texts = (entry.raw,) if entry.written is None else (entry.raw, entry.shown)
@@ -131,6 +133,10 @@ class EntryFilter:
     @cached_property
     def _excludes(self) -> tuple[Pattern, ...]:
         return tuple(compiled(pattern) for pattern in self.exclude)
+
+    @cached_property
+    def _identified(self) -> Pattern:
+        return re.compile(identifier_pattern(self.identifier or ""), re.IGNORECASE)
 
     @cached_property
     def _tagged(self) -> Pattern:
@@ -182,8 +188,13 @@ def checked_tags(tags: tuple[str, ...]) -> bytes:
     return tag_pattern(tags)
 
 
-def _literal(text: str) -> Pattern:
-    return re.compile(re.escape(text.encode()), re.IGNORECASE)
+def identifier_pattern(text: str) -> bytes:
+    """A pattern for an id or its beginning; that of a UUID may lack its dashes, as traces write it."""
+    digits = text.replace("-", "")
+    if not _UUID_BEGIN.fullmatch(text):
+        return re.escape(text.encode())
+    cuts = [0, 8, 12, 16, 20, 32]
+    return "-?".join(filter(None, (digits[begin:end] for begin, end in pairwise(cuts)))).encode()
 
 
 def moment(text: str, now: datetime) -> float:

@@ -1,11 +1,14 @@
-"""What every source of log lines offers, and two that are streams: standard input and the journal."""
+"""What every source of log lines offers, and two that are streams: pipes and the journal."""
 
 import contextlib
+import os
 import shutil
+import stat
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
-from typing import Protocol, Self
+from pathlib import Path
+from typing import BinaryIO, Protocol, Self
 
 from opskit.errors import OpskitError
 from opskit.logs.envelope import SAMPLE_LINES, Envelope, WrappedLine, envelope_of
@@ -129,16 +132,29 @@ class LogSource(Protocol):
         """What is there now, as far as `window` asks for it, and then what comes, without end."""
 
 
-class StdinSource:
-    """Standard input. Following and reading are the same: it ends when it ends."""
+class PipeSource:
+    """Standard input, or a named pipe. Following and reading are the same: it ends when its writers end."""
 
-    name = "stdin"
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self.name = "stdin" if path is None else str(path)
 
     async def read(self, window: Window) -> AsyncGenerator[Batch, None]:
         """Lines as they come. A stream has no past to choose from: the window says nothing."""
         del window
+        import asyncio  # 13 ms that a plain search does not need
+
+        from opskit.system.threads import use_abandonable_threads
+
         lines = LineSplitter(self.name)
-        async with contextlib.aclosing(_pieces()) as pieces:
+        file: BinaryIO = sys.stdin.buffer
+        if self._path is not None:
+            use_abandonable_threads()  # Opening it waits for a writer.
+            try:
+                file = await asyncio.to_thread(self._path.open, "rb")
+            except OSError as exc:
+                raise OpskitError("LOG_001", f"{self._path}: {(exc.strerror or str(exc)).lower()}") from exc
+        async with contextlib.aclosing(_pieces(file)) as pieces:
             async for piece in pieces:
                 if batch := lines.feed(piece):
                     yield batch
@@ -148,19 +164,19 @@ class StdinSource:
     follow = read
 
 
-async def _pieces() -> AsyncGenerator[bytes, None]:
-    import asyncio  # 13 ms that a plain search does not need
+async def _pieces(file: BinaryIO) -> AsyncGenerator[bytes, None]:
+    import asyncio
 
-    reader = asyncio.StreamReader(limit=_READ)
-    try:
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer
-        )
-    except ValueError:
-        # A regular file as standard input is no pipe: it never blocks, so it is simply read.
-        while piece := sys.stdin.buffer.read(_READ):
+    mode = os.fstat(file.fileno()).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or file.isatty()):
+        # A file or a device like /dev/null never blocks, so it is simply read.
+        while piece := file.read(_READ):
             yield piece
         return
+    reader = asyncio.StreamReader(limit=_READ)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), file
+    )
     try:
         while piece := await reader.read(_READ):
             yield piece
