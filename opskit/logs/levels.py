@@ -136,11 +136,6 @@ def is_padded_level(line: bytes) -> bool:
 _PADDED = re.compile(rb" {10,}(?:%b) {1,9}\S" % _WORDS)
 
 
-def is_level(word: str) -> bool:
-    """Whether a word is a level and not, for instance, the name of a service."""
-    return level_of(word) is not None
-
-
 def level_of(word: str) -> Level | None:
     """The level that a word stands for, in any case, or a number of pino and bunyan."""
     text = word.strip().lower()

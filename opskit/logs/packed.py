@@ -28,8 +28,6 @@ _MAGIC = {
     b"PK\x03\x04": "zip",
     b"\x1f\x9d": "compress",
     b"7z\xbc\xaf\x27\x1c": "7z",
-    codecs.BOM_UTF16_LE: "utf-16",
-    codecs.BOM_UTF16_BE: "utf-16",
 }
 _LONGEST_MAGIC = max(map(len, _MAGIC))
 
@@ -102,6 +100,8 @@ def open_log(path: Path) -> Log:
             head = raw.read(_LONGEST_MAGIC) or b""
             raw.seek(0)
         packer = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
+        if (head[:2], head[3:4]) == (codecs.BOM_UTF16_LE, b"\0") or head[:3] == codecs.BOM_UTF16_BE + b"\0":
+            packer = "utf-16"  # Its first character is of ASCII: other bytes may begin like this too.
         return raw if packer is None else _unpacked(raw, path, packer)
     except OpskitError:
         raw.close()

@@ -15,8 +15,8 @@ from opskit.logs.levels import (
     LEADING_LEVEL,
     TRACEBACK,
     Level,
-    is_level,
     json_level,
+    level_of,
     line_level,
     word_level,
 )
@@ -96,7 +96,7 @@ class Facts(Record):
 def without_prefix(line: bytes) -> tuple[str | None, bytes]:
     """The compose service and the line behind its prefix; (None, line) when there is no prefix."""
     prefix = _COMPOSE.match(line)
-    if prefix is None or is_level(prefix[1].decode("ascii", "replace")):
+    if prefix is None or level_of(prefix[1].decode("ascii", "replace")):
         return None, line
     return prefix[1].decode("ascii", "replace"), line[prefix.end() :]
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from opskit.logs.events import events_in, may_continue, span
 from opskit.logs.record import LogEntry
 from opskit.logs.select import EntryFilter
-from opskit.logs.times import HEAD, timestamp
+from opskit.logs.times import last_timed, timestamp
 
 #: Bytes that a continuing line may begin with (see `events.continues`): blanks, letters, ESC, an empty line.
 _MAYBE = bytes(
@@ -77,7 +77,8 @@ def entries(source: str, blocks: Iterable[bytes], selection: EntryFilter) -> Ite
         for start, end in hits(block, selection):
             raw = block[start:end].removesuffix(b"\n")
             at = timestamp(raw)
-            last = at if at is not None else _time_before(block, start, done) or last
+            before = last_timed(block, done, start) if at is None and start > done else None
+            last = at if at is not None else last if before is None else before[1]
             if last is None and not is_searched:
                 # Once for a block: a log may hold no time at all.
                 last, is_searched = timestamp(block, end, len(block)), True
@@ -85,7 +86,8 @@ def entries(source: str, blocks: Iterable[bytes], selection: EntryFilter) -> Ite
             done = end
             if selection.accepts(entry):
                 yield entry
-        last = _time_before(block, len(block), done) or last
+        if done < len(block) and (after := last_timed(block, done, len(block))) is not None:
+            last = after[1]
 
 
 def _whole(block: bytes, start: int, end: int, done: int) -> tuple[int, int]:
@@ -95,16 +97,3 @@ def _whole(block: bytes, start: int, end: int, done: int) -> tuple[int, int]:
         return start, end
     first, last = span(block, start, end)
     return max(first, done), last
-
-
-def _time_before(block: bytes, at: int, since: int) -> float | None:
-    """The time of the last line that has one between two places, sought not too far back."""
-    for _ in range(200):
-        if at <= since:
-            return None
-        begin = block.rfind(b"\n", 0, at - 1) + 1
-        time = timestamp(block, begin, min(at, begin + HEAD))
-        if time is not None:
-            return time
-        at = begin
-    return None

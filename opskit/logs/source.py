@@ -2,11 +2,13 @@
 
 import contextlib
 import os
+import select
 import shutil
 import stat
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
+from io import FileIO
 from pathlib import Path
 from typing import BinaryIO, Protocol, Self
 
@@ -18,6 +20,8 @@ from opskit.logs.times import timestamp, zoned_timestamp
 from opskit.records import Record
 
 _READ = 256 * 1024
+#: So long a writer that waits for a reader may take to notice it.
+_WRITER_MS = 500
 
 
 class Window(Record):
@@ -144,16 +148,10 @@ class PipeSource:
         del window
         import asyncio  # 13 ms that a plain search does not need
 
-        from opskit.system.threads import use_abandonable_threads
-
         lines = LineSplitter(self.name)
-        file: BinaryIO = sys.stdin.buffer
+        file: BinaryIO | FileIO = sys.stdin.buffer
         if self._path is not None:
-            use_abandonable_threads()  # Opening it waits for a writer.
-            try:
-                file = await asyncio.to_thread(self._path.open, "rb")
-            except OSError as exc:
-                raise OpskitError("LOG_001", f"{self._path}: {(exc.strerror or str(exc)).lower()}") from exc
+            file = await asyncio.to_thread(_written_pipe, self._path)
         async with contextlib.aclosing(_pieces(file)) as pieces:
             async for piece in pieces:
                 if batch := lines.feed(piece):
@@ -164,7 +162,22 @@ class PipeSource:
     follow = read
 
 
-async def _pieces(file: BinaryIO) -> AsyncGenerator[bytes, None]:
+def _written_pipe(path: Path) -> FileIO:
+    """A named pipe, open. Raises OpskitError LOG_001 when nobody writes to it."""
+    try:
+        # Opening it otherwise would wait for a writer, for ever.
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0)
+        poll = select.poll()
+        poll.register(file, select.POLLIN)
+        if not poll.poll(_WRITER_MS) and file.read(1) == b"":
+            file.close()
+            raise OpskitError("LOG_001", f"{path} is a pipe that no program writes to")
+    except OSError as exc:
+        raise OpskitError("LOG_001", f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+    return file
+
+
+async def _pieces(file: BinaryIO | FileIO) -> AsyncGenerator[bytes, None]:
     import asyncio
 
     mode = os.fstat(file.fileno()).st_mode

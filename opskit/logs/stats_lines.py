@@ -17,7 +17,7 @@ from functools import lru_cache
 
 from opskit.logs.calls import ModelCall, call_event, number_of, text_of
 from opskit.logs.events import EventLines
-from opskit.logs.levels import COMPLAINTS, SIGNS, TRACEBACK, compiled_signs, is_padded_level
+from opskit.logs.levels import COMPLAINTS, EXCEPTION, SIGNS, TRACEBACK, compiled_signs, is_padded_level
 from opskit.logs.record import STANDARD_TAG, Facts, complaint, facts, uncoloured, without_prefix
 from opskit.logs.stats_counts import ANSWERED, ASKED, FAILED, UNKNOWN, CallStats, Counts
 from opskit.logs.stats_timeline import CALLS
@@ -329,7 +329,8 @@ def _trace(block: bytes, end: int, prefix: bytes, first: bytes) -> tuple[int, by
             break
         line = uncoloured(line[len(prefix) :])
         opens = _begins_traceback(line)
-        raises = in_traceback and after_frame and _EXCEPTION.match(line) is not None
+        name = _EXCEPTION if after_frame else EXCEPTION
+        raises = in_traceback and name.match(line) is not None
         if not (event.take(line) or opens or raises):
             break
         in_traceback = in_traceback or opens

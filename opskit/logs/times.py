@@ -10,6 +10,8 @@ from opskit.text import EARLIEST_S, LATEST_S, epoch_s
 
 #: How far into a line its time, level and tag are looked for.
 HEAD = 400
+#: So many lines without a time are stepped over.
+_BACK = 200
 #: Clocks of other machines may be ahead by so much.
 _AHEAD_S = 86_400.0
 #: A written time, or a number under one of the names that JSON lines give it.
@@ -67,6 +69,20 @@ def written_time(text: bytes, start: int = 0, end: int = HEAD) -> WrittenTime | 
         return WrittenTime(time.start(), time.end(), _epoch(time))
     time = _RARE_TIME.search(text, start, end)
     return None if time is None else WrittenTime(time.start(), time.end(), _rare_epoch(time))
+
+
+def last_timed(block: bytes, start: int, end: int) -> tuple[int, float] | None:
+    """Where the last line of a stretch that has a time begins, and that time; sought not too far back."""
+    position = end
+    for _ in range(_BACK):
+        begin = block.rfind(b"\n", start, position - 1) + 1 or start
+        at = timestamp(block, begin, min(begin + HEAD, position))
+        if at is not None:
+            return begin, at
+        if begin <= start:
+            break
+        position = begin
+    return None
 
 
 def _epoch(time: re.Match[bytes]) -> float | None:
