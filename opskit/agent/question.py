@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from opskit.agent.grounding import YES_OR_NO, means, same_word
-from opskit.logs.record import is_level, level_of
+from opskit.logs.levels import level_of
 from opskit.records import Record, replace
 
 
@@ -158,9 +158,9 @@ def asked_about(goal: str, place: str, *, container: bool = False) -> Question |
 
 def _counted(words: list[str], literal: list[str]) -> Question | None:
     words = [word for word in words if not means(word, "count")]
-    literal = [*literal, *(word for word in words if _LITERAL.fullmatch(word) and not is_level(word))]
+    literal = [*literal, *(word for word in words if _LITERAL.fullmatch(word) and not level_of(word))]
     words = [word for word in words if word not in literal]
-    if len(levels := [word for word in words if word.isupper() and is_level(word)]) == 1 and not literal:
+    if len(levels := [word for word in words if word.isupper() and level_of(word)]) == 1 and not literal:
         level = str(level_of(levels[0]))
         same = (level,) if level in _THINGS else ()  # "warnings (WARNING)"
         others = [word for word in words if word != levels[0]]

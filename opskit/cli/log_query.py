@@ -1,6 +1,5 @@
 """The options of `opskit logs`, and the short way for files whose bytes can go straight to the output."""
 
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -10,11 +9,12 @@ from pathlib import Path
 from opskit.cli import render
 from opskit.errors import OpskitError, UsageError
 from opskit.logs.files import FileSource, distinct, files
-from opskit.logs.record import LEVELS
-from opskit.logs.scan import plain_events, plain_lines, write_plain
+from opskit.logs.levels import LEVELS, level_of
+from opskit.logs.scan import plain_events, plain_lines
 from opskit.logs.select import EntryFilter, moment
 from opskit.logs.tag_search import STANDARD_TAGS, ripgrep
 from opskit.records import Record
+from opskit.system.output import write_all
 
 
 class LogOptions(Record):
@@ -41,7 +41,7 @@ def conditions(
 ) -> EntryFilter:
     """The conditions of the options. Raises UsageError for each that cannot be used."""
     names = tuple(name.strip() for group in tags for name in group.split(",") if name.strip())
-    at_least = next((known for known in LEVELS if known == level), None)
+    at_least = None if level is None else level_of(level)
     if level is not None and at_least is None:
         raise UsageError(f"{level!r} is no level", remedy=f"levels are {', '.join(LEVELS)}")
     if not (names or grep or identifier or level or everything):
@@ -57,6 +57,12 @@ def conditions(
         until=moment(until, now) if until else None,
     )
     selection.check()
+    begin, end = selection.since, selection.until
+    if begin is not None and end is not None and begin >= end:
+        raise UsageError(
+            f"--since {since} is not before --until {until}",
+            remedy="a duration counts back from now: `--since 10m --until 5m` is five minutes",
+        )
     return selection
 
 
@@ -90,16 +96,8 @@ def _written(source: FileSource, options: LogOptions) -> int:
         matched = ripgrep(program, str(source.path), options.selection.tags, sys.stdout.fileno())
         if matched is not None:
             return int(matched)
-    with source.opened() as descriptor:
-        return write_plain(
-            descriptor,
-            source.tail_start(descriptor, options.tail),
-            os.fstat(descriptor).st_size,
-            options.selection,
-            sys.stdout.fileno(),
-            find=plain_lines if raw else plain_events,
-            workers=os.cpu_count() or 1,
-        )
+    find, output = plain_lines if raw else plain_events, sys.stdout.fileno()
+    return sum(write_all(output, find(block, options.selection)) for block in source.blocks(options.tail))
 
 
 def nothing_found(options: LogOptions, sources: Sequence[str]) -> None:
@@ -113,4 +111,5 @@ def nothing_found(options: LogOptions, sources: Sequence[str]) -> None:
     ]
     if options.tail is not None:
         times.append(f" in the last {options.tail} lines of each")
-    render.note(f"nothing found: {options.selection.describe()} in {searched}{''.join(times)}")
+    hint = ". Next: `--all` shows every line" if options.selection.tags == STANDARD_TAGS else ""
+    render.note(f"nothing found: {options.selection.describe()} in {searched}{''.join(times)}{hint}")

@@ -21,7 +21,8 @@ from opskit.facts.survey import Survey
 from opskit.llm.faults import FaultKind, fault_in
 from opskit.logs.events import Grouper
 from opskit.logs.files import FileSource, distinct
-from opskit.logs.record import COMPLAINTS, LogEntry, facts, uncoloured
+from opskit.logs.levels import COMPLAINTS
+from opskit.logs.record import LogEntry, facts, uncoloured
 from opskit.logs.source import JournalSource, LineSplitter, LogSource, Window
 from opskit.providers.kinds import ServerKind, expected_kind
 from opskit.records import Record

@@ -7,7 +7,8 @@ judged, so that levels, tags and tracebacks belong to the program that wrote the
 import re
 from collections.abc import Callable, Iterable
 
-from opskit.logs.record import SEVERITIES, Level, is_level, json_object
+from opskit.logs.levels import SEVERITIES, Level, level_of
+from opskit.logs.record import json_object
 from opskit.logs.times import timestamp
 from opskit.records import Record
 
@@ -116,7 +117,7 @@ def _cri(line: bytes) -> WrappedLine | None:
 def _compose(line: bytes) -> WrappedLine | None:
     """`docker compose logs`: `web-1  | text`."""
     match = _COMPOSE.fullmatch(line)
-    if match is None or is_level(match[1].decode("ascii", "replace")):
+    if match is None or level_of(match[1].decode("ascii", "replace")):
         return None
     service, time, text = match.groups()
     return WrappedLine(text, None if time is None else timestamp(time), service.decode("ascii", "replace"))
@@ -136,7 +137,7 @@ def _syslog(line: bytes) -> WrappedLine | None:
         name = b"%b[%b]" % (name, pid)
     else:
         match = _SYSLOG.fullmatch(line) or _SYSLOG_ISO.fullmatch(line)
-        if match is None or is_level(match[3].decode("utf-8", "replace")):
+        if match is None or level_of(match[3].decode("utf-8", "replace")):
             return None
         priority, time, _, name, text = match.groups()
     level = None if priority is None else _severity(str(int(priority) % 8))

@@ -1,7 +1,6 @@
 """Which lines belong together: a traceback stays with the line that it follows.
 
-A line continues the one before it when it is indented, when it opens a traceback, or when it is the last line
-of one (`ValueError: ...`). The same rules work forward over a stream and both ways inside a block.
+The same rules (`EventLines`) work forward over a stream and both ways inside a block.
 """
 
 import os
@@ -9,6 +8,7 @@ import re
 from collections import deque
 from collections.abc import Iterator, Sequence
 
+from opskit.logs.levels import COMPLAINTS, EXCEPTION, TRACEBACK, is_padded_level, line_level
 from opskit.logs.record import LogEntry, uncoloured
 from opskit.records import replace
 
@@ -20,45 +20,73 @@ MAX_APART = 200
 MAX_LINE = 16 * 1024 * 1024
 #: So many bytes of a line tell whether it continues another.
 _ENOUGH = 200
-_TRACEBACK = b"Traceback (most recent call last)"
 _OPENS = (
-    _TRACEBACK,
+    TRACEBACK,
     b"During handling of the above exception",
     b"The above exception was the direct cause",
     b"Caused by: ",
 )
-_ENDS = re.compile(rb"[A-Za-z_][\w.]*(?:Error|Exception|Warning|Exit|Interrupt|Iteration|Group)\b")
+_ENDS = re.compile(rb"[A-Za-z_][\w.$]*(?:Error|Exception|Warning|Exit|Interrupt|Iteration|Group)\b")
+#: What a process of Go writes when it ends: its goroutines, and a function with the place behind it.
+_GO_FRAME = re.compile(rb"goroutine \d+ \[|created by \S|exit status \d|\[signal |[\w./*()-]+\(.*\)\r?$")
+#: The frame that loguru points at.
+_MARKED = b'> File "'
+_GO_CRASH = (b"panic: ", b"fatal error: ")
 
 
-def continues(line: bytes, *, in_traceback: bool) -> bool:
-    """Whether a line belongs to the event before it. `in_traceback`: that event has opened a traceback."""
+def may_continue(line: bytes) -> bool:
+    """Whether a line, seen alone, could continue another: a block is never cut in front of it."""
     if line[:1] == b"\x1b":
         line = uncoloured(line)
     if line[:1] in (b" ", b"\t"):
-        return True
-    if line.startswith(_OPENS):
-        return True
-    return in_traceback and (not line.strip() or _ENDS.match(line) is not None)
-
-
-def opens_traceback(line: bytes) -> bool:
-    return uncoloured(line).startswith(_OPENS)
+        return not is_padded_level(line)
+    return (
+        not line.strip()
+        or line.startswith((*_OPENS, _MARKED))
+        or bool(_ENDS.match(line) or _GO_FRAME.match(line))
+    )
 
 
 class EventLines:
-    """The lines of one event, from its first one on; forward over a stream or a block."""
+    """The lines of one event, from its first one on; forward over a stream or a block.
+
+    A line continues the one before it when it is indented, when it opens a traceback, or when it belongs to
+    one: its last line, or a frame of Go. An exception also continues a single line that complains, as loggers
+    of Java and JavaScript write it.
+    """
 
     def __init__(self, first: bytes) -> None:
-        self._in_traceback = _TRACEBACK in first or opens_traceback(first)
+        self._first = first[:_ENOUGH]
+        self._in_traceback = TRACEBACK in self._first or uncoloured(self._first).startswith(_OPENS)
+        self._in_go = self._first.startswith(_GO_CRASH)
         self._count = 1
 
     def take(self, line: bytes) -> bool:
         """Whether the next line belongs to the event."""
-        if self._count >= MAX_LINES or not continues(line, in_traceback=self._in_traceback):
+        if self._count >= MAX_LINES or not may_continue(line):
             return False
-        self._in_traceback = self._in_traceback or opens_traceback(line)
+        line = uncoloured(line)
+        if line[:1] not in (b" ", b"\t"):
+            opens = line.startswith(_OPENS)
+            if not (opens or self._belongs(line)):
+                return False
+            self._in_traceback = self._in_traceback or opens
         self._count += 1
         return True
+
+    def _belongs(self, line: bytes) -> bool:
+        if not line.strip():
+            return self._in_traceback or self._in_go
+        if _ENDS.match(line):
+            return self._in_traceback or (self._count == 1 and _introduces(self._first))
+        return self._in_traceback if line.startswith(_MARKED) else self._in_go
+
+
+def _introduces(line: bytes) -> bool:
+    """Whether an exception behind a line is what the line complains of, and not another complaint."""
+    line = uncoloured(line)
+    said = None if EXCEPTION.match(line) else line_level(line)
+    return said is not None and said.is_word and said.level in COMPLAINTS
 
 
 class _OpenEvent:
@@ -162,11 +190,6 @@ def span(block: bytes, start: int, end: int) -> tuple[int, int]:
             break
         head = block.rfind(b"\n", 0, head - 1) + 1
     return next(event for event in events_in(block, head) if event[1] >= end)
-
-
-def may_continue(line: bytes) -> bool:
-    """Whether a line, seen alone, could continue another: a block is never cut in front of it."""
-    return continues(line, in_traceback=True)
 
 
 def event_cut(text: bytes) -> int:

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from opskit.errors import OpskitError
 from opskit.logs.files import POLL_S, FileReader, FileSource, distinct, files, is_glob, rotated
-from opskit.logs.source import Batch, JournalSource, LogSource, Note, StdinSource, Unreadable, Window
+from opskit.logs.source import Batch, JournalSource, LogSource, Note, PipeSource, Unreadable, Window
 
 #: How often new files are looked for.
 SEARCH_S = 1.0
@@ -157,7 +157,7 @@ async def resolve(
 
 async def _sources_of(spec: str, own_log: Path, *, follow: bool) -> list[LogSource]:
     if spec == "-":
-        return [StdinSource()]
+        return [PipeSource()]
     if spec == "self":
         return _own(own_log, follow=follow)
     if spec.startswith("journal:"):
@@ -166,6 +166,8 @@ async def _sources_of(spec: str, own_log: Path, *, follow: bool) -> list[LogSour
 
     if spec.startswith(_CONTAINERS):
         return await containers(spec.removeprefix("container:"), follow=follow)
+    if Path(spec).is_fifo():
+        return [PipeSource(Path(spec))]
     if "/" in spec or Path(spec).exists():
         return _files(spec, follow=follow)
     try:

@@ -1,5 +1,9 @@
-"""The bytes of a log file, unpacked where packed: gzip, xz, bzip2 and zstd, recognised by the content."""
+"""The bytes of a log file, unpacked where packed: gzip, xz, bzip2 and zstd, recognised by the content.
 
+What Windows writes in UTF-16 is read as UTF-8 in the same way.
+"""
+
+import codecs
 import contextlib
 import gzip
 import importlib
@@ -31,6 +35,23 @@ _LONGEST_MAGIC = max(map(len, _MAGIC))
 class _Unpacker(Protocol):
     def read1(self, size: int, /) -> bytes: ...
     def close(self) -> None: ...
+
+
+class _Utf16:
+    """UTF-16 as UTF-8."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._decoder = codecs.getincrementaldecoder("utf-16")(errors="replace")
+
+    def read1(self, size: int, /) -> bytes:
+        text = ""
+        while not text and (piece := self._file.read(size)):
+            text = self._decoder.decode(piece)
+        return (text or self._decoder.decode(b"", final=True)).encode("utf-8", "replace")
+
+    def close(self) -> None:
+        self._decoder.reset()
 
 
 class PackedFile:
@@ -79,6 +100,8 @@ def open_log(path: Path) -> Log:
             head = raw.read(_LONGEST_MAGIC) or b""
             raw.seek(0)
         packer = next((name for magic, name in _MAGIC.items() if head.startswith(magic)), None)
+        if (head[:2], head[3:4]) == (codecs.BOM_UTF16_LE, b"\0") or head[:3] == codecs.BOM_UTF16_BE + b"\0":
+            packer = "utf-16"  # Its first character is of ASCII: other bytes may begin like this too.
         return raw if packer is None else _unpacked(raw, path, packer)
     except OpskitError:
         raw.close()
@@ -114,6 +137,8 @@ def _unpacked(raw: io.FileIO, path: Path, packer: str) -> PackedFile:
     file = io.BufferedReader(raw)
     if packer == "gzip":
         return PackedFile(gzip.GzipFile(fileobj=file), file, (EOFError, zlib.error, gzip.BadGzipFile))
+    if packer == "utf-16":
+        return PackedFile(_Utf16(file), file, ())
     if packer == "xz":
         import lzma
 

@@ -8,37 +8,24 @@ hold invalid UTF-8 and NUL bytes, and raw output must be byte for byte what stan
 import json
 import re
 from collections.abc import Mapping, Sequence
-from functools import lru_cache
 from typing import Any, Literal
 
+from opskit.logs.levels import (
+    COMPLAINTS,
+    LEADING_LEVEL,
+    TRACEBACK,
+    Level,
+    json_level,
+    level_of,
+    line_level,
+    word_level,
+)
 from opskit.logs.tag_search import STANDARD_TAGS, tag_pattern
 from opskit.logs.times import HEAD, timestamp, written_time
 from opskit.records import Record, field, replace
 from opskit.tags import Value, parse
 from opskit.text import epoch_s
 
-Level = Literal["debug", "info", "warning", "error", "critical"]
-
-#: Order of severity.
-LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error", "critical")
-COMPLAINTS: tuple[Level, ...] = ("warning", "error", "critical")
-
-_LEVEL_WORDS: dict[str, Level] = {
-    "trace": "debug",
-    "debug": "debug",
-    "info": "info",
-    "notice": "info",
-    "warn": "warning",
-    "warning": "warning",
-    "err": "error",
-    "error": "error",
-    "fatal": "critical",
-    "critical": "critical",
-    "crit": "critical",
-    "panic": "critical",
-    "alert": "critical",
-    "emerg": "critical",
-}
 #: Tags that are errors by themselves.
 _TAG_LEVELS: dict[str, Level] = {
     "LLM_ERROR": "error",
@@ -48,67 +35,25 @@ _TAG_LEVELS: dict[str, Level] = {
 }
 # `web-1  | text`: compose pads the name with blanks and ends the prefix with a bar and one blank.
 _COMPOSE = re.compile(rb"^(?:\x1b\[[0-9;]*m)*([A-Za-z0-9][\w.-]*?) *(?:\|\x1b\[0m ?|\| ?(?:\x1b\[0m)?)")
-_WORDS = rb"TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERR|ERROR|FATAL|CRITICAL|CRIT|PANIC"
-#: A level in capitals, logfmt's `level=warn`, or the `[error]` and `[core:error]` of nginx and Apache.
-_LEVEL = re.compile(
-    rb"(?:^|[\s\[|:\"=<(])(%b)(?=$|[\s\]|:,;\">)!-])|(?:^|[\s{,])(?:level|lvl|severity)=\"?(\w+)"
-    rb"|[\[:](debug|info|notice|warn|error|crit|alert|emerg)\]" % _WORDS
-)
 #: What terminals take for colours and the like.
 _ANSI = re.compile(rb"\x1b\[[0-9;?]*[ -/]*[@-~]")
-#: A line of a GIN server: time, status, seconds, client, method and path.
-_GIN = re.compile(rb"\[GIN\] [\d/]{10} - [\d:]{8} \| *(\d{3}) \|[^|]*\|[^|]*\| *(.*)", re.DOTALL)
-#: klog and glog: `E0101 12:30:00.123456   17 file.go:20] text`.
-_KLOG = re.compile(rb"([DIWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [^\s\]]+\] ?(.*)", re.DOTALL)
-#: llama.cpp's server: minutes, seconds, ms and µs since its start, and a letter: `0.06.027.351 E text`.
-_LLAMACPP = re.compile(rb"\d+\.\d\d\.\d{3}\.\d{3} ([DIWE]) (.*)", re.DOTALL)
-_KLOG_LEVELS: dict[bytes, Level] = {
-    b"D": "debug",
-    b"I": "info",
-    b"W": "warning",
-    b"E": "error",
-    b"F": "critical",
-}
-#: The numbers of pino and bunyan, each the least of its level.
-_NUMBERED: tuple[tuple[int, Level], ...] = (
-    (60, "critical"),
-    (50, "error"),
-    (40, "warning"),
-    (30, "info"),
-    (10, "debug"),
-)
-_HIGHEST_NUMBER = 69
-#: The severities of syslog, 0 to 7.
-SEVERITIES: tuple[Level, ...] = (
-    "critical",
-    "critical",
-    "critical",
-    "error",
-    "warning",
-    "info",
-    "info",
-    "debug",
-)
-_LEADING_LEVEL = re.compile(rb"^[\s\[|:(-]*(?:%b)\b[\]:)]*" % _WORDS)
-_LOGFMT_MESSAGE = re.compile(rb'\b(?:msg|message|error|err)=("(?:[^"\\]|\\.)*"|\S+)')
 _TAG = re.compile(rb"\[([A-Z][A-Z0-9]*(?:_[A-Z0-9]+)+|REQUEST|FALLBACK)\]")
 STANDARD_TAG = re.compile(tag_pattern(STANDARD_TAGS).replace(b"(?:", b"(", 1))
 _STANDARD_NAMES = frozenset(name.encode() for name in STANDARD_TAGS)
 #: `[REQUEST] Correlation ID: job-12`, as another writer has it.
 _NAMED = re.compile(rb"correlation[ _-]?id:?\s+(\S{1,64})", re.IGNORECASE)
 UUID = re.compile(rb"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
-_LEVEL_KEYS = ("level", "severity", "lvl", "levelname", "log.level")
-_MESSAGE_KEYS = ("message", "msg", "event", "error", "text", "short_message")
-_TIME_KEYS = ("timestamp", "time", "ts", "@timestamp", "asctime")
-_IDENTIFIER_KEYS = ("correlation_id", "request_id", "trace_id", "correlationId")
+#: Keys of JSON lines as their writers mean them: small letters without `_`, `-`, `.` and a leading `@`.
+_LEVEL_KEYS = ("level", "severity", "lvl", "levelname", "loglevel", "errorseverity", "severitytext", "l")
+_MESSAGE_KEYS = ("message", "msg", "event", "error", "text", "shortmessage", "body", "mt", "m")
+_TIME_KEYS = ("timestamp", "time", "ts", "asctime", "t")
+_IDENTIFIER_KEYS = ("correlationid", "xcorrelationid", "requestid", "xrequestid", "traceid")
+_PUNCTUATION = str.maketrans("", "", "_-.@")
 #: More digits than a time in nanoseconds has.
 _MOST_DIGITS = 30
-#: A level word further behind than this is not in front of the message.
-_LEVEL_IN_FRONT = 120
 #: A time further behind than this is a part of the message.
 _TIME_IN_FRONT = 40
 _MESSAGE_BYTES = 500
-_AROUND = b" \t-:|]>)[\r"
 
 
 class LogEntry(Record):
@@ -151,7 +96,7 @@ class Facts(Record):
 def without_prefix(line: bytes) -> tuple[str | None, bytes]:
     """The compose service and the line behind its prefix; (None, line) when there is no prefix."""
     prefix = _COMPOSE.match(line)
-    if prefix is None or is_level(prefix[1].decode("ascii", "replace")):
+    if prefix is None or level_of(prefix[1].decode("ascii", "replace")):
         return None, line
     return prefix[1].decode("ascii", "replace"), line[prefix.end() :]
 
@@ -167,7 +112,12 @@ def facts(raw: bytes) -> Facts:
     read = _json(first)
     if read is not None:
         return read
-    return _tagged(first, tag) if tag is not None else _text(first)
+    if tag is not None:
+        return _tagged(first, tag)
+    said = _text(first)
+    # A program that dies prints its traceback behind whatever it said last.
+    is_raised = said.level not in COMPLAINTS and TRACEBACK in raw[len(first) :]
+    return replace(said, level="error") if is_raised else said
 
 
 def _json(line: bytes) -> Facts | None:
@@ -175,21 +125,12 @@ def _json(line: bytes) -> Facts | None:
     body = json_object(line)
     if body is None:
         return None
-    level, message = _json_level(body), _first_of(body, _MESSAGE_KEYS)
-    at = _json_time(body)
-    if isinstance(message, str) and (tag := _TAG.match(text := message.encode("utf-8", "replace"))):
+    level, message, at, identifier = _said(body)
+    if tag := _TAG.match(text := message.encode("utf-8", "replace")):
         # A formatter of JSON around a tagged line.
         inner = _tagged(text, tag)
         return replace(inner, at=at, level=level or inner.level)
-    identifier = _first_of(body, _IDENTIFIER_KEYS)
-    return Facts(
-        "json",
-        at=at,
-        level=level,
-        correlation_id=str(identifier) if identifier is not None else None,
-        message=str(message) if message is not None else "",
-        fields=body,
-    )
+    return Facts("json", at=at, level=level, correlation_id=identifier, message=message, fields=body)
 
 
 def complaint(line: bytes) -> tuple[Level, bytes, float | None] | None:
@@ -199,67 +140,18 @@ def complaint(line: bytes) -> tuple[Level, bytes, float | None] | None:
     introduces.
     """
     if (body := json_object(line)) is not None:
-        level = _json_level(body)
-        if level is None or level not in COMPLAINTS:
-            return None
-        message = _first_of(body, _MESSAGE_KEYS)
-        return level, str("" if message is None else message).encode("utf-8", "replace"), _json_time(body)
-    if (special := _special_form(line)) is not None:
-        level, message = special
-        return (level, message.strip(), timestamp(line)) if level in COMPLAINTS else None
-    word = _LEVEL.search(line, 0, HEAD)
-    level = None if word is None else _word_level(word[1] or word[2] or word[3])
-    if word is None or level is None or level not in COMPLAINTS:
+        level, message, at, _ = _said(body)
+        return (level, message.encode("utf-8", "replace"), at) if level in COMPLAINTS else None
+    said = line_level(line)
+    if said is None or said.level not in COMPLAINTS:
         return None
-    if word[2]:
-        quoted = _LOGFMT_MESSAGE.search(line)
-        text = line[word.end() :] if quoted is None else quoted[1].strip(b'"')
-    elif word.start() < _LEVEL_IN_FRONT:
-        text = line[word.end() : word.end() + _MESSAGE_BYTES]
-    else:
-        text = line[:_MESSAGE_BYTES]
-    return level, text.lstrip(_AROUND).rstrip(), timestamp(line)
-
-
-def is_level(word: str) -> bool:
-    """Whether a word is a level and not, for instance, the name of a service."""
-    return level_of(word) is not None
-
-
-def level_of(word: str) -> Level | None:
-    """The level that a word stands for, in any case, or a number of pino and bunyan."""
-    text = word.strip().lower()
-    if len(text) == len("50") and text.isascii() and text.isdigit():
-        return _numbered(int(text))
-    return _LEVEL_WORDS.get(text)
-
-
-def _numbered(number: float) -> Level | None:
-    if number > _HIGHEST_NUMBER:
-        return None
-    return next((level for least, level in _NUMBERED if number >= least), None)
+    return said.level, said.message, timestamp(line)
 
 
 def uncoloured(line: bytes) -> bytes:
-    """A line without the escape sequences of a terminal."""
+    """A line without the escape sequences of a terminal and the mark that begins a file of UTF-8."""
+    line = line.removeprefix(b"\xef\xbb\xbf")
     return _ANSI.sub(b"", line) if b"\x1b" in line else line
-
-
-def _special_form(line: bytes) -> tuple[Level, bytes] | None:
-    """The level and the message of a line whose level is no word: GIN's status, a letter."""
-    if line[:5] == b"[GIN]" and (request := _GIN.match(line)) is not None:
-        level: Level = "error" if request[1] >= b"500" else "info"
-        return level, request[1] + b" " + b" ".join(request[2].split())
-    if line[1:5].isdigit() and (logged := _KLOG.match(line)) is not None:
-        return _KLOG_LEVELS[logged[1]], logged[2]
-    if line[:1].isdigit() and (logged := _LLAMACPP.match(line)) is not None:
-        return _KLOG_LEVELS[logged[1]], logged[2]
-    return None
-
-
-@lru_cache(maxsize=256)
-def _word_level(word: bytes) -> Level | None:
-    return level_of(word.decode())
 
 
 def _tagged(line: bytes, tag: re.Match[bytes]) -> Facts:
@@ -275,7 +167,7 @@ def _tagged(line: bytes, tag: re.Match[bytes]) -> Facts:
     time = written_time(line)
     # Only what stands in front of the tag is the line's own level; behind it is content, previews included.
     timed_only = time is not None and time.start == 0 and begin - time.end <= 1
-    level = None if timed_only or not begin else _level(line[:begin])
+    level = None if timed_only or not begin else word_level(line[:begin])
     return Facts(
         "tagged",
         at=None if time is None else time.at,
@@ -289,24 +181,20 @@ def _tagged(line: bytes, tag: re.Match[bytes]) -> Facts:
 
 def _text(line: bytes) -> Facts:
     time = written_time(line)
-    message = line[time.end :] if time is not None and time.start < _TIME_IN_FRONT else line
-    message = _LEADING_LEVEL.sub(b"", message, count=1)
-    level = _level(line)
-    if (special := _special_form(line)) is not None:
-        level, message = special
+    said = line_level(line)
+    if said is not None and not said.is_word:
+        message = said.message
+    else:
+        message = line[time.end :] if time is not None and time.start < _TIME_IN_FRONT else line
+        message = LEADING_LEVEL.sub(b"", message, count=1)
     uuid = UUID.search(line)
     return Facts(
         "text",
         at=None if time is None else time.at,
-        level=level,
+        level=None if said is None else said.level,
         correlation_id=uuid[0].decode().lower() if uuid else None,
         message=message.decode("utf-8", "replace").strip(" \t-:,|]"),
     )
-
-
-def _level(line: bytes) -> Level | None:
-    word = _LEVEL.search(line, 0, HEAD)
-    return None if word is None else _word_level(word[1] or word[2] or word[3])
 
 
 def _identifier(line: bytes) -> str | None:
@@ -329,17 +217,32 @@ def json_object(line: bytes) -> dict[str, Any] | None:
     return body if isinstance(body, dict) else None
 
 
-def _json_level(body: Mapping[str, Any]) -> Level | None:
-    word = _first_of(body, _LEVEL_KEYS)
-    if isinstance(word, int | float) and not isinstance(word, bool):
-        if "short_message" in body and word in range(len(SEVERITIES)):
-            return SEVERITIES[int(word)]  # GELF
-        return _numbered(word)
-    return None if word is None else level_of(str(word))
+def _said(body: Mapping[str, Any]) -> tuple[Level | None, str, float | None, str | None]:
+    """The level, message, time and id of a JSON line; what it does not say itself an object in it may say."""
+    keys = _by_meaning(body)
+    below = [_by_meaning(value) for value in body.values() if isinstance(value, dict)]
+    level, place = None, keys
+    for named in (keys, *below):
+        level = json_level(_first_of(named, _LEVEL_KEYS), body)
+        if level is not None:
+            place = named
+            break
+    message = next(
+        (text for each in (place, keys, *below) if (text := _first_of(each, _MESSAGE_KEYS)) is not None), ""
+    )
+    times = (time for each in (keys, *below) if (time := _first_of(each, _TIME_KEYS)) is not None)
+    identifiers = (name for each in (keys, *below) if (name := _first_of(each, _IDENTIFIER_KEYS)) is not None)
+    identifier = next(identifiers, None)
+    return level, str(message), _json_time(next(times, None)), None if identifier is None else str(identifier)
 
 
-def _json_time(body: Mapping[str, Any]) -> float | None:
-    value = _first_of(body, _TIME_KEYS)
+def _by_meaning(body: Mapping[str, Any]) -> dict[str, Any]:
+    return {key.lower().translate(_PUNCTUATION): value for key, value in body.items() if value is not None}
+
+
+def _json_time(value: Any) -> float | None:
+    if isinstance(value, dict):
+        value = value.get("timestamp")
     if not isinstance(value, str):
         return epoch_s(value)
     if value.isascii() and value.isdigit():
@@ -347,8 +250,5 @@ def _json_time(body: Mapping[str, Any]) -> float | None:
     return timestamp(value.encode("utf-8", "replace"))
 
 
-def _first_of(body: Mapping[str, Any], names: Sequence[str]) -> Any:
-    for name in names:
-        if (value := body.get(name)) is not None:
-            return value
-    return None
+def _first_of(keys: Mapping[str, Any], names: Sequence[str]) -> Any:
+    return next((keys[name] for name in names if name in keys), None)

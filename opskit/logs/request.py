@@ -6,7 +6,9 @@ from operator import itemgetter
 
 from opskit.errors import UsageError
 from opskit.logs.calls import ModelCall, RequestCalls, State
-from opskit.logs.record import UUID, Facts, Level, LogEntry, facts
+from opskit.logs.levels import Level
+from opskit.logs.record import UUID, Facts, LogEntry, facts
+from opskit.logs.select import identifier_pattern
 from opskit.logs.times import zoned_timestamp
 from opskit.records import Record, replace
 from opskit.text import printable
@@ -18,6 +20,9 @@ GAP_S = 2.0
 #: A prefix shorter than this would find too much.
 MIN_PREFIX = 4
 _MAX_CANDIDATES = 20
+#: A UUID without its dashes.
+_TRACE_ID = re.compile(rb"(?<![0-9a-zA-Z])[0-9a-f]{32}(?![0-9a-zA-Z])", re.IGNORECASE)
+_UUID_LIKE = re.compile(r"[0-9a-f]{8}(?:-|[0-9a-f]|$)")
 
 
 class TimelineLine(Record):
@@ -122,48 +127,56 @@ class _Search:
 
     def __init__(self, identifier: str) -> None:
         self._wanted = identifier.lower()
-        text = re.escape(self._wanted.encode())
+        text = identifier_pattern(self._wanted)
         self._text = re.compile(text, re.IGNORECASE)
         self._word = re.compile(rb"(?<![\w-])" + text + rb"(?![\w-])", re.IGNORECASE)
         #: Each event in order, with the ids it names; None for a mention.
         self._events: list[tuple[set[str] | None, LogEntry]] = []
-        self._names: set[str] = set()
+        #: The ids by their letters and digits, each as it was written first.
+        self._names: dict[str, str] = {}
 
     def look_at(self, entry: LogEntry) -> None:
         if not self._text.search(entry.raw):
             return
         names = self._names_in(entry.raw)
         # Of more ids than can be shown only the names matter, and the names of the exact one.
-        known = names if len(self._names) <= _MAX_CANDIDATES else names & {*self._names, self._wanted}
-        self._names |= known
+        wanted = {*self._names, _key(self._wanted)}
+        known = {key for key in names if key in wanted or len(self._names) <= _MAX_CANDIDATES}
+        self._names = {key: names[key] for key in known} | self._names
         if known or (not names and self._word.search(entry.raw)):
             self._events.append((known or None, entry))
 
     def chosen(self) -> tuple[str, list[LogEntry]]:
         """The one id that fits and its events. Raises UsageError when there is none, or more than one."""
-        names = [self._wanted] if self._wanted in self._names else sorted(self._names)
-        if len(names) > 1:
-            more = ", ..." if len(names) > _MAX_CANDIDATES else ""
+        wanted = _key(self._wanted)
+        keys = [wanted] if wanted in self._names else sorted(self._names)
+        if len(keys) > 1:
+            more = ", ..." if len(keys) > _MAX_CANDIDATES else ""
+            names = ", ".join(self._names[key] for key in keys[:_MAX_CANDIDATES])
             raise UsageError(
-                f"several requests begin with {self._wanted}: {', '.join(names[:_MAX_CANDIDATES])}{more}",
+                f"several requests begin with {self._wanted}: {names}{more}",
                 remedy="give more characters of the id",
             )
-        name = names[0] if names else self._wanted
+        name = keys[0] if keys else wanted
         events = [event for names_in, event in self._events if names_in is None or name in names_in]
         if not events:
             raise UsageError(
                 f"no line carries an id that begins with {self._wanted}",
                 remedy="`opskit logs --tag REQUEST` shows the requests with their ids",
             )
-        return name, events
+        return self._names.get(name, self._wanted), events
 
-    def _names_in(self, raw: bytes) -> set[str]:
-        """The ids in a line that begin as wanted: what a field says, and every UUID."""
-        names = {uuid.lower().decode() for uuid in UUID.findall(raw)}
+    def _names_in(self, raw: bytes) -> dict[str, str]:
+        """The ids in a line that begin as wanted: what a field says, every UUID, every id of a trace."""
+        names = [name.lower().decode() for pattern in (UUID, _TRACE_ID) for name in pattern.findall(raw)]
         said = facts(raw).correlation_id
-        if said is not None:
-            names.add(said.lower())
-        return {name for name in names if name.startswith(self._wanted)}
+        names += [said.lower()] if said is not None else []
+        return {_key(name): name for name in names if _key(name).startswith(_key(self._wanted))}
+
+
+def _key(name: str) -> str:
+    """An id without the dashes of a UUID."""
+    return name.replace("-", "") if _UUID_LIKE.match(name) else name
 
 
 Timed = tuple[float | None, LogEntry, Facts]

@@ -8,25 +8,19 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from functools import cached_property
+from functools import cache, cached_property
+from itertools import pairwise
 from typing import Protocol
 
 from opskit.errors import UsageError
-from opskit.logs.record import LEVELS, Level, LogEntry, facts
+from opskit.logs.levels import COMPLAINTS, LEVELS, SIGNS, WORD_SIGNS, Level, compiled_signs
+from opskit.logs.record import LogEntry, facts
 from opskit.logs.tag_search import STANDARD_TAGS, is_tag, tag_pattern
 from opskit.text import EARLIEST_S, LATEST_S, duration_s
 
-_LEVEL_WORDS: dict[Level, str] = {
-    "debug": "TRACE|DEBUG|trace|debug|Debug",
-    "info": "INFO|NOTICE|info|notice|Info",
-    "warning": "WARN|warn|Warn|LLM_PARSE|FALLBACK",
-    "error": "ERR|err|Err|LLM_ERROR|LLM_CRASH",
-    "critical": "FATAL|CRIT|PANIC|fatal|crit|panic|alert|emerg|Fatal|Crit|Panic|Alert|Emerg|ALERT|EMERG",
-}
-#: Levels that are no words: numbers, letters of klog and llama.cpp, statuses of GIN.
-_WORDLESS = (
-    r"(?:level|lvl|severity)\"?\s*[:=]\s*\"?\d|[DIWEF]\d{4} \d\d:\d\d:|\d\.\d{3}\.\d{3} [DIWE] |\[GIN\]"
-)
+#: The tags that are complaints by themselves.
+_COMPLAINING_TAGS = rb"|\[(?:LLM_PARSE|FALLBACK|LLM_ERROR|LLM_CRASH)\]"
+_UUID_BEGIN = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F-]*|[0-9a-fA-F]{1,24})")
 _CLOCK = re.compile(r"\d\d?:\d\d(:\d\d)?")
 
 
@@ -65,24 +59,12 @@ class EntryFilter:
     def finder(self) -> Pattern | None:
         """Finds every line that may be wanted, and few others; None when every line may be."""
         if self.identifier:
-            return _literal(self.identifier)
+            return self._identified
         if self.grep:
             return self._greps[0]
         if self.tags:
             return re.compile(checked_tags(self.tags))
-        if self.level is not None:
-            words = "|".join(_LEVEL_WORDS[level] for level in LEVELS[LEVELS.index(self.level) :])
-            return re.compile(f"{words}|{_WORDLESS}".encode())
-        return None
-
-    def matches(self, block: bytes | bytearray, size: int) -> Iterator[LineMatch]:
-        """What the finder finds in block[:size]. RE2 wants bytes of its own."""
-        finder = self.finder
-        if finder is None:
-            return iter(())
-        if isinstance(finder, re.Pattern):
-            return finder.finditer(block, 0, size)
-        return finder.finditer(bytes(memoryview(block)[:size]))
+        return _complaining() if self.level in COMPLAINTS else None
 
     @cached_property
     def is_plain(self) -> bool:
@@ -104,7 +86,7 @@ class EntryFilter:
         """The whole condition, on a whole entry."""
         if not self._timely(entry.at):
             return False
-        if self.identifier and not _literal(self.identifier).search(entry.raw):
+        if self.identifier and not self._identified.search(entry.raw):
             return False
         # A person may mean the text, from its beginning on, or the name of the service in front of it.
         texts = (entry.raw,) if entry.written is None else (entry.raw, entry.shown)
@@ -144,6 +126,10 @@ class EntryFilter:
         return tuple(compiled(pattern) for pattern in self.exclude)
 
     @cached_property
+    def _identified(self) -> Pattern:
+        return re.compile(identifier_pattern(self.identifier or ""), re.IGNORECASE)
+
+    @cached_property
     def _tagged(self) -> Pattern:
         return re.compile(checked_tags(self.tags))
 
@@ -156,6 +142,12 @@ class EntryFilter:
 
     def _severe(self, level: Level | None) -> bool:
         return self.level is None or (level is not None and LEVELS.index(level) >= LEVELS.index(self.level))
+
+
+@cache
+def _complaining() -> Pattern:
+    pattern: Pattern = compiled_signs(SIGNS + WORD_SIGNS + _COMPLAINING_TAGS)
+    return pattern
 
 
 def compiled(pattern: str) -> Pattern:
@@ -187,8 +179,13 @@ def checked_tags(tags: tuple[str, ...]) -> bytes:
     return tag_pattern(tags)
 
 
-def _literal(text: str) -> Pattern:
-    return re.compile(re.escape(text.encode()), re.IGNORECASE)
+def identifier_pattern(text: str) -> bytes:
+    """A pattern for an id or its beginning; that of a UUID may lack its dashes, as traces write it."""
+    digits = text.replace("-", "")
+    if not _UUID_BEGIN.fullmatch(text):
+        return re.escape(text.encode())
+    cuts = [0, 8, 12, 16, 20, 32]
+    return "-?".join(filter(None, (digits[begin:end] for begin, end in pairwise(cuts)))).encode()
 
 
 def moment(text: str, now: datetime) -> float:

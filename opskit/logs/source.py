@@ -1,11 +1,16 @@
-"""What every source of log lines offers, and two that are streams: standard input and the journal."""
+"""What every source of log lines offers, and two that are streams: pipes and the journal."""
 
 import contextlib
+import os
+import select
 import shutil
+import stat
 import sys
 from collections.abc import AsyncGenerator, Sequence
 from datetime import UTC, datetime
-from typing import Protocol, Self
+from io import FileIO
+from pathlib import Path
+from typing import BinaryIO, Protocol, Self
 
 from opskit.errors import OpskitError
 from opskit.logs.envelope import SAMPLE_LINES, Envelope, WrappedLine, envelope_of
@@ -15,6 +20,8 @@ from opskit.logs.times import timestamp, zoned_timestamp
 from opskit.records import Record
 
 _READ = 256 * 1024
+#: So long a writer that waits for a reader may take to notice it.
+_WRITER_MS = 500
 
 
 class Window(Record):
@@ -129,16 +136,23 @@ class LogSource(Protocol):
         """What is there now, as far as `window` asks for it, and then what comes, without end."""
 
 
-class StdinSource:
-    """Standard input. Following and reading are the same: it ends when it ends."""
+class PipeSource:
+    """Standard input, or a named pipe. Following and reading are the same: it ends when its writers end."""
 
-    name = "stdin"
+    def __init__(self, path: Path | None = None) -> None:
+        self._path = path
+        self.name = "stdin" if path is None else str(path)
 
     async def read(self, window: Window) -> AsyncGenerator[Batch, None]:
         """Lines as they come. A stream has no past to choose from: the window says nothing."""
         del window
+        import asyncio  # 13 ms that a plain search does not need
+
         lines = LineSplitter(self.name)
-        async with contextlib.aclosing(_pieces()) as pieces:
+        file: BinaryIO | FileIO = sys.stdin.buffer
+        if self._path is not None:
+            file = await asyncio.to_thread(_written_pipe, self._path)
+        async with contextlib.aclosing(_pieces(file)) as pieces:
             async for piece in pieces:
                 if batch := lines.feed(piece):
                     yield batch
@@ -148,19 +162,34 @@ class StdinSource:
     follow = read
 
 
-async def _pieces() -> AsyncGenerator[bytes, None]:
-    import asyncio  # 13 ms that a plain search does not need
-
-    reader = asyncio.StreamReader(limit=_READ)
+def _written_pipe(path: Path) -> FileIO:
+    """A named pipe, open. Raises OpskitError LOG_001 when nobody writes to it."""
     try:
-        transport, _ = await asyncio.get_running_loop().connect_read_pipe(
-            lambda: asyncio.StreamReaderProtocol(reader), sys.stdin.buffer
-        )
-    except ValueError:
-        # A regular file as standard input is no pipe: it never blocks, so it is simply read.
-        while piece := sys.stdin.buffer.read(_READ):
+        # Opening it otherwise would wait for a writer, for ever.
+        file = os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb", buffering=0)
+        poll = select.poll()
+        poll.register(file, select.POLLIN)
+        if not poll.poll(_WRITER_MS) and file.read(1) == b"":
+            file.close()
+            raise OpskitError("LOG_001", f"{path} is a pipe that no program writes to")
+    except OSError as exc:
+        raise OpskitError("LOG_001", f"{path}: {(exc.strerror or str(exc)).lower()}") from exc
+    return file
+
+
+async def _pieces(file: BinaryIO | FileIO) -> AsyncGenerator[bytes, None]:
+    import asyncio
+
+    mode = os.fstat(file.fileno()).st_mode
+    if not (stat.S_ISFIFO(mode) or stat.S_ISSOCK(mode) or file.isatty()):
+        # A file or a device like /dev/null never blocks, so it is simply read.
+        while piece := file.read(_READ):
             yield piece
         return
+    reader = asyncio.StreamReader(limit=_READ)
+    transport, _ = await asyncio.get_running_loop().connect_read_pipe(
+        lambda: asyncio.StreamReaderProtocol(reader), file
+    )
     try:
         while piece := await reader.read(_READ):
             yield piece

@@ -15,8 +15,9 @@ from pathlib import Path
 
 from opskit.logs.events import event_cut, next_event
 from opskit.logs.files import blocks
+from opskit.logs.levels import COMPLAINTS
 from opskit.logs.packed import PackedFile, open_log, readable
-from opskit.logs.record import COMPLAINTS, LogEntry, facts
+from opskit.logs.record import LogEntry, facts
 from opskit.logs.stats_counts import CountLimits, Counts
 from opskit.logs.stats_lines import MAX_LINE, BlockCounter
 

@@ -334,6 +334,8 @@ class Counts(MutableRecord):
 
     def complain(self, level: str, at: float | None, source: str, message: bytes) -> None:
         (self.warnings if level == "warning" else self.errors).add(at, source, message)
+        if at is not None:
+            self.saw_time(at)
         if level != "warning" and at is not None:
             self.timeline.add(at, ERRORS)
 

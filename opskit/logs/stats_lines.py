@@ -13,12 +13,12 @@ Lines are read by `record`. Beyond that a traceback is an error of its own unles
 import math
 import re
 from collections import Counter
-from functools import cache, lru_cache
-from typing import Any
+from functools import lru_cache
 
 from opskit.logs.calls import ModelCall, call_event, number_of, text_of
-from opskit.logs.events import continues, opens_traceback
-from opskit.logs.record import COMPLAINTS, STANDARD_TAG, Facts, complaint, facts, uncoloured, without_prefix
+from opskit.logs.events import EventLines
+from opskit.logs.levels import COMPLAINTS, EXCEPTION, SIGNS, TRACEBACK, compiled_signs, is_padded_level
+from opskit.logs.record import STANDARD_TAG, Facts, complaint, facts, uncoloured, without_prefix
 from opskit.logs.stats_counts import ANSWERED, ASKED, FAILED, UNKNOWN, CallStats, Counts
 from opskit.logs.stats_timeline import CALLS
 from opskit.logs.times import HEAD, minute_s, timestamp
@@ -27,21 +27,15 @@ from opskit.logs.times import HEAD, minute_s, timestamp
 MAX_LINE = 1024 * 1024
 _MAX_TAGGED = 64 * 1024
 _FREQUENT = (re.compile(rb"ERR(?:OR)?\b"), re.compile(rb"WARN(?:ING)?\b"))
-#: The first byte of a match tells a duration (`elapsed`, `took`) from a sign of an error.
 #: Behind a number: a unit, or the smaller units of Go's `1m30.5s`. µ is written in two ways.
 _UNIT = rb"(?: ?(?:[a-z]+|\xc2\xb5s|\xce\xbcs)(?:\d[\d.]*[a-z]+)*)?"
 _RARE = (
-    rb"(?:\b|\[[\d;]{1,12}m)(?:CRIT|CRITICAL|FATAL|PANIC)\b|Traceback \(most recent call last\)"
-    rb'|(?:level(?:name)?|severity|lvl)(?:"\s*:\s*"|="?)(?i:warn|err|crit|fatal|panic|alert|emerg)'
-    rb'|(?:level|severity|lvl)(?:"\s*:\s*"?|="?)(?:[456]\d|[0-4])\b'
-    rb"|[\[:](?:warn|error|crit|alert|emerg)\]"
-    rb"|[WEF]\d{4} \d\d:\d\d:\d\d\.\d|\d\.\d{3}\.\d{3} [WE] "
-    rb"|\[GIN\] [\d/]{10} - [\d:]{8} \|(?:\x1b\[[\d;]*m)* *5\d\d"
-    rb'|elapsed(?:_?[A-Za-z]{1,12})?(?:"\s*:\s*"?|=)\d[\d.]*(?:[eE][+-]?\d+)?'
+    SIGNS
+    + rb'|elapsed(?:_?[A-Za-z]{1,12})?(?:"\s*:\s*"?|=)\d[\d.]*(?:[eE][+-]?\d+)?'
     + _UNIT
     + rb"|took (?:\d[\d.]* ?(?:ms|us|\xc2\xb5s|\xce\xbcs|s|sec|seconds|min|m)|(?:\d+h)?\d+m\d[\d.]*s)\b"
 )
-_ELAPSED, _TOOK = b"et"
+_DURATION_WORDS = (b"elapsed", b"took ")
 _DURATION = rb'duration(?:_?[A-Za-z]{1,12})?(?:"\s*:\s*"?|=)%b[\d.]*(?:[eE][+-]?\d+)?' + _UNIT
 _ANY_DURATION = re.compile(_DURATION % rb"\d")
 _LONG_DURATION = re.compile(_DURATION % rb"\d\d+")
@@ -55,11 +49,10 @@ _UNITS = {
     **dict.fromkeys((b"m", b"min", b"minutes"), 60.0),
     b"h": 3600.0,
 }
-_TRACEBACK = b"Traceback (most recent call last)"
+#: Nothing takes so many seconds: Go writes a duration in JSON as a number of nanoseconds.
+_IN_NS = 1e8
 _EXCEPTION = re.compile(rb"[A-Za-z_][\w.]*(?::|\s*$)")
 _GROUPED = re.compile(rb"[ |+]+([A-Za-z_][\w.]*: .*)")
-#: What a line that continues an error can begin with.
-_MAY_FOLLOW = (b" ", b"\t", b"T", b"D", b"C", b"\x1b")
 _TRACE_LINES = 2000
 _TRACE_LINE_BYTES = 500
 _WHERE = r" node=((?!null )[!#-~]{1,120}) model=((?!null )[!#-~]{1,120})"
@@ -110,11 +103,11 @@ class BlockCounter:
         signs = [tag.start() * 2 + 1 for tag in STANDARD_TAG.finditer(block)]
         for pattern in _FREQUENT:
             signs += [word.start() * 2 for word in pattern.finditer(block)]
-        for sign in _rare().finditer(block):
+        for sign in compiled_signs(_RARE).finditer(block):
             offset, end = sign.span()
-            if block[offset] not in (_ELAPSED, _TOOK):
+            if not (text := block[offset:end]).startswith(_DURATION_WORDS):
                 signs.append(offset * 2)
-            elif (seconds := _seconds(text := block[offset:end])) is not None:
+            elif (seconds := _seconds(text)) is not None:
                 self._counts.timed.add(seconds)
                 self._counts.timed_slow += seconds > self._counts.limits.slow_request_s
                 self._note_slow(offset, text, seconds)
@@ -183,19 +176,17 @@ class BlockCounter:
             whole, line = line, without_prefix(line)[1]
             prefix = whole[: len(whole) - len(line)]
         line = uncoloured(line)
-        if _TRACEBACK in line[:80] and _begins_traceback(line):
-            return self._count_event(start, end, prefix, "error", b"", self._at)
-        if line[:1] in (b" ", b"\t") or (read := complaint(line)) is None:
+        if TRACEBACK in line[:80] and _begins_traceback(line):
+            read: tuple[str, bytes, float | None] | None = ("error", TRACEBACK, None)
+        elif line[:1] in (b" ", b"\t") and not is_padded_level(line):
+            return end
+        else:
+            read = complaint(line.lstrip(b" "))
+        if read is None:
             return end
         level, message, when = read
-        return self._count_event(end + 1, end, prefix, level, message, self._at if when is None else when)
-
-    def _count_event(
-        self, start: int, end: int, prefix: bytes, level: str, message: bytes, at: float | None
-    ) -> int:
-        """Count an event; when a traceback follows at `start`, what it raised is the message."""
-        stop, raised = _trace(self._block, start, end, prefix, in_traceback=_TRACEBACK in message[:100])
-        self._counts.complain(level, at, self._source, raised or message or _TRACEBACK)
+        stop, raised = _trace(self._block, end, prefix, line)
+        self._counts.complain(level, self._at if when is None else when, self._source, raised or message)
         return stop
 
 
@@ -322,48 +313,39 @@ class _TaggedCounter:
         self._counts.complain(level, at, self._source, text)
 
 
-def _trace(block: bytes, start: int, end: int, prefix: bytes, *, in_traceback: bool) -> tuple[int, bytes]:
-    """Where the lines that continue an event end, and the last line of the last traceback among them."""
-    raised = b""
-    after_frame = False
-    at = start
-    if block[at + len(prefix) : at + len(prefix) + 1] not in _MAY_FOLLOW:
-        return end, raised
+def _trace(block: bytes, end: int, prefix: bytes, first: bytes) -> tuple[int, bytes]:
+    """Where the lines that continue the event of `first`, whose LF is at `end`, end, and what it raised.
+
+    That is the last line of the last traceback among them.
+    """
+    raised, after_frame, event = b"", False, EventLines(first)
+    in_traceback = TRACEBACK in first
     for _ in range(_TRACE_LINES):
+        at = end + 1
         stop = block.find(b"\n", at)
         stop = len(block) if stop < 0 else stop
         line = block[at : min(stop, at + _TRACE_LINE_BYTES)]
         if at >= len(block) or not line.startswith(prefix):
             break
         line = uncoloured(line[len(prefix) :])
-        opens = opens_traceback(line) or _begins_traceback(line)
-        raises = in_traceback and after_frame and _EXCEPTION.match(line) is not None
-        if not (opens or raises or continues(line, in_traceback=in_traceback)):
+        opens = _begins_traceback(line)
+        name = _EXCEPTION if after_frame else EXCEPTION
+        raises = in_traceback and name.match(line) is not None
+        if not (event.take(line) or opens or raises):
             break
         in_traceback = in_traceback or opens
         after_frame = line[:1] in (b" ", b"\t")
-        if raises:
+        if raises or (b" panicked at " in first and not raised):
             raised = line.strip()
         elif in_traceback and not raised and (grouped := _GROUPED.match(line)) and b"|" in line[:6]:
             raised = grouped[1].strip()
-        end, at = stop, stop + 1
+        end = stop
     return end, raised
 
 
 def _begins_traceback(line: bytes) -> bool:
     """Exception groups draw a frame around theirs."""
-    return line.lstrip(b" +|").startswith((_TRACEBACK, b"Exception Group"))
-
-
-@cache
-def _rare() -> Any:
-    """RE2, imported when it is needed."""
-    import re2
-
-    options = re2.Options()
-    options.encoding = re2.Options.Encoding.LATIN1
-    options.never_capture = True
-    return re2.compile(_RARE, options)
+    return line.lstrip(b" +|").startswith((TRACEBACK, b"Exception Group"))
 
 
 @lru_cache(maxsize=16384)
@@ -378,6 +360,8 @@ def _seconds(text: bytes) -> float | None:
         seconds = float(parts[2]) * _UNITS.get((parts[1] or parts[3]).lower(), 1.0)
     except ValueError:
         return None
+    if seconds >= _IN_NS and not parts[1] and not parts[3]:
+        seconds *= 1e-9
     return seconds if seconds < math.inf else None
 
 

@@ -1,6 +1,6 @@
 """How much happened when: lines, errors and calls in buckets of a minute, wider when the log is long."""
 
-from opskit.logs.times import HEAD, timestamp, written_time
+from opskit.logs.times import last_timed, timestamp, written_time
 from opskit.records import MutableRecord, field
 
 MINUTE_S = 60
@@ -9,8 +9,6 @@ MAX_BUCKETS = 12_000
 LINES, ERRORS, CALLS = range(3)
 #: How far behind a line's beginning a time is sought when the line itself need not have one.
 _REACH = 2000
-#: So many lines without a time are stepped over.
-_BACK = 200
 
 
 class Timeline(MutableRecord):
@@ -95,25 +93,11 @@ def _middle(block: bytes, start: int, end: int) -> tuple[int, float] | None:
     time = written_time(block, middle, min(middle + _REACH, end)) if middle < end else None
     if time is not None and time.at is not None:
         return block.rfind(b"\n", middle, time.start) + 1 or middle, time.at
-    border = _last_timed(block, start, middle)
+    border = last_timed(block, start, middle)
     return None if border is None or border[0] <= start else border
 
 
 def _end(block: bytes, start: int, end: int, otherwise: float) -> float:
     """The time of the last line of a stretch that has one."""
-    line = _last_timed(block, start, end)
+    line = last_timed(block, start, end)
     return otherwise if line is None else line[1]
-
-
-def _last_timed(block: bytes, start: int, end: int) -> tuple[int, float] | None:
-    """The last line of a stretch that has a time, sought not too far back."""
-    position = end
-    for _ in range(_BACK):
-        begin = block.rfind(b"\n", start, position - 1) + 1 or start
-        at = timestamp(block, begin, min(begin + HEAD, position))
-        if at is not None:
-            return begin, at
-        if begin <= start:
-            break
-        position = begin
-    return None

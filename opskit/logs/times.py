@@ -10,6 +10,8 @@ from opskit.text import EARLIEST_S, LATEST_S, epoch_s
 
 #: How far into a line its time, level and tag are looked for.
 HEAD = 400
+#: So many lines without a time are stepped over.
+_BACK = 200
 #: Clocks of other machines may be ahead by so much.
 _AHEAD_S = 86_400.0
 #: A written time, or a number under one of the names that JSON lines give it.
@@ -20,15 +22,20 @@ _TIME = re.compile(
     rb"(\d{10}(?:\d{3}){0,3}(?:\.\d+)?|\d\.\d+[eE]\+?\d\d?)(?![\w.-])"
 )
 _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
-# Sought only where no other time is: syslog's `May  4 10:20:30` and ctime's with a year behind it, klog's
-# `E0504 10:20:30.5`, the access logs' `04/May/2026:10:20:30 +0200` (Python's http.server: a blank, no zone),
-# logfmt's `ts=1777890030`, a number that begins a line.
+# Sought only where no other time is: syslog's `May  4 10:20:30` and ctime's with a year behind it, the
+# `May 4, 2026 10:20:30 PM` of Java, klog's `E0504 10:20:30.5`, the access logs' `04/May/2026:10:20:30 +0200`
+# (Python's http.server: a blank, no zone), rich's `[05/04/26 10:20:30]`, logfmt's `ts=1777890030`, a number
+# that begins a line.
 _RARE_TIME = re.compile(
-    rb"\b(?:(%b) ([ \d]\d) (\d\d:\d\d:\d\d(?:\.\d{1,9})?)(?: (\d{4})\b)?"
-    rb"|[DIWEF](\d\d)(\d\d) (\d\d:\d\d:\d\d\.\d{1,9})"
-    rb"|(\d\d)/(%b)/(\d{4})[: ](\d\d:\d\d:\d\d)(?: ([+-]\d{4})|\]))"
+    rb"\b(?:(?P<name>%b) (?P<day>[ \d]\d) (?P<clock>\d\d:\d\d:\d\d(?:\.\d{1,9})?)(?: (?P<year>\d{4})\b)?"
+    rb"|(?P<java_name>%b) (?P<java_day>\d\d?), (?P<java_year>\d{4}),? "
+    rb"(?P<java_clock>\d\d?:\d\d:\d\d) (?P<half>[AP]M)"
+    rb"|[DIWEF](?P<klog_month>\d\d)(?P<klog_day>\d\d) (?P<klog_clock>\d\d:\d\d:\d\d\.\d{1,9})"
+    rb"|(?P<access_day>\d\d)/(?P<access_name>%b)/(?P<access_year>\d{4})[: ](?P<access_clock>\d\d:\d\d:\d\d)"
+    rb"(?: (?P<zone>[+-]\d{4})|\]))"
+    rb"|\[(?P<rich_month>\d\d)/(?P<rich_day>\d\d)/(?P<rich_year>\d\d) (?P<rich_clock>\d\d:\d\d:\d\d)\]"
     rb'|(?:(?m:^)\[?|\b(?:ts|time|timestamp)="?)'
-    rb"(1\d{9}(?:\d{3}){0,3}(?:\.\d+)?)(?=[\s\]\"]|$)" % (b"|".join(_MONTHS), b"|".join(_MONTHS))
+    rb"(?P<number>1\d{9}(?:\d{3}){0,3}(?:\.\d+)?)(?=[\s\]\"]|$)" % ((b"|".join(_MONTHS),) * 3)
 )
 
 
@@ -64,6 +71,20 @@ def written_time(text: bytes, start: int = 0, end: int = HEAD) -> WrittenTime | 
     return None if time is None else WrittenTime(time.start(), time.end(), _rare_epoch(time))
 
 
+def last_timed(block: bytes, start: int, end: int) -> tuple[int, float] | None:
+    """Where the last line of a stretch that has a time begins, and that time; sought not too far back."""
+    position = end
+    for _ in range(_BACK):
+        begin = block.rfind(b"\n", start, position - 1) + 1 or start
+        at = timestamp(block, begin, min(begin + HEAD, position))
+        if at is not None:
+            return begin, at
+        if begin <= start:
+            break
+        position = begin
+    return None
+
+
 def _epoch(time: re.Match[bytes]) -> float | None:
     minute, second, zone, number = time.groups()
     if number is not None:
@@ -73,24 +94,19 @@ def _epoch(time: re.Match[bytes]) -> float | None:
 
 
 def _rare_epoch(time: re.Match[bytes]) -> float | None:
-    name, day, of_day, year, klog_month, klog_day, klog_clock, *access, number = time.groups()
-    if number is not None:
-        return epoch_s(float(number))
-    zone = None
-    if klog_month is not None:
-        month, day, of_day = int(klog_month), klog_day, klog_clock
-    elif name is None:
-        day, name, year, of_day, zone = access
-        month = _MONTHS.index(name) + 1
-    else:
-        month = _MONTHS.index(name) + 1
-    year = datetime.now().astimezone().year if year is None else int(year)
-    hour_minute, _, second = of_day.decode().rpartition(":")
-    minute = f"{month:02d}-{int(day):02d}T{hour_minute}"
-    begin_s = minute_s(f"{year}-{minute}", zone)
-    if time[4] is None and time[10] is None and (begin_s is None or begin_s > clock.time() + _AHEAD_S):
+    parts = {name.rpartition("_")[2]: text for name, text in time.groupdict().items() if text is not None}
+    if "number" in parts:
+        return epoch_s(float(parts["number"]))
+    month = int(parts["month"]) if "month" in parts else _MONTHS.index(parts["name"]) + 1
+    hour, minute, second = parts["clock"].decode().split(":")
+    if "half" in parts:
+        hour = str(int(hour) % 12 + 12 * (parts["half"] == b"PM"))
+    year = int(parts["year"]) if "year" in parts else datetime.now().astimezone().year
+    day = f"{month:02d}-{int(parts['day']):02d}T{int(hour):02d}:{minute}"
+    begin_s = minute_s(f"{year if year >= 100 else 2000 + year}-{day}", parts.get("zone"))
+    if "year" not in parts and (begin_s is None or begin_s > clock.time() + _AHEAD_S):
         # Without a year it is the latest day of that name, which may be in the year before.
-        begin_s = minute_s(f"{year - 1}-{minute}", zone)
+        begin_s = minute_s(f"{year - 1}-{day}")
     return None if begin_s is None else begin_s + float(second)
 
 

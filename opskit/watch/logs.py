@@ -12,7 +12,8 @@ from opskit.config.schema import Config
 from opskit.errors import OpskitError
 from opskit.logs.events import Grouper
 from opskit.logs.files import FileSource
-from opskit.logs.record import Facts, Level, LogEntry, facts
+from opskit.logs.levels import Level
+from opskit.logs.record import Facts, LogEntry, facts
 from opskit.logs.select import EntryFilter
 from opskit.logs.shape import shape
 from opskit.logs.show import settled

@@ -344,3 +344,54 @@ def test_only_bad_sources_are_an_error(home: Path, bad: str) -> None:
         assert (result.status, result.out) == (1, "")
         assert result.err.startswith("opskit: "), result.err
         assert len(result.err.splitlines()) == 1
+
+
+def test_a_log_in_utf_16_is_read_as_text(home: Path, tmp_path: Path) -> None:
+    """What Windows writes is searched and counted like any other log, in both orders of bytes."""
+    for encoding, mark in (("utf-16-le", b"\xff\xfe"), ("utf-16-be", b"\xfe\xff")):
+        path = tmp_path / f"{encoding}.log"
+        path.write_bytes(mark + f"{PLAIN}\n{TRACE}\n".encode(encoding))
+        assert logs(str(path), "--level", "error", home=home).out == TRACE + "\n"
+        assert json.loads(logs("stats", str(path), "--json", home=home).out)["stats"]["errors"]["total"] == 1
+
+
+def test_a_named_pipe_is_read_until_its_writer_ends(home: Path, tmp_path: Path) -> None:
+    """As `opskit logs <(journalctl)` gives one, read and followed."""
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for arguments in (("--all",), ("--all", "--follow")):
+        writer = subprocess.Popen(["sh", "-c", f'echo "{PLAIN}" > "{pipe}"'])
+        result = logs(str(pipe), *arguments, home=home)
+        assert (result.status, result.out, writer.wait()) == (0, PLAIN + "\n", 0)
+
+
+def test_nothing_on_standard_input_is_the_end(home: Path) -> None:
+    """`opskit logs - < /dev/null`, as cron runs it, finds nothing and ends."""
+    home.mkdir()
+    command = [sys.executable, "-m", "opskit", "logs", "-", "--all"]
+    environ = environment(home, None)
+    done = subprocess.run(command, stdin=subprocess.DEVNULL, capture_output=True, env=environ, timeout=60)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert b"Traceback" not in done.stderr
+
+
+def test_levels_are_named_as_programs_name_them(home: Path, log: Path) -> None:
+    """`warn` and `ERROR` are levels."""
+    for name in ("warn", "ERROR", "err"):
+        assert logs(str(log), "--level", name, home=home).out == f"{FAILED}\n{TRACE}\n"
+
+
+def test_a_window_that_ends_before_it_begins_is_a_mistake(home: Path, log: Path) -> None:
+    """It says so, instead of that nothing was found."""
+    result = logs(str(log), "--all", "--since", "5m", "--until", "10m", home=home)
+    assert (result.status, "--since 5m is not before --until 10m" in result.err) == (2, True)
+
+
+def test_a_request_is_found_under_the_id_of_its_trace(home: Path, tmp_path: Path) -> None:
+    """A traceparent holds the same digits without dashes, and either spelling finds both."""
+    path, bare = tmp_path / "traced.log", ID.replace("-", "")
+    path.write_text(f"{TAGGED}\n2026-11-20T08:00:02Z traceparent: 00-{bare}-00f067aa0ba902b7-01\n{FAILED}\n")
+    for identifier in (ID, bare, ID[:13], bare[:12]):
+        story = json.loads(logs("request", identifier, str(path), "--json", home=home).out)
+        assert (story["correlation_id"], len(story["lines"])) == (ID, 3)
+        assert len(logs(str(path), "--id", identifier, home=home).out.splitlines()) == 3

@@ -26,12 +26,35 @@ ERRORS = (
     b'[GIN] 2026/05/04 - 10:20:30 | 500 |  3.428625625s |  127.0.0.1 | POST     "/api/chat"',
     b'[GIN] 2026/05/04 - 10:20:30 |\x1b[97;41m 503 \x1b[0m|  42.04ms |  ::1 |\x1b[97;46m POST \x1b[0m "/"',
     b'pay-1  | [GIN] 2026/05/04 - 10:20:30 | 500 |  5m0s |  127.0.0.1 | POST     "/api/chat"',
+    b"2026-05-04T10:20:30.616Z [error    ] db down                        host=db1",
+    b"\x1b[2m2026-05-04T10:20:30.6Z\x1b[0m [\x1b[31m\x1b[1merror    \x1b[0m] \x1b[1mdb down\x1b[0m",
+    b"                    ERROR    down                                          app.py:44",
+    b'{"text": "x | ERROR | down", "record": {"level": {"icon": "X", "name": "ERROR", "no": 40}}}',
+    b'{"timestamp":"2026-05-04 10:20:30.566 UTC","pid":5863,"error_severity":"ERROR","message":"no"}',
+    b'2026-05-04 10:20:30.566 UTC,"me","db",5863,"::1",6b,1,"INSERT",x,3/6,7,ERROR,23505,"no",,',
+    b"SEVERE: task failed",
+    b"error: cannot connect ECONNREFUSED 127.0.0.1:5432",
+    b"2026-05-04T10:20:30.000Z error: plain failure",
+    b"2026-05-04 10:20:30 [error]: bracketed failure",
+    b"fail: Microsoft.Hosting[0]",
+    b"TypeError: Cannot read properties of null\n    at Object.<anonymous> (/a.js:3:12)",
+    b'Exception in thread "main" java.lang.IllegalStateException: end\n\tat J.main(J.java:2)',
+    b"panic: assignment to entry in nil map\n\ngoroutine 1 [running]:\nmain.main()\n\t/main.go:5 +0x685",
+    b"thread 'main' (5306) panicked at r.rs:1:61:",
+    b"GGML_ASSERT(n_tokens <= n_batch) failed",
+    b'INFO:     127.0.0.1:41626 - "POST /run HTTP/1.1" 503 Service Unavailable',
+    b'127.0.0.1 - - [04/May/2026:10:20:30 +0000] "GET /up HTTP/1.1" 502 157 "-" "curl/7.88.1"',
+    b"\xef\xbb\xbfERROR: the first line of a file of Windows",
+    b'\xef\xbb\xbf{"level":"error","message":"boom"}',
     b"\x1b[31mERROR\x1b[0m it failed\n\x1b[31mTraceback (most recent call last):\x1b[0m\n  x\nOSError: no",
 )
 WARNINGS = (
     b'{"level":40,"msg":"slow"}',
     b"W0504 10:20:30.500000      17 pay.go:20] slow",
     b"\x1b[33mWARN\x1b[0m slow",
+    b"2026-05-04T10:20:30.616Z [warning  ] slow query                     seconds=3",
+    b"warn: low",
+    b"DeprecationWarning: use the other one",
 )
 OTHERS = (
     b"2026/05/04 10:20:30 [notice] 7#7: signal [error] expected",
@@ -44,6 +67,10 @@ OTHERS = (
     b'[GIN] 2026/05/04 - 10:20:30 | 404 |  3.4s |  127.0.0.1 | POST     "/api/chat"',
     b"E0504 is a part number",
     b"0.06.027.351 I srv    init: ERROR is over",
+    b'127.0.0.1 - - [04/May/2026:10:20:30 +0000] "GET /x?level=error HTTP/1.1" 200 20 "-" "ERROR agent"',
+    b'{"level":"info","error_count":3,"config":{"level":"error"}}',
+    b"2026-05-04 10:20:30 INFO the error: it was found",
+    b"\tat com.example.TypeError: none",
 )
 
 
@@ -68,6 +95,47 @@ def test_what_only_resembles_a_level_is_none(line):
     tally.feed(line + b"\n", "app")
     assert facts(line).level not in ("warning", "error", "critical")
     assert (tally.errors.total, tally.warnings.total) == (0, 0)
+
+
+@pytest.mark.parametrize(
+    ("lines", "message"),
+    [
+        (
+            b"12:30:00 ERROR [main] App - task\njava.io.IOException: no\n\tat a.App(A:1)\nCaused by: x",
+            "task",
+        ),
+        (
+            b"panic: nil map\n\ngoroutine 1 [running]:\nmain.main()\n\t/a.go:5\nexit status 2",
+            "panic: nil map",
+        ),
+        (b"thread 'main' panicked at r.rs:1:61:\n  index out of bounds\n   0: main", "index out of bounds"),
+        (
+            b'ERROR\nTraceback (most recent call last):\n\n> File "a", line 3\n    g()\n\nValueError: no',
+            "ValueError",
+        ),
+    ],
+)
+def test_an_error_and_what_belongs_to_it_are_one_event(lines, message):
+    """The stacks of Java, Go, Rust and loguru stay with the line that they explain and count once with it."""
+    tally = LogTally()
+    tally.feed(lines + b"\nINFO next\n", "app")
+    [(shape, count)] = tally.errors.top(9)
+    assert (count.count, message in shape) == (1, True)
+    assert hits(lines + b"\nINFO next\n", EntryFilter(level="error")) == [(0, len(lines) + 1)]
+
+
+def test_errors_of_a_console_are_each_one_of_their_own():
+    """An exception behind an exception is another one."""
+    tally = LogTally()
+    tally.feed(b"Error: cannot open file\nTypeError: no\n    at a.js:1\nlistening\n", "app")
+    assert tally.errors.total == 2
+
+
+def test_a_duration_of_go_in_json_is_in_nanoseconds():
+    """Nothing takes eleven thousand million seconds."""
+    tally = LogTally()
+    tally.feed(b'{"level":"INFO","msg":"slow","duration":11000000000}\n', "app")
+    assert tally.timed.greatest == pytest.approx(11.0)
 
 
 def test_the_message_of_a_line_is_free_of_colours_and_of_its_level():

@@ -1,0 +1,208 @@
+"""The level of a line, however its writer spells it: words, numbers, letters, statuses, crashes of a runtime.
+
+`--level`, the statistics and the watch all ask here.
+"""
+
+import csv
+import re
+from collections.abc import Mapping
+from functools import cache, lru_cache
+from typing import Any, Literal, NamedTuple
+
+from opskit.logs.times import HEAD
+
+Level = Literal["debug", "info", "warning", "error", "critical"]
+
+#: Order of severity.
+LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error", "critical")
+COMPLAINTS: tuple[Level, ...] = ("warning", "error", "critical")
+
+_LEVEL_WORDS: dict[str, Level] = {
+    **dict.fromkeys(("trace", "debug", "verbose"), "debug"),
+    **dict.fromkeys(("info", "notice", "information"), "info"),
+    **dict.fromkeys(("warn", "warning"), "warning"),
+    **dict.fromkeys(("err", "error", "fail"), "error"),
+    **dict.fromkeys(("fatal", "critical", "crit", "severe", "panic", "alert", "emerg"), "critical"),
+}
+_WORDS = rb"TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERR|ERROR|FATAL|CRITICAL|CRIT|SEVERE|PANIC"
+_SMALL_WORDS = b"|".join(word.encode() for word in _LEVEL_WORDS)
+#: A level in capitals, logfmt's `level=warn`, or `[error]`, `[error    ]` and `[core:error]`.
+_LEVEL = re.compile(
+    rb"(?:^|[\s\[|:\"=<(])(%b)(?=$|[\s\]|:,;\">)!-])|(?:^|[\s{,])(?:level|lvl|severity)=\"?(\w+)"
+    rb"|[\[:](%b) *\]" % (_WORDS, _SMALL_WORDS)
+)
+#: A level in any case that begins a line, or follows its time: `error: no such host`, `12:30:00Z Warn: full`.
+_FIRST_WORD = re.compile(
+    rb"(?:[\[(]?[\dT:.,+Z/ -]{8,40}[\])]? )?\[?(%b)\]?:(?=\s|$)" % _SMALL_WORDS, re.IGNORECASE
+)
+LEADING_LEVEL = re.compile(rb"^[\s\[|:(-]*(?:%b)\b[\]:)]*" % _WORDS)
+_LOGFMT_MESSAGE = re.compile(rb'\b(?:msg|message|error|err)=("(?:[^"\\]|\\.)*"|\S+)')
+#: A line of a GIN server: time, status, seconds, client, method and path.
+_GIN = re.compile(rb"\[GIN\] [\d/]{10} - [\d:]{8} \| *(\d{3}) \|[^|]*\|[^|]*\| *(.*)", re.DOTALL)
+#: What web servers write of a request that they answered.
+_ACCESS = re.compile(rb'"([A-Z]{3,10} (?:[^"\\]|\\.)*) HTTP/[\d.]+" ([1-5]\d\d)\b')
+#: klog and glog: `E0101 12:30:00.123456   17 file.go:20] text`.
+_KLOG = re.compile(rb"([DIWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [^\s\]]+\] ?(.*)", re.DOTALL)
+#: llama.cpp's server: minutes, seconds, ms and µs since its start, and a letter: `0.06.027.351 E text`.
+_LLAMACPP = re.compile(rb"\d+\.\d\d\.\d{3}\.\d{3} ([DIWE]) (.*)", re.DOTALL)
+_LETTERS: dict[bytes, Level] = dict(zip((b"D", b"I", b"W", b"E", b"F"), LEVELS, strict=True))
+#: PostgreSQL's csvlog: a time with a zone, then user and database, quoted or empty.
+_CSV = re.compile(rb'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [A-Z+\d-]+,[",]')
+_CSV_LEVEL, _CSV_MESSAGE = 11, 13
+#: What ends a process, as Go, Rust, Java, C++, llama.cpp and the shell write it.
+_CRASH = re.compile(
+    rb"(?:panic|fatal error): |thread '[^']*'(?: \(\d+\))? panicked at |Exception in thread \"|GGML_ASSERT\("
+    rb"|CUDA error: |terminate called after throwing |Segmentation fault\b|Uncaught \w*(?:Error|Exception)\b"
+)
+#: An exception's name and what it says, as the last line of a traceback or the first line of a stack.
+EXCEPTION = re.compile(rb"(?:[A-Za-z_][\w.$]*)?(?:Error|Exception|Warning)(?=:|\s*$)")
+TRACEBACK = b"Traceback (most recent call last)"
+_COLOUR = rb"(?:\x1b\[[\d;]*m)*"
+#: Every line that may complain has one of these, other than the words ERROR and WARN in capitals.
+SIGNS = (
+    rb"(?:\b|\[[\d;]{1,12}m)(?:CRIT|CRITICAL|FATAL|SEVERE|PANIC)\b|Traceback \(most recent call last\)"
+    rb'|(?:level|severity|lvl)\w{0,5}(?:"\s*:\s*"|="?)(?i:warn|err|crit|fatal|panic|alert|emerg|severe)'
+    rb'|(?:level|severity|lvl)\w{0,5}(?:"\s*:\s*"?|="?)(?:[456]\d|[0-4])\b'
+    rb"|(?:[\[:]|\[[\d;]{1,12}m)(?:warn(?:ing)?|err(?:or)?|crit(?:ical)?|alert|emerg|fatal) *%b *\]"
+    rb"|\b(?i:warn(?:ing)?|err(?:or)?|fail|crit(?:ical)?|alert|emerg|fatal|panic|severe)\]?:\s"
+    rb"|[WEF]\d{4} \d\d:\d\d:\d\d\.\d|\d\.\d{3}\.\d{3} [WE] "
+    rb"|\[GIN\] [\d/]{10} - [\d:]{8} \|(?:\x1b\[[\d;]*m)* *5\d\d|HTTP/[\d.]+\" 5\d\d\b"
+    rb"|fatal error: |panicked at |Exception in thread |GGML_ASSERT|CUDA error: |terminate called"
+    rb"|Segmentation fault|(?:Error|Exception|Warning)(?::|\s)" % _COLOUR
+)
+WORD_SIGNS = rb"|ERR(?:OR)?\b|WARN(?:ING)?\b"
+#: The numbers of pino and bunyan, each the least of its level.
+_NUMBERED: tuple[tuple[int, Level], ...] = (
+    (60, "critical"),
+    (50, "error"),
+    (40, "warning"),
+    (30, "info"),
+    (10, "debug"),
+)
+_HIGHEST_NUMBER = 69
+#: The severities of syslog, 0 to 7.
+SEVERITIES: tuple[Level, ...] = (
+    *("critical", "critical", "critical", "error", "warning", "info", "info", "debug"),
+)
+#: A level word further behind than this is not in front of the message.
+_LEVEL_IN_FRONT = 120
+_MESSAGE_BYTES = 500
+_AROUND = b" \t-:|]>)[\r"
+
+
+class LineLevel(NamedTuple):
+    """`message` is what the level introduces; `is_word` tells that a word of the line is the level."""
+
+    level: Level
+    message: bytes
+    is_word: bool = False
+
+
+def line_level(line: bytes) -> LineLevel | None:
+    """Return the level that a line of text says, without colours and prefix; None for one that says none."""
+    access = _ACCESS.search(line, 0, HEAD) if b" HTTP/" in line else None
+    # What a client sends, its address and its name, is no level.
+    end = HEAD if access is None else access.start()
+    if (special := _special_form(line)) is not None:
+        return special
+    first = _FIRST_WORD.match(line, 0, end)
+    word = first or _LEVEL.search(line, 0, end)
+    level = None if word is None else _word_level(next(filter(None, word.groups())))
+    if access is not None and level not in COMPLAINTS:
+        return LineLevel("error" if access[2] >= b"500" else level or "info", access[2] + b" " + access[1])
+    if word is None or level is None:
+        return _of_exception(line)
+    if word is not first and word[2]:
+        quoted = _LOGFMT_MESSAGE.search(line)
+        text = line[word.end() :] if quoted is None else quoted[1].strip(b'"')
+    elif word.start() < _LEVEL_IN_FRONT:
+        text = line[word.end() : word.end() + _MESSAGE_BYTES]
+    else:
+        text = line[:_MESSAGE_BYTES]
+    return LineLevel(level, text.lstrip(_AROUND).rstrip(), is_word=True)
+
+
+def word_level(text: bytes) -> Level | None:
+    """Return the level that a word in a text says."""
+    word = _LEVEL.search(text, 0, HEAD)
+    return None if word is None else _word_level(next(filter(None, word.groups())))
+
+
+def is_padded_level(line: bytes) -> bool:
+    """Whether an indented line begins with a level, as rich writes it when the time has not changed."""
+    return _PADDED.match(line) is not None
+
+
+_PADDED = re.compile(rb" {10,}(?:%b) {1,9}\S" % _WORDS)
+
+
+def level_of(word: str) -> Level | None:
+    """The level that a word stands for, in any case, or a number of pino and bunyan."""
+    text = word.strip().lower()
+    if len(text) == len("50") and text.isascii() and text.isdigit():
+        return _numbered(int(text))
+    return _LEVEL_WORDS.get(text)
+
+
+def json_level(value: Any, body: Mapping[str, Any]) -> Level | None:
+    """The level that a value in a JSON line stands for."""
+    if isinstance(value, dict):
+        value = value.get("name") or value.get("text") or value.get("level")
+    if isinstance(value, int | float) and not isinstance(value, bool):
+        if "short_message" in body and value in range(len(SEVERITIES)):
+            return SEVERITIES[int(value)]  # GELF
+        return _numbered(value)
+    return None if value is None else level_of(str(value))
+
+
+@cache
+def compiled_signs(pattern: bytes = SIGNS) -> Any:
+    """A pattern of ours, of RE2, which is imported when it is needed."""
+    import re2
+
+    options = re2.Options()
+    options.encoding = re2.Options.Encoding.LATIN1
+    options.never_capture = True
+    return re2.compile(pattern, options)
+
+
+def _numbered(number: float) -> Level | None:
+    if number > _HIGHEST_NUMBER:
+        return None
+    return next((level for least, level in _NUMBERED if number >= least), None)
+
+
+def _special_form(line: bytes) -> LineLevel | None:
+    """The level and the message of a line whose level is no word of its text."""
+    if line[:5] == b"[GIN]" and (request := _GIN.match(line)) is not None:
+        level: Level = "error" if request[1] >= b"500" else "info"
+        return LineLevel(level, request[1] + b" " + b" ".join(request[2].split()))
+    if line[1:5].isdigit() and (logged := _KLOG.match(line)) is not None:
+        return LineLevel(_LETTERS[logged[1]], logged[2].strip())
+    if line[:1].isdigit():
+        if (logged := _LLAMACPP.match(line)) is not None:
+            return LineLevel(_LETTERS[logged[1]], logged[2].strip())
+        if _CSV.match(line):
+            return _of_csv(line)
+    return LineLevel("error", line.strip()) if _CRASH.match(line) else None
+
+
+def _of_csv(line: bytes) -> LineLevel | None:
+    fields = next(csv.reader([line.decode("utf-8", "replace")]), [])
+    level = level_of(fields[_CSV_LEVEL]) if len(fields) > _CSV_MESSAGE else None
+    return LineLevel(level or "info", fields[_CSV_MESSAGE].encode()) if len(fields) > _CSV_MESSAGE else None
+
+
+def _of_exception(line: bytes) -> LineLevel | None:
+    """The level of a traceback, or of an exception that no other line introduces."""
+    if line.startswith(TRACEBACK):
+        return LineLevel("error", line)
+    name = EXCEPTION.match(line)
+    if name is None:
+        return None
+    return LineLevel("warning" if name[0].endswith(b"Warning") else "error", line[:_MESSAGE_BYTES].strip())
+
+
+@lru_cache(maxsize=256)
+def _word_level(word: bytes) -> Level | None:
+    return level_of(word.decode())
