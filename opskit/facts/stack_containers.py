@@ -99,7 +99,8 @@ def _with_wish(member: Container, project: ComposeFacts | None, names: Collectio
     """Add whether the files of its project, where these were read, want a container of its service."""
     if project is None or member.name in names or member.service in project.services:
         return member
-    return replace(member, wanted=False, optional=member.service in project.optional)
+    is_optional = member.service in project.optional or not set(member.compose_files) <= {*project.files}
+    return replace(member, wanted=False, optional=is_optional)
 
 
 def stack_projects(

@@ -135,10 +135,14 @@ class _ComposeStep(Record):
         names = [name for name in names if name not in unmet]
         if not names:
             why = "; ".join(f"{name} is not started: {reason}" for name, reason in unmet.items())
-            return replace(finding, condition=Condition.LEFT, cause=f"{finding.cause}; {why}")
+            return replace(finding, condition=Condition.BLOCKED, cause=f"{finding.cause}; {why}")
         work = await configured(self.context, self.key)
         commands: list[Command] = []
-        for switch, is_new in (("--force-recreate", True), ("--no-recreate", False)):
+        services = facts.project.services
+        # What is recreated joins what has to run by then, unless that itself needs it.
+        is_needed = any(need in seen.recreate for name in names for need in services[name].needs)
+        for is_new in (True, False) if is_needed else (False, True):
+            switch = "--force-recreate" if is_new else "--no-recreate"
             group = [name for name in names if (name in seen.recreate) is is_new]
             scale = [f"--scale={name}={seen.start[name]}" for name in group if seen.start[name] is not None]
             switches = (switch, *work.no_new_images, "--no-deps", *scale)
@@ -213,7 +217,7 @@ class _ComposeStep(Record):
             return None
         running = {other.service for other in containers if other.running}
         siblings = [other for other in containers if other.service == container.service]
-        if not {service.shares_network_of} - {""} <= running or len(siblings) != 1:
+        if not running.issuperset(service.joins) or len(siblings) != 1:
             return None
         work = await configured(self.context, self.key)
         switches = ("--force-recreate", *work.no_new_images, "--no-deps")
@@ -275,22 +279,43 @@ class _ComposeStep(Record):
         )
         paused = pauses.read(context.folder, now_s)
         have_image = await asyncio.gather(*(self._is_there("image", *services[name].images) for name in down))
-        # The shared network is made by the step before, unless a person paused that.
-        shared = context.config.stack.docker_network
-        made = {*facts.project.own_networks, *({shared} if shared and "network" not in paused else ())}
-        wanted = sorted({network for name in down for network in services[name].networks} - made)
-        there = await asyncio.gather(*(self._is_there("network", network) for network in wanted))
-        gone = {network for network, is_there in zip(wanted, there, strict=True) if not is_there}
         return replace(
             facts,
             missed=missed,
             imageless=frozenset(name for name, has in zip(down, have_image, strict=True) if not has),
-            netless={name: min(lost) for name in down if (lost := gone & set(services[name].networks))},
-            obstacles=await self._obstacles(facts, down),
+            obstacles={**await self._obstacles(facts, down), **await self._absent(facts, down, paused)},
             unasked=self._unasked(facts, events, down),
             paused=frozenset(name for name in down if _is_paused(facts, name, paused)),
             alone=frozenset(name for name in down if self._stands_alone(facts, name)),
         )
+
+    async def _absent(
+        self, facts: ProjectFacts, down: Iterable[str], paused: Collection[str]
+    ) -> dict[str, StartObstacle]:
+        """Return the services that need a network or a volume that is gone and that Compose does not make."""
+        project, shared = facts.project, self.context.config.stack.docker_network
+        # The shared network is made by the step before, unless a person paused that.
+        made = {
+            *project.own_networks,
+            *project.own_volumes,
+            *({shared} if shared and "network" not in paused else ()),
+        }
+        wanted = [
+            (kind, name, service)
+            for service in down
+            for kind in ("volume", "network")
+            for name in getattr(project.services[service], f"{kind}s")
+            if name not in made
+        ]
+        there = await asyncio.gather(*(self._is_there(kind, name) for kind, name, _ in wanted))
+        obstacles: dict[str, StartObstacle] = {}
+        for (kind, name, service), is_there in zip(wanted, there, strict=True):
+            if not is_there:
+                remedy = f"`docker {kind} create {name}`"
+                if kind == "volume":
+                    remedy = f"restore volume {name}, or {remedy} where it may be empty"
+                obstacles[service] = StartObstacle(f"there is no {kind} {name}", remedy)
+        return obstacles
 
     async def _moved(self, sources: Sources, project: Project) -> MovedProject | None:
         return moved_project(await self.context.docker.containers(), project.services, sources.files)

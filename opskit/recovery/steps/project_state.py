@@ -101,8 +101,6 @@ class ProjectAssessment:
         if name in facts.imageless:
             build = f"`{facts.command} {'build' if service.built else 'pull'} {name}`"
             return f"its image {service.images[0]} is not on this machine", build
-        if (network := facts.netless.get(name)) is not None:
-            return f"there is no network {network}", f"`docker network create {network}`"
         if (obstacle := facts.obstacles.get(name)) is not None:
             return obstacle.detail, obstacle.remedy
         if (lacks or orphans) and facts.other_files:
