@@ -70,7 +70,8 @@ class Container:
     `status` and `health` are Docker's words, `health` None without a health check, `health_test` its command
     as `Config.Healthcheck.Test` holds it. `shares_network_of` is the id of the container whose network
     namespace this one shares, `joins` are those whose processes or memory it shares. `network_ids`
-    are of its networks as it knows them, by name: one that does not run may hold an id that is gone. `bindings` are host ports that it asks for, `ports` the ports it has now.
+    are of its networks as it knows them, by name: one that does not run may hold an id that is gone.
+    `bindings` are host ports that it asks for, `ports` the ports it has now.
     `stop_exit` is the exit code of a program that its stop signal ended.
     `action` is what its labels let a repairer do: restart, stop, notify, none or a word that is not known.
     `wanted` is False where its Compose file, as far as it was read, wants no container of its service;

@@ -118,7 +118,7 @@ def judge(
     wait_s = _backoff_s(record, rules) - (now - record.repairs[-1]) if waits else 0.0
     if wait_s > 0:
         ago_s = now - record.repairs[-1]
-        why = f"it was repaired {ago_s:.0f} s ago; the next repair may begin in {wait_s:.0f} s"
+        why = f"a repair {ago_s:.0f} s ago did not help; the next one may begin in {wait_s:.0f} s"
         return Permit(False, RepairCircuit.CLOSED, why, wait_s, tuple(notices)), record
     return Permit(True, RepairCircuit.CLOSED, notices=tuple(notices)), record
 

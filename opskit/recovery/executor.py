@@ -295,13 +295,14 @@ def _after(
         note = f" (although `{failed.command.shown}` said: {failed.said})" if failed else ""
         cause = f"was {before.state}: {before.cause}{note}"
         return replace(outcome, result=RepairResult.REPAIRED, state="ok", cause=cause)
+    failure = replace(outcome, result=RepairResult.FAILED, state=after.state, remedy=after.remedy)
     if failed is not None:
         cause = f"{before.cause}; `{failed.command.shown}` failed: {failed.said}"
-        return replace(outcome, result=RepairResult.FAILED, state=after.state, cause=cause)
+        return replace(failure, cause=cause)
     if after.condition in (Condition.BROKEN, Condition.UNKNOWN):
         others = after.worst_of(counted).condition is Condition.HEALTHY
         cause = f"{before.cause}; {'still broken' if others else 'the repair did not help'}: {after.cause}"
-        return replace(outcome, result=RepairResult.FAILED, state=after.state, cause=cause)
+        return replace(failure, cause=cause)
     result = Outcome.of(outcome.step, after).result
     return replace(outcome, result=result, state=after.state, cause=f"{before.cause}; now: {after.cause}")
 

@@ -23,7 +23,8 @@ class Condition(StrEnum):
     """What a state means for a repair.
 
     `waiting` changes by itself (starting, loading, busy, slow), and is never repaired. `blocked` is down and
-    is repaired by a later run, once what it needs is well. `left` is a person's doing and left alone. `absent` is not part of this stack. `unknown` could not be judged.
+    is repaired by a later run, once what it needs is well. `left` is a person's doing and left
+    alone. `absent` is not part of this stack. `unknown` could not be judged.
     """
 
     HEALTHY = "healthy"

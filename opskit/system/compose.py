@@ -173,7 +173,7 @@ class Project(Record):
 
     The project itself makes `own_networks` and `own_volumes`.
 
-    `services` are what `up` would start, none of a profile that is not active.
+    `services` are what `up` would start; `optional` are others, of profiles that are not active.
     """
 
     name: str
@@ -181,6 +181,7 @@ class Project(Record):
     services: Mapping[str, ComposeService] = field(default_factory=dict)
     own_networks: tuple[str, ...] = ()
     own_volumes: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
 
     @property
     def wanted(self) -> tuple[str, ...]:

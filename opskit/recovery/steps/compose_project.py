@@ -43,7 +43,7 @@ from opskit.recovery.step import Command, Condition, RecoveryContext, Repair, St
 from opskit.recovery.steps.decision import container_restart
 from opskit.recovery.steps.project_facts import ProjectFacts
 from opskit.recovery.steps.project_state import ProjectAssessment
-from opskit.system.compose import Project, optional_services
+from opskit.system.compose import Project
 from opskit.system.docker_records import PROJECT, SERVICE
 
 _UP_S = 120.0
@@ -84,8 +84,8 @@ class _ComposeStep(Record):
         if containers:
             marks, now_s = self.context.memory.marks, self.context.clock()
             marks[f"seen {self.name}"] = now_s
-            for container in containers:
-                marks.setdefault(f"had {self.name}/{container.service}", now_s)
+            services = {container.service for container in containers}
+            marks |= {f"had {self.name}/{service}": now_s for service in services}
         elif (moved := await self._moved(sources, project)) is not None:
             finding = TargetFinding(self.name, Condition.BROKEN, "moved", moved.detail, (self.key,))
             return [replace(finding, remedy=moved.remedy)]
@@ -235,8 +235,6 @@ class _ComposeStep(Record):
         rules = self.context.config.recovery
         program = "docker-compose" if project.version.startswith("1.") else "docker compose"
         files = " ".join(f"-f {shlex.quote(str(path))}" for path in sources.files)
-        has_stopped = not all(container.running for container in containers)
-        optional = optional_services(sources.raw) if has_stopped else set()
         return ProjectFacts(
             key=self.key,
             project=project,
@@ -245,7 +243,6 @@ class _ComposeStep(Record):
             rules=ContainerRules(rules.startup_grace_s, rules.hands_off_s, f"{program} {files}"),
             changed_s=max(sources.edits.values()),
             remembered=frozenset(self.context.memory.targets),
-            optional=frozenset(optional) - project.services.keys(),
             other_files=other_files(containers, sources.files),
         )
 
