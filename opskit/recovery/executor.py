@@ -180,6 +180,8 @@ class Executor(MutableRecord):
             self._audit_repair("repair_cut_off", outcome, repair, ran)
             raise
         outcome = _after(replace(outcome, ran=tuple(ran)), finding, after, counted)
+        if outcome.result is RepairResult.FAILED and ran and (end := self.runner.end_of(ran[-1])) is not None:
+            outcome = replace(outcome, cause=f"{outcome.cause}; {end[0]}", remedy=end[1])
         self._audit_repair("repair_ended", outcome, repair, ran, result=outcome.result.value)
         if outcome.result in (RepairResult.REPAIRED, RepairResult.LEFT):
             # What is left is a person's, and delays no later repair.
