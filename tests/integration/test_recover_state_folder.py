@@ -98,7 +98,7 @@ def test_a_folder_in_which_the_memory_does_not_fit_is_found_before_anything_is_d
     try:
         env = {"OPSKIT_STATE_DIR": str(folder), "DOCKER_HOST": f"unix://{tmp_path}/none"}
         run = opskit("recover", "--only", "docker", "--json", home=tmp_path, env=env)
-        assert (run.status, run.finding("docker")["status"]) == (78, "fail"), run.err
+        assert (run.status, run.finding(str(folder))["status"]) == (78, "fail"), run.err
     finally:
         subprocess.run(["umount", str(folder)], check=True)
 
