@@ -56,6 +56,8 @@ async def attempt(work: Awaitable[T], limit_s: float) -> T | Failure:
         if not task.done():
             task.cancel()
             await asyncio.wait({task}, timeout=_TIDY_S)
+        elif not task.cancelled():
+            task.exception()  # where the caller is cancelled nobody else asks for it
     if not done:
         return Failure(limit_s)
     try:

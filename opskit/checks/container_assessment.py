@@ -54,7 +54,7 @@ class ContainerState(StrEnum):
 
     `up` is well; `ended` is a one-shot that did its work. `down` has stopped, or was never started.
     `unhealthy` fails its health check, `cut_off` has lost its network namespace; a restart mends both.
-    `orphaned` holds a network that is gone, that of a replaced container or one that was removed, and is
+    `orphaned` holds what is gone, a network that was removed or a namespace of a replaced container, and is
     recreated. `looping` and `dead` are for a person. `starting` and `removing` change by themselves, `paused`
     is a person's doing. The health check of an `unchecked` one cannot run, so a restart would not help.
     """
@@ -259,8 +259,10 @@ def _state(
             remedy = f"`docker rm -f {name}`, then `{_compose(container, rules)} up -d`"
             detail = "Docker could not remove it and calls it dead"
             return ContainerAssessment(ContainerState.DEAD, detail, remedy)
-    if container.shares_network_of is not None and container.shares_network_of not in peers:
-        detail = f"the container whose network it shares is gone, and it {_end(container)}"
+    owners = [(container.shares_network_of, "network"), *((owner, "namespace") for owner in container.joins)]
+    gone = next((shared for owner, shared in owners if owner is not None and owner not in peers), None)
+    if gone is not None:
+        detail = f"the container whose {gone} it shares is gone, and it {_end(container)}"
         return _orphaned(container, rules, detail)
     why = "was never started" + _why(container) if container.started is None else _end(container)
     return ContainerAssessment(ContainerState.DOWN, f"it {why}", _start(container))

@@ -96,7 +96,8 @@ class SharedOptions(Record):
         return App(
             config,
             sinks=sinks,
-            environ=os.environ,
+            # Programs that are started find their plug-ins below it; cron and systemd may give none.
+            environ={"HOME": str(Path.home()), **os.environ},
             cwd=Path.cwd(),
             config_path=self.config,
             on_note=render.note,

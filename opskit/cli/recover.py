@@ -242,7 +242,7 @@ def _show_run(content: "RecoveryRun", *, absent: bool = False) -> None:
         if (
             outcome.remedy
             and not outcome.planned
-            and not outcome.ran
+            and (not outcome.ran or outcome.result == "failed")
             and outcome.as_finding().status not in ("pass", "skip")
         ):
             render.line(f"{outcome.target}: {render.printable(outcome.remedy)}")

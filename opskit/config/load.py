@@ -187,10 +187,11 @@ def running_in_docker(root: Path = Path("/")) -> bool:
     return any(word in cgroup for word in ("docker", "containerd", "kubepods"))
 
 
-def ensure_state_dir(path: str | Path) -> Path:
+def ensure_state_dir(path: str | Path, room_bytes: int = 1) -> Path:
     """Create the folder if need be, for its owner alone, and prove by a real file that it can be written.
 
-    A folder that exists keeps its permissions: it may be shared on purpose. Raises StateError.
+    `room_bytes` is what has to fit in it. A folder that exists keeps its permissions: it may be shared on
+    purpose. Raises StateError.
     """
     import tempfile
 
@@ -198,7 +199,7 @@ def ensure_state_dir(path: str | Path) -> Path:
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=folder, prefix=".opskit-") as probe:
-            probe.write(b"opskit")
+            probe.write(bytes(room_bytes))
             probe.flush()
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or "not a usable path"

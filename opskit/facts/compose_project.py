@@ -42,7 +42,7 @@ _PLUGINS = (
 _CHOSEN = re.compile(r"^\s*(?:export\s+)?COMPOSE_PROJECT_NAME\s*=\s*(['\"]?)([^'\"#\n]*)\1", re.MULTILINE)
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
 #: What is remembered of a project has this shape; another one is asked for again.
-_SHAPE = 4
+_SHAPE = 5
 
 
 class Sources(Record):
@@ -67,7 +67,7 @@ class ComposeFacts(Record, kw_only=True):
 
     `name` is that of the configuration. `command` is what a person types for this project; empty where there
     is no Compose (`has_no_program`) or a file `is_missing`. `unknown` is what of the files nobody could
-    resolve without it; `version` is of the Compose that did. `optional` are services of profiles.
+    resolve without it; `version` is of the Compose that did.
     """
 
     name: str
@@ -80,7 +80,6 @@ class ComposeFacts(Record, kw_only=True):
     version: str = ""
     unset: tuple[str, ...] = ()
     command: tuple[str, ...] = ()
-    optional: frozenset[str] = frozenset()
 
     @property
     def services(self) -> tuple[str, ...]:
@@ -101,8 +100,7 @@ async def read_compose_project(survey: Survey, name: str) -> ComposeFacts:
         return replace(facts, problem=f"{error.filename or files[0]} cannot be read: {error.strerror}")
     except NotStarted as error:
         return _without_compose(replace(facts, has_no_program=True, problem=error.message), sources, survey)
-    optional = frozenset(optional_services(sources.raw))
-    facts = replace(facts, command=compose.command, version=compose.version, optional=optional)
+    facts = replace(facts, command=compose.command, version=compose.version)
     known = remembered_project(survey.remembered().get(f"compose:{name}"), sources.digest)
     if known is not None:
         return replace(facts, project=known[0], unset=known[1])
@@ -163,7 +161,8 @@ async def declaration(compose: Compose, sources: Sources) -> tuple[Project, set[
         complaints=config.err,
         raw=sources.raw if plain is None or plain.exit else plain.out,
     )
-    return declared, unset(config.err)
+    optional = optional_services(sources.raw) - declared.services.keys()
+    return replace(declared, optional=tuple(sorted(optional))), unset(config.err)
 
 
 def _without_needs(resolved: str) -> str:

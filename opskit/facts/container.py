@@ -69,8 +69,9 @@ class Container:
 
     `status` and `health` are Docker's words, `health` None without a health check, `health_test` its command
     as `Config.Healthcheck.Test` holds it. `shares_network_of` is the id of the container whose network
-    namespace this one shares. `network_ids` are of its networks as it knows them, by name: one that does not
-    run may hold an id that is gone. `bindings` are host ports that it asks for, `ports` the ports it has now.
+    namespace this one shares, `joins` are those whose processes or memory it shares. `network_ids`
+    are of its networks as it knows them, by name: one that does not run may hold an id that is gone.
+    `bindings` are host ports that it asks for, `ports` the ports it has now.
     `stop_exit` is the exit code of a program that its stop signal ended.
     `action` is what its labels let a repairer do: restart, stop, notify, none or a word that is not known.
     `wanted` is False where its Compose file, as far as it was read, wants no container of its service;
@@ -113,6 +114,7 @@ class Container:
     action: str = "restart"
     network_mode: str = ""
     shares_network_of: str | None = None
+    joins: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     network_ids: Mapping[str, str] = field(default_factory=dict)
     extra_hosts: tuple[str, ...] = ()
@@ -202,7 +204,8 @@ def container(item: Mapping[str, Any]) -> Container:
         depends_on=_depends_on(labels.get(_DEPENDS_ON) or ""),
         action=action_of(labels),
         network_mode=mode,
-        shares_network_of=mode.partition(":")[2] if mode.startswith("container:") else None,
+        shares_network_of=_joined(mode),
+        joins=tuple(filter(None, (_joined(str(host.get(key) or "")) for key in ("PidMode", "IpcMode")))),
         networks=tuple(sorted(joined)),
         network_ids={name: str((about or {}).get("NetworkID") or "") for name, about in joined.items()},
         extra_hosts=tuple(map(str, host.get("ExtraHosts") or ())),
@@ -221,6 +224,11 @@ def container(item: Mapping[str, Any]) -> Container:
         arguments=tuple(map(str, (*(config.get("Entrypoint") or ()), *(config.get("Cmd") or ())))),
         variables=dict(str(pair).partition("=")[::2] for pair in config.get("Env") or ()),
     )
+
+
+def _joined(mode: str) -> str | None:
+    """Return the id of the container whose namespace is used; None for a namespace of its own."""
+    return mode.partition(":")[2] if mode.startswith("container:") else None
 
 
 def _signal(word: str) -> int:

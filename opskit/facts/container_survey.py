@@ -114,9 +114,10 @@ async def read_network_ids(docker: Docker) -> frozenset[str]:
 
 
 async def _peers(docker: Docker, containers: Sequence[Container]) -> dict[str, Container]:
-    """Read the owners of shared networks, and for what ended with 0 the other containers of its project."""
+    """Read the owners of what others share, and for what ended with 0 the other containers of its project."""
     peers = {peer.id: peer for peer in containers}
-    owners = {peer.shares_network_of for peer in containers if peer.shares_network_of} - peers.keys()
+    shared = (owner for peer in containers for owner in (peer.shares_network_of, *peer.joins))
+    owners = {owner for owner in shared if owner} - peers.keys()
     projects = {
         peer.project for peer in containers if peer.status == "exited" and not peer.exit_code and peer.project
     }

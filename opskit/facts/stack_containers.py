@@ -95,11 +95,13 @@ def missing_containers(listed: Sequence[ListedContainer], stack: StackConfig) ->
     return [name for group in groups for name in group if name not in names]
 
 
-def _with_wish(member: Container, project: ComposeFacts | None, names: Collection[str]) -> Container:
+def _with_wish(member: Container, facts: ComposeFacts | None, names: Collection[str]) -> Container:
     """Add whether the files of its project, where these were read, want a container of its service."""
-    if project is None or member.name in names or member.service in project.services:
+    project = None if facts is None else facts.project
+    if facts is None or project is None or member.name in names or member.service in project.services:
         return member
-    return replace(member, wanted=False, optional=member.service in project.optional)
+    is_optional = member.service in project.optional or not set(member.compose_files) <= {*facts.files}
+    return replace(member, wanted=False, optional=is_optional)
 
 
 def stack_projects(

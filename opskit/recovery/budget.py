@@ -24,7 +24,7 @@ from msgspec import Meta
 
 from opskit.config.schema import RecoveryConfig
 from opskit.records import Record, replace
-from opskit.text import counted
+from opskit.text import counted, span
 
 
 class RepairCircuit(StrEnum):
@@ -118,7 +118,7 @@ def judge(
     wait_s = _backoff_s(record, rules) - (now - record.repairs[-1]) if waits else 0.0
     if wait_s > 0:
         ago_s = now - record.repairs[-1]
-        why = f"it was repaired {ago_s:.0f} s ago; the next repair may begin in {wait_s:.0f} s"
+        why = f"a repair {ago_s:.0f} s ago did not help; the next one may begin in {wait_s:.0f} s"
         return Permit(False, RepairCircuit.CLOSED, why, wait_s, tuple(notices)), record
     return Permit(True, RepairCircuit.CLOSED, notices=tuple(notices)), record
 
@@ -208,7 +208,8 @@ def _while_open(
     if record.row < rules.max_repairs:
         recent = sum(0 <= opened - at < rules.window_s for at in record.repairs)
         in_vain = f"it broke again after {counted(recent, 'repair')} within {rules.window_s:.0f} s"
-    why = f"{in_vain}; given up {_ago(now - opened)} ago, the next one is tried in {_ago(wait_s)}"
+    ago, ahead = span(now - opened, rounded=True), span(wait_s, rounded=True)
+    why = f"{in_vain}; given up {ago} ago, the next one is tried in {ahead}"
     return Permit(False, RepairCircuit.OPEN, why, wait_s, tuple(notices)), record
 
 
@@ -226,7 +227,3 @@ def _backoff_s(record: RepairRecord, rules: RecoveryConfig) -> float:
     # Far beyond the limit a power of two is no number any more.
     doublings = min(max(0, record.row - 1), 64)
     return min(rules.backoff_max_s, rules.backoff_s * 2.0**doublings)
-
-
-def _ago(seconds: float) -> str:
-    return f"{seconds:.0f} s" if seconds < 120 else f"{seconds / 60:.0f} min"

@@ -32,7 +32,7 @@ class CommandRunner:
         pid: int | None = None
         try:
             if command.detached:
-                log = self._folder / f"start-{Path(command.argv[0]).name}.log"
+                log = self._log(command)
                 pid = await asyncio.to_thread(_spawned, command, self._environ, log)
                 exit_status, said = 0, f"started as process {pid}, its output goes to {log}"
             else:
@@ -51,6 +51,18 @@ class CommandRunner:
         done = Ran(command, exit_status, time.monotonic() - began, said, pid)
         self._keep(done, ran)
         return done
+
+    def end_of(self, done: Ran) -> tuple[str, str] | None:
+        """Say how a server ended that was started and left, and what shows why; None while it runs."""
+        try:
+            pid, status = (0, 0) if done.pid is None else os.waitpid(done.pid, os.WNOHANG)
+        except ChildProcessError:
+            return None
+        detail = f"process {pid} ended with exit code {os.waitstatus_to_exitcode(status)}"
+        return (detail, f"`tail {self._log(done.command)}` shows its last words") if pid else None
+
+    def _log(self, command: Command) -> Path:
+        return self._folder / f"start-{Path(command.argv[0]).name}.log"
 
     def _keep(self, done: Ran, ran: list[Ran] | None) -> None:
         self.ran.append(done)

@@ -180,6 +180,8 @@ class Executor(MutableRecord):
             self._audit_repair("repair_cut_off", outcome, repair, ran)
             raise
         outcome = _after(replace(outcome, ran=tuple(ran)), finding, after, counted)
+        if outcome.result is RepairResult.FAILED and ran and (end := self.runner.end_of(ran[-1])) is not None:
+            outcome = replace(outcome, cause=f"{outcome.cause}; {end[0]}", remedy=end[1])
         self._audit_repair("repair_ended", outcome, repair, ran, result=outcome.result.value)
         if outcome.result in (RepairResult.REPAIRED, RepairResult.LEFT):
             # What is left is a person's, and delays no later repair.
@@ -295,13 +297,14 @@ def _after(
         note = f" (although `{failed.command.shown}` said: {failed.said})" if failed else ""
         cause = f"was {before.state}: {before.cause}{note}"
         return replace(outcome, result=RepairResult.REPAIRED, state="ok", cause=cause)
+    failure = replace(outcome, result=RepairResult.FAILED, state=after.state, remedy=after.remedy)
     if failed is not None:
         cause = f"{before.cause}; `{failed.command.shown}` failed: {failed.said}"
-        return replace(outcome, result=RepairResult.FAILED, state=after.state, cause=cause)
+        return replace(failure, cause=cause)
     if after.condition in (Condition.BROKEN, Condition.UNKNOWN):
         others = after.worst_of(counted).condition is Condition.HEALTHY
         cause = f"{before.cause}; {'still broken' if others else 'the repair did not help'}: {after.cause}"
-        return replace(outcome, result=RepairResult.FAILED, state=after.state, cause=cause)
+        return replace(failure, cause=cause)
     result = Outcome.of(outcome.step, after).result
     return replace(outcome, result=result, state=after.state, cause=f"{before.cause}; now: {after.cause}")
 

@@ -27,6 +27,8 @@ _SCHEMA: Literal[1] = 1
 _MAX_BYTES = 4 * 1024 * 1024
 #: Targets that come and go (containers of CI runs) must not fill the file.
 _HISTORIES = 500
+#: A mark that nobody has renewed for so long is of a service or a project that is no more.
+_MARK_S = 365 * 86_400.0
 #: How many states of a target are remembered: 105 minutes of runs every five minutes.
 STATES = 21
 #: The shares of changes at which flapping begins and ends, and the weights of the oldest and newest change.
@@ -109,6 +111,8 @@ class Memory(MutableRecord):
             self.histories[name] = self.histories.pop(name, History()).after(well=well)
         for name in list(self.histories)[:-_HISTORIES]:
             del self.histories[name]
+        for name in [name for name, at in self.marks.items() if time.time() - at > _MARK_S]:
+            del self.marks[name]
         present = {outcome.target for outcome in run.outcomes}
         for name in [name for name, record in self.targets.items() if record.idle and name not in present]:
             del self.targets[name]

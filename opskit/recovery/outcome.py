@@ -14,8 +14,8 @@ from opskit.result import Finding, Report, Status
 class RepairResult(StrEnum):
     """How one target ended.
 
-    `not_yet` waits for its back-off, `gave_up` has an open circuit, `manual` is broken and nothing that
-    opskit may do repairs it, `would_repair` is a dry run's word.
+    `not_yet` waits for its back-off or for another target, `gave_up` has an open circuit, `manual` is broken
+    and nothing that opskit may do repairs it, `would_repair` is a dry run's word.
     """
 
     OK = "ok"
@@ -55,6 +55,7 @@ _JUDGED = frozenset(RepairResult) - {
     RepairResult.INCONCLUSIVE,
 }
 _OF_CONDITION = {
+    Condition.BLOCKED: RepairResult.NOT_YET,
     Condition.WAITING: RepairResult.WAITING,
     Condition.LEFT: RepairResult.LEFT,
     Condition.ABSENT: RepairResult.ABSENT,

@@ -24,6 +24,8 @@ from opskit.text import counted
 if TYPE_CHECKING:
     from opskit.facts.survey import Survey
 
+#: More than the memory of recovery takes, with the events of Docker: a run must not fail in its middle.
+_ROOM_BYTES = 512 * 1024
 _UNREMEMBERED = "nothing is remembered in this run, and a container is started once an hour at most"
 Steps = Callable[[RecoveryContext], Sequence[Step]]
 
@@ -133,7 +135,7 @@ async def recover(
 def _state_problem(folder: Path) -> StateError | None:
     """Make the state folder; return why nothing can be written in it."""
     try:
-        ensure_state_dir(folder)
+        ensure_state_dir(folder, _ROOM_BYTES)
     except StateError as error:
         return error
     return None

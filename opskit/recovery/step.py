@@ -22,12 +22,14 @@ LOOK_S = 45.0
 class Condition(StrEnum):
     """What a state means for a repair.
 
-    `waiting` changes by itself (starting, loading, busy, slow), and is never repaired. `left` is a person's
-    doing and left alone. `absent` is not part of this stack. `unknown` could not be judged.
+    `waiting` changes by itself (starting, loading, busy, slow), and is never repaired. `blocked` is down and
+    is repaired by a later run, once what it needs is well. `left` is a person's doing and left
+    alone. `absent` is not part of this stack. `unknown` could not be judged.
     """
 
     HEALTHY = "healthy"
     BROKEN = "broken"
+    BLOCKED = "blocked"
     WAITING = "waiting"
     LEFT = "left"
     ABSENT = "absent"
@@ -122,6 +124,7 @@ class TargetFinding:
 WORST_FIRST = (
     Condition.BROKEN,
     Condition.UNKNOWN,
+    Condition.BLOCKED,
     Condition.WAITING,
     Condition.LEFT,
     Condition.ABSENT,

@@ -141,11 +141,11 @@ class ComposeService(Record):
     `images` are the names under which its image may be there: a built one is named after its project, with
     `-` by Compose 2 and `_` by 1. With no `replicas` it is declared and not wanted. `needs` are the services
     that it must not be started without; `depends_on` are named in its file, with Compose's word for when
-    they are ready, and `shares_network_of` is the one whose network it shares. `labels` are what speaks
+    they are ready, `joins` are those whose network, processes or memory it shares. `labels` are what speaks
     to healers. `digests` are Compose's own, one of which it writes on each container that it makes; no
     container `has_digest` where ids of other containers are part of it. `blank` are variables that have no
     value here: a new container would be made without them. `mounts` are paths of this machine that it mounts,
-    `ports` what it publishes by TCP at the loopback address.
+    `volumes` the names of volumes, `ports` what it publishes by TCP at the loopback address.
     """
 
     name: str
@@ -153,19 +153,19 @@ class ComposeService(Record):
     built: bool = False
     replicas: int = 1
     depends_on: Mapping[str, str] = field(default_factory=dict)
-    shares_network_of: str = ""
+    joins: tuple[str, ...] = ()
     networks: tuple[str, ...] = ()
     labels: Mapping[str, str] = field(default_factory=dict)
     digests: tuple[str, ...] = ()
     has_digest: bool = True
     blank: tuple[str, ...] = ()
     mounts: tuple[str, ...] = ()
+    volumes: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
 
     @property
     def needs(self) -> tuple[str, ...]:
-        shared = (self.shares_network_of,) if self.shares_network_of else ()
-        return tuple(dict.fromkeys((*self.depends_on, *shared)))
+        return tuple(dict.fromkeys((*self.depends_on, *self.joins)))
 
 
 class Project(Record):
@@ -173,7 +173,7 @@ class Project(Record):
 
     The project itself makes `own_networks` and `own_volumes`.
 
-    `services` are what `up` would start, none of a profile that is not active.
+    `services` are what `up` would start; `optional` are others, of profiles that are not active.
     """
 
     name: str
@@ -181,6 +181,7 @@ class Project(Record):
     services: Mapping[str, ComposeService] = field(default_factory=dict)
     own_networks: tuple[str, ...] = ()
     own_volumes: tuple[str, ...] = ()
+    optional: tuple[str, ...] = ()
 
     @property
     def wanted(self) -> tuple[str, ...]:
@@ -201,7 +202,7 @@ def project(
         declared = content["services"] or {}
         project_name = str(content.get("name") or name or "")
         networks, own_networks = _named(content.get("networks"), project_name)
-        _, own_volumes = _named(content.get("volumes"), project_name)
+        volumes, own_volumes = _named(content.get("volumes"), project_name)
         hashes: dict[str, tuple[str, ...]] = {}
         for pair in map(str.split, digests.splitlines()):
             if len(pair) == 2:
@@ -216,6 +217,7 @@ def project(
                 declared[key],
                 project_name,
                 networks,
+                volumes,
                 modern=is_modern(version),
                 digests=hashes[key],
                 blank=blank & references.get(key, set()) | elsewhere,
@@ -245,11 +247,15 @@ def _declared(raw: str) -> list[tuple[str, Mapping[str, Any]]]:
 
 def _named(declared: Any, project_name: str) -> tuple[dict[str, str], tuple[str, ...]]:
     """Return the real names of networks or volumes by their keys, and which of them the project makes."""
+    items = {key: item or {} for key, item in (declared or {}).items()}
+    outside = {key: item["external"] for key, item in items.items() if item.get("external")}
     names = {
-        key: str((item or {}).get("name") or f"{project_name}_{key}")
-        for key, item in (declared or {}).items()
+        key: str(item.get("name") or (key if key in outside else f"{project_name}_{key}"))
+        for key, item in items.items()
     }
-    return names, tuple(names[key] for key in names if not (declared[key] or {}).get("external"))
+    # The oldest files name an external one below `external`.
+    names |= {key: str(given["name"]) for key, given in outside.items() if isinstance(given, Mapping)}
+    return names, tuple(name for key, name in names.items() if key not in outside)
 
 
 def unset(complaints: str) -> set[str]:
@@ -333,6 +339,7 @@ def _service(
     item: Mapping[str, Any],
     project_name: str,
     networks: Mapping[str, str],
+    volumes: Mapping[str, str],
     *,
     modern: bool,
     digests: tuple[str, ...],
@@ -344,7 +351,9 @@ def _service(
     is_counted = modern or deploy.get("mode", "replicated") == "replicated"
     replicas = deploy.get("replicas") if is_counted else None
     mode = str(item.get("network_mode") or "")
-    kinds = (str(item.get(key) or "").partition(":")[0] for key in ("network_mode", "pid", "ipc"))
+    shared = (str(item.get(word) or "").partition(":") for word in ("network_mode", "pid", "ipc"))
+    joins = tuple(name for kind, _, name in shared if kind == "service")
+    sources = [_mounted(volume) for volume in item.get("volumes") or ()]
     joined = () if mode else tuple(item.get("networks") or ("default",))
     return ComposeService(
         name=key,
@@ -352,22 +361,23 @@ def _service(
         built=item.get("build") is not None,
         replicas=int(item.get("scale", 1) if replicas is None else replicas),
         depends_on=_depends_on(item.get("depends_on") or ()),
-        shares_network_of=mode.partition(":")[2] if mode.startswith("service:") else "",
+        joins=joins,
         networks=tuple(networks.get(name, f"{project_name}_{name}") for name in joined),
         labels=_labels(item.get("labels")),
         digests=digests,
-        has_digest=not (modern and (item.get("volumes_from") or "service" in kinds)),
+        has_digest=not (modern and (item.get("volumes_from") or joins)),
         blank=tuple(sorted(blank)),
-        mounts=tuple(path for volume in item.get("volumes") or () if (path := _mounted(volume))),
+        mounts=tuple(source for source in sources if source.startswith("/")),
+        volumes=tuple(volumes[source] for source in sources if source in volumes),
         ports=tuple(port for given in item.get("ports") or () if (port := _published(given))),
     )
 
 
 def _mounted(given: Any) -> str:
-    """Return the path of this machine that a volume of a resolved configuration mounts; empty for none."""
+    """Return the path, or the key of the volume, that a resolved configuration mounts; empty for neither."""
     if isinstance(given, Mapping):
-        return str(given.get("source") or "") if given.get("type") == "bind" else ""
-    return str(given).partition(":")[0] if str(given).startswith("/") and ":" in str(given) else ""
+        return str(given.get("source") or "") if given.get("type") in ("bind", "volume") else ""
+    return str(given).rpartition(":")[0].partition(":")[0]
 
 
 def _published(given: Any) -> int | None:

@@ -100,3 +100,21 @@ def _ended(pid: int) -> bool:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
     except OSError:
         return True
+
+
+async def test_a_server_that_ended_at_once_is_told_with_its_exit_code(tmp_path: Path):
+    """One that goes on is not, and its log is what a person looks at."""
+    runner = CommandRunner(tmp_path, ENVIRON)
+    ended, runs = [
+        await runner.run(_shell(script, detached=True)) for script in ("exit 7", "exec sleep 1000")
+    ]
+    assert ended.pid is not None
+    assert runs.pid is not None
+    try:
+        os.waitid(os.P_PID, ended.pid, os.WEXITED | os.WNOWAIT)
+        said = f"process {ended.pid} ended with exit code 7"
+        assert runner.end_of(ended) == (said, f"`tail {tmp_path}/start-sh.log` shows its last words")
+        assert runner.end_of(runs) is None
+    finally:
+        os.killpg(runs.pid, signal.SIGKILL)
+        os.waitpid(runs.pid, 0)

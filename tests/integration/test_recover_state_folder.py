@@ -2,6 +2,10 @@
 
 import asyncio
 import json
+import os
+import pwd
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -82,3 +86,27 @@ async def test_two_users_do_not_repair_with_one_docker_at_once(stack: Stack, tmp
         done = opskit(*arguments, home=tmp_path / "other", env=stack.box.environment)
     assert done.status == 75
     assert "another recovery is running with the Docker daemon" in done.err
+
+
+def test_a_folder_in_which_the_memory_does_not_fit_is_found_before_anything_is_done(tmp_path: Path):
+    """A run that finds it full in the middle would stop there, with nothing repaired and nobody told."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount a small disk")
+    folder = tmp_path / "small"
+    folder.mkdir()
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(folder)], check=True)
+    try:
+        env = {"OPSKIT_STATE_DIR": str(folder), "DOCKER_HOST": f"unix://{tmp_path}/none"}
+        run = opskit("recover", "--only", "docker", "--json", home=tmp_path, env=env)
+        assert (run.status, run.finding(str(folder))["status"]) == (78, "fail"), run.err
+    finally:
+        subprocess.run(["umount", str(folder)], check=True)
+
+
+def test_programs_that_are_started_have_a_home_where_cron_gives_none(tmp_path: Path):
+    """The plug-in of Compose lies below it: without it another Compose would make the containers."""
+    script = "from opskit.cli.options import SharedOptions; shared = SharedOptions(); "
+    script += "print(shared.application(shared.load()).environ['HOME'])"
+    env = {"PATH": os.environ["PATH"], "OPSKIT_STATE_DIR": str(tmp_path / "state")}
+    done = subprocess.run([sys.executable, "-c", script], env=env, capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == pwd.getpwuid(os.getuid()).pw_dir

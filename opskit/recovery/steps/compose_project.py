@@ -38,7 +38,7 @@ from opskit.recovery.step import Command, Condition, RecoveryContext, Repair, St
 from opskit.recovery.steps.decision import container_restart
 from opskit.recovery.steps.project_facts import ProjectFacts
 from opskit.recovery.steps.project_state import ProjectAssessment
-from opskit.system.compose import Project, optional_services
+from opskit.system.compose import Project
 from opskit.system.docker_records import PROJECT, SERVICE
 
 _UP_S = 120.0
@@ -79,8 +79,8 @@ class _ComposeStep(Record):
         if containers:
             marks, now_s = self.context.memory.marks, self.context.clock()
             marks[f"seen {self.name}"] = now_s
-            for container in containers:
-                marks.setdefault(f"had {self.name}/{container.service}", now_s)
+            services = {container.service for container in containers}
+            marks |= {f"had {self.name}/{service}": now_s for service in services}
         elif (moved := await self._moved(sources, project)) is not None:
             finding = TargetFinding(self.name, Condition.BROKEN, "moved", moved.detail, (self.key,))
             return [replace(finding, remedy=moved.remedy)]
@@ -130,10 +130,14 @@ class _ComposeStep(Record):
         names = [name for name in names if name not in unmet]
         if not names:
             why = "; ".join(f"{name} is not started: {reason}" for name, reason in unmet.items())
-            return replace(finding, condition=Condition.LEFT, cause=f"{finding.cause}; {why}")
+            return replace(finding, condition=Condition.BLOCKED, cause=f"{finding.cause}; {why}")
         work = await configured(self.context, self.key)
         commands: list[Command] = []
-        for switch, is_new in (("--force-recreate", True), ("--no-recreate", False)):
+        services = facts.project.services
+        # What is recreated joins what has to run by then, unless that itself needs it.
+        is_needed = any(need in seen.recreate for name in names for need in services[name].needs)
+        for is_new in (True, False) if is_needed else (False, True):
+            switch = "--force-recreate" if is_new else "--no-recreate"
             group = [name for name in names if (name in seen.recreate) is is_new]
             scale = [f"--scale={name}={seen.start[name]}" for name in group if seen.start[name] is not None]
             switches = (switch, *work.no_new_images, "--no-deps", *scale)
@@ -208,7 +212,7 @@ class _ComposeStep(Record):
             return None
         running = {other.service for other in containers if other.running}
         siblings = [other for other in containers if other.service == container.service]
-        if not {service.shares_network_of} - {""} <= running or len(siblings) != 1:
+        if not running.issuperset(service.joins) or len(siblings) != 1:
             return None
         work = await configured(self.context, self.key)
         switches = ("--force-recreate", *work.no_new_images, "--no-deps")
@@ -226,8 +230,6 @@ class _ComposeStep(Record):
         rules = self.context.config.recovery
         program = "docker-compose" if project.version.startswith("1.") else "docker compose"
         files = " ".join(f"-f {shlex.quote(str(path))}" for path in sources.files)
-        has_stopped = not all(container.running for container in containers)
-        optional = optional_services(sources.raw) if has_stopped else set()
         return ProjectFacts(
             key=self.key,
             project=project,
@@ -236,7 +238,6 @@ class _ComposeStep(Record):
             rules=ContainerRules(rules.startup_grace_s, rules.hands_off_s, f"{program} {files}"),
             changed_s=max(sources.edits.values()),
             remembered=frozenset(self.context.memory.targets),
-            optional=frozenset(optional) - project.services.keys(),
             other_files=other_files(containers, sources.files),
         )
 
@@ -270,22 +271,43 @@ class _ComposeStep(Record):
         )
         paused = pauses.read(context.folder, now_s)
         have_image = await asyncio.gather(*(self._is_there("image", *services[name].images) for name in down))
-        # The shared network is made by the step before, unless a person paused that.
-        shared = context.config.stack.docker_network
-        made = {*facts.project.own_networks, *({shared} if shared and "network" not in paused else ())}
-        wanted = sorted({network for name in down for network in services[name].networks} - made)
-        there = await asyncio.gather(*(self._is_there("network", network) for network in wanted))
-        gone = {network for network, is_there in zip(wanted, there, strict=True) if not is_there}
         return replace(
             facts,
             missed=missed,
             imageless=frozenset(name for name, has in zip(down, have_image, strict=True) if not has),
-            netless={name: min(lost) for name in down if (lost := gone & set(services[name].networks))},
-            obstacles=await self._obstacles(facts, down),
+            obstacles={**await self._obstacles(facts, down), **await self._absent(facts, down, paused)},
             unasked=self._unasked(facts, events, down),
             paused=frozenset(name for name in down if _is_paused(facts, name, paused)),
             alone=frozenset(name for name in down if self._stands_alone(facts, name)),
         )
+
+    async def _absent(
+        self, facts: ProjectFacts, down: Iterable[str], paused: Collection[str]
+    ) -> dict[str, StartObstacle]:
+        """Return the services that need a network or a volume that is gone and that Compose does not make."""
+        project, shared = facts.project, self.context.config.stack.docker_network
+        # The shared network is made by the step before, unless a person paused that.
+        made = {
+            *project.own_networks,
+            *project.own_volumes,
+            *({shared} if shared and "network" not in paused else ()),
+        }
+        wanted = [
+            (kind, name, service)
+            for service in down
+            for kind in ("volume", "network")
+            for name in getattr(project.services[service], f"{kind}s")
+            if name not in made
+        ]
+        there = await asyncio.gather(*(self._is_there(kind, name) for kind, name, _ in wanted))
+        obstacles: dict[str, StartObstacle] = {}
+        for (kind, name, service), is_there in zip(wanted, there, strict=True):
+            if not is_there:
+                remedy = f"`docker {kind} create {name}`"
+                if kind == "volume":
+                    remedy = f"restore volume {name}, or {remedy} where it may be empty"
+                obstacles[service] = StartObstacle(f"there is no {kind} {name}", remedy)
+        return obstacles
 
     async def _moved(self, sources: Sources, project: Project) -> MovedProject | None:
         return moved_project(await self.context.docker.containers(), project.services, sources.files)

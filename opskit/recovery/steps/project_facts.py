@@ -24,9 +24,8 @@ class ProjectFacts(Record, kw_only=True):
 
     `events` is None while everything seems well, and nobody asked. `busy` is why nothing of the project is
     touched, `missed` why nothing is created. `imageless` are services whose image is not on this machine,
-    `netless` services that need a network which is not there and which Compose does not make,
     `obstacles` is what else keeps services from their start, `paused` services that a person paused.
-    `remembered` are targets that recovery has repaired before, `optional` services of profiles.
+    `remembered` are targets that recovery has repaired before.
     `other_files` says of what other files its containers were made, `unasked` why services are not made that
     were never there.
     `networks` are the ids of existing networks. The files were changed last at `changed_s` (epoch).
@@ -43,12 +42,10 @@ class ProjectFacts(Record, kw_only=True):
     busy: str | None = None
     missed: str | None = None
     imageless: frozenset[str] = frozenset()
-    netless: Mapping[str, str] = field(default_factory=dict)
     obstacles: Mapping[str, StartObstacle] = field(default_factory=dict)
     paused: frozenset[str] = frozenset()
     remembered: frozenset[str] = frozenset()
     alone: frozenset[str] = frozenset()
-    optional: frozenset[str] = frozenset()
     other_files: str = ""
     unasked: Mapping[str, str] = field(default_factory=dict)
 
@@ -76,7 +73,8 @@ class ProjectFacts(Record, kw_only=True):
                 container,
                 depends_on={**container.depends_on, **needs.get(container.service or "", {})},
                 wanted=container.service in self.project.wanted,
-                optional=container.service in self.optional,
+                optional=container.service in self.project.optional
+                or (bool(self.other_files) and container.service not in self.project.services),
             )
             for container in self.containers
         )

@@ -101,8 +101,6 @@ class ProjectAssessment:
         if name in facts.imageless:
             build = f"`{facts.command} {'build' if service.built else 'pull'} {name}`"
             return f"its image {service.images[0]} is not on this machine", build
-        if (network := facts.netless.get(name)) is not None:
-            return f"there is no network {network}", f"`docker network create {network}`"
         if (obstacle := facts.obstacles.get(name)) is not None:
             return obstacle.detail, obstacle.remedy
         if (lacks or orphans) and facts.other_files:
@@ -202,9 +200,15 @@ class ProjectAssessment:
         starts = [container.started for container in self.facts.of(service)]
         return max((at.timestamp() for at in starts if at is not None), default=None)
 
+    def _by_hand(self, name: str) -> str:
+        """Return what a person types about a service that is down: no start helps what ends each time."""
+        if name in self.facts.relapsed():
+            return f"`docker logs --tail 50 {self.facts.of(name)[0].name}` tells why it ends"
+        again = "--force-recreate " if name in self.recreate else ""
+        return f"`{self.facts.command} up -d {again}--no-deps {name}`"
+
     def _service(self, name: str) -> TargetFinding:
         facts, target = self.facts, self.facts.target_of(name)
-        again = "--force-recreate " if name in self.recreate else ""
         return TargetFinding(
             target,
             Condition.BROKEN,
@@ -212,7 +216,7 @@ class ProjectAssessment:
             f"{name} {self.down[name]}",
             (name, *(container.name for container in facts.of(name)), facts.target, facts.key),
             {"start": [name]},
-            f"`{facts.command} up -d {again}--no-deps {name}`",
+            self._by_hand(name),
             relapsed=frozenset({target} if name in facts.relapsed() else ()),
             started_s=self._started_s(name),
         )
@@ -222,7 +226,8 @@ class ProjectAssessment:
         if name in self.down:
             condition = Condition.LEFT if name in self.left else Condition.BROKEN
             cause, started_s = f"{name} {self.down[name]}", self._started_s(name)
-            return TargetFinding(target, condition, "down", cause, started_s=started_s)
+            remedy = self._by_hand(name)
+            return TargetFinding(target, condition, "down", cause, remedy=remedy, started_s=started_s)
         return min(
             (
                 TargetFinding(

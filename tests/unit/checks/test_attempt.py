@@ -1,6 +1,7 @@
 """Work under a deadline: whatever becomes of it is data."""
 
 import asyncio
+import gc
 
 import pytest
 
@@ -80,3 +81,20 @@ async def test_a_caller_that_is_cancelled_takes_its_work_along():
     with pytest.raises(asyncio.CancelledError):
         await caller
     assert cancelled.is_set()
+
+
+async def test_a_caller_that_is_cancelled_leaves_no_failure_behind():
+    """What failed just before that is not reported as an exception that nobody asked for."""
+    reports: list[object] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _loop, about: reports.append(about))
+
+    async def fails() -> None:
+        raise OSError("refused")
+
+    caller = asyncio.create_task(attempt(fails(), 5.0))
+    await asyncio.sleep(0)
+    await asyncio.sleep(0)
+    caller.cancel()
+    await asyncio.gather(caller, return_exceptions=True)
+    gc.collect()
+    assert reports == []

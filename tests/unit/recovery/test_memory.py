@@ -6,6 +6,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import pytest
@@ -243,3 +244,13 @@ def test_what_a_killed_process_left_is_not_in_the_way(tmp_path: Path):
     (tmp_path / f".{FILE_NAME}.{os.getpid()}.tmp").write_text("half")
     Memory(tmp_path / FILE_NAME).save()
     assert memory.load(tmp_path)[1] is None
+
+
+def test_a_mark_that_nobody_renews_is_forgotten_after_a_year():
+    """Services and projects that are no more must not fill the file."""
+    now_s = time.time()
+    kept = Memory(
+        Path("unused"), marks={"had compose:old/web": now_s - 400 * 86_400, "seen compose:app": now_s}
+    )
+    kept.remember(_run())
+    assert list(kept.marks) == ["seen compose:app"]
