@@ -26,7 +26,7 @@ from opskit.errors import StateError
 from opskit.providers.base import Message
 from opskit.server.errors import RESPONSES, Guard, add_error_handlers, status_of
 from opskit.server.run_store import Run, RunStatus
-from opskit.server.runs import Runs, error_document
+from opskit.server.runs import Runs
 from opskit.tags import correlated, new_correlation_id
 
 HISTORY_PAIRS = 30
@@ -150,9 +150,9 @@ class VictoriaServer:
                 last_error = await store.ask(store.last_error)
         except TimeoutError:
             why = f"PostgreSQL gave no answer within {_QUEUE_S:g} s"
-            last_error = {"at": time.time(), **error_document(StateError(why))}
+            last_error = {"at": time.time(), **StateError(why).as_json()}
         except StateError as problem:
-            last_error = {"at": time.time(), **error_document(problem)}
+            last_error = {"at": time.time(), **problem.as_json()}
         return {
             "status": "draining" if self.runs.draining else "online",
             "agent": "victoria",
