@@ -12,7 +12,7 @@ from opskit.llm.plan import Candidate
 from opskit.llm.profile import StepMode
 from opskit.llm.prompt import PromptCut, is_suspicious, prompt_cut
 from opskit.llm.verdict import Verdict, judge, may_be_shown, runs_away
-from opskit.llm.visible import answer_text, without_thinking
+from opskit.llm.visible import after_unopened, answer_text, without_thinking
 from opskit.llm.waiting import Waiting, WaitTimer, WatchRequest
 from opskit.providers.base import (
     DEFAULT_MODEL,
@@ -127,8 +127,10 @@ class ActiveCall(MutableRecord):
                         # The server does not keep to the limit.
                         self.finish_reason = "length"
                         break
+            if not self.committed:
+                self._drop_unopened()
             self.verdict = self._judged()
-            if self.ok:
+            if self.ok and not self.committed:
                 self._drop_thoughts()
             await self._note_prompt_cut(provider)
             if self.ok and not self.committed and self.hold_back is not None:
@@ -173,11 +175,18 @@ class ActiveCall(MutableRecord):
             return ""
         if self.committed:
             return piece
+        self._drop_unopened(growing=True)
         if not may_be_shown(self.text, self.ask.prompts, self.hold_back):
             return ""
         self.committed = True
         self._drop_thoughts()
         return self.text
+
+    def _drop_unopened(self, *, growing: bool = False) -> None:
+        """Drop thoughts that a template opened; once some of the text is shown, all of it is the answer."""
+        length = len(self.text)
+        self.text = after_unopened(self.text, self.ask.prompts, growing=growing)
+        self.thought_chars += length - len(self.text)
 
     def _drop_thoughts(self) -> None:
         self.thought_chars += len(self.text) - len(without_thinking(self.text, self.ask.prompts))

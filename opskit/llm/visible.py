@@ -84,7 +84,7 @@ def without_thinking(text: str, prompts: Iterable[str] = ()) -> str:
     A tag that a prompt names was asked for, and stays.
     """
     pieces: list[str] = []
-    position = _end_of_unopened(text, prompts)
+    position = 0
     while hidden := _HIDDEN.search(text, position):
         pieces.append(text[position : hidden.start()])
         position = hidden.end()
@@ -98,13 +98,18 @@ def without_thinking(text: str, prompts: Iterable[str] = ()) -> str:
     return "".join((*pieces, text[position:]))
 
 
-def _end_of_unopened(text: str, prompts: Iterable[str]) -> int:
-    """Return where thoughts end that the text closes without having opened them; 0 where it does not."""
+def after_unopened(text: str, prompts: Iterable[str], *, growing: bool = False) -> str:
+    """Return what follows thoughts that the text closes without having opened them: all of it where it does not.
+
+    What is at the end of a growing text may yet go on in the same line, and then closes nothing.
+    """
     closing = _CLOSED.search(text)
-    if closing is None or not _has_content(unmarked(text[: closing.start()])):
-        return 0
+    if closing is None or (growing and closing.end() == len(text)):
+        return text
+    if not _has_content(unmarked(text[: closing.start()])) or _HIDDEN.search(text, 0, closing.start()):
+        return text
     asked_for = any(closing[0].strip().lower() in prompt.lower() for prompt in prompts)
-    return 0 if asked_for or _HIDDEN.search(text, 0, closing.start()) else closing.end()
+    return text if asked_for else text[closing.end() :]
 
 
 def answer_text(text: str, prompts: Sequence[str]) -> str:
