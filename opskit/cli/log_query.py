@@ -1,5 +1,6 @@
 """The options of `opskit logs`, and the short way for files whose bytes can go straight to the output."""
 
+import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -10,11 +11,10 @@ from opskit.cli import render
 from opskit.errors import OpskitError, UsageError
 from opskit.logs.files import FileSource, distinct, files
 from opskit.logs.levels import LEVELS, level_of
-from opskit.logs.scan import plain_events, plain_lines
+from opskit.logs.scan import plain_events, plain_lines, write_plain
 from opskit.logs.select import EntryFilter, moment
 from opskit.logs.tag_search import STANDARD_TAGS, ripgrep
 from opskit.records import Record
-from opskit.system.output import write_all
 
 
 class LogOptions(Record):
@@ -96,8 +96,16 @@ def _written(source: FileSource, options: LogOptions) -> int:
         matched = ripgrep(program, str(source.path), options.selection.tags, sys.stdout.fileno())
         if matched is not None:
             return int(matched)
-    find, output = plain_lines if raw else plain_events, sys.stdout.fileno()
-    return sum(write_all(output, find(block, options.selection)) for block in source.blocks(options.tail))
+    with source.opened() as descriptor:
+        return write_plain(
+            descriptor,
+            source.tail_start(descriptor, options.tail),
+            os.fstat(descriptor).st_size,
+            options.selection,
+            sys.stdout.fileno(),
+            find=plain_lines if raw else plain_events,
+            workers=os.cpu_count() or 1,
+        )
 
 
 def nothing_found(options: LogOptions, sources: Sequence[str]) -> None:

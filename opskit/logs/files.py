@@ -1,5 +1,6 @@
 """Files as sources: read to their end, or followed through rotation by rename and by copy-and-truncate."""
 
+import contextlib
 import glob
 import os
 from collections import deque
@@ -65,7 +66,7 @@ class FileSource:
                     yield _last_lines(blocks(stream, on_torn=self._tear), tail)
                     return
                 descriptor = stream.fileno()
-                os.lseek(descriptor, tail_offset(descriptor, os.fstat(descriptor).st_size, tail), os.SEEK_SET)
+                os.lseek(descriptor, self.tail_start(descriptor, tail), os.SEEK_SET)
             yield from blocks(stream, size, self._tear)
 
     def _tear(self) -> None:
@@ -76,6 +77,19 @@ class FileSource:
         """Whether it is an ordinary file that is not packed. Raises OpskitError when it cannot be read."""
         with open_log(self.path) as stream:
             return not isinstance(stream, PackedFile)
+
+    @contextlib.contextmanager
+    def opened(self) -> Iterator[int]:
+        """A descriptor of a plain file."""
+        with open_log(self.path) as stream:
+            if not isinstance(stream, PackedFile):
+                yield stream.fileno()
+                return
+        raise AssertionError("a packed file has no bytes of its own to search")
+
+    def tail_start(self, descriptor: int, tail: int | None) -> int:
+        """Where its last `tail` lines begin, 0 without a tail."""
+        return 0 if tail is None else tail_offset(descriptor, os.fstat(descriptor).st_size, tail)
 
     @cached_property
     def envelope(self) -> Envelope | None:

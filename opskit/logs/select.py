@@ -66,6 +66,15 @@ class EntryFilter:
             return re.compile(checked_tags(self.tags))
         return _complaining() if self.level in COMPLAINTS else None
 
+    def matches(self, block: bytes | bytearray, size: int) -> Iterator[LineMatch]:
+        """What the finder finds in block[:size]. RE2 wants bytes of its own."""
+        finder = self.finder
+        if finder is None:
+            return iter(())
+        if isinstance(finder, re.Pattern):
+            return finder.finditer(block, 0, size)
+        return finder.finditer(bytes(memoryview(block)[:size]))
+
     @cached_property
     def is_plain(self) -> bool:
         """Whether a line that the finder finds is wanted for sure: nothing else is asked."""
