@@ -123,7 +123,7 @@ def busy(process: subprocess.Popen[bytes]) -> bool:
         ["logs", "stats", "{big}"],
         ["logs", "stats", "{big}", "--since", "2020-01-01"],
         ["logs", "request", "8979fe84", "{big}"],
-        ["logs", "{big}", "--level", "error"],
+        ["logs", "{big}", "--all", "--not", "seconds"],
         ["verify", "{list}"],
     ],
     ids=lambda arguments: " ".join(arguments[:2]),

@@ -17,6 +17,7 @@ _SYSTEM = re.compile(
     "|".join(re.escape(os.strerror(code)) for code in errno.errorcode if " " in os.strerror(code)),
     re.IGNORECASE,
 )
+_HEADING = "Traceback (most recent call last):"
 _CLOCK = re.compile(r"(?<!\d)\d\d:\d\d(?::\d\d)?(?!\d)")
 _FAILING = re.compile(
     r"\b(?:error|fail(?:ed|ure|s)?|fatal|panic|exception|cannot|can't|could not|unable to|denied|refused|"
@@ -80,6 +81,8 @@ def _is_within(clock: list[str], line: str, after: str, before: str) -> bool:
 
 def error_weight(line: str, level: str | None) -> int:
     """Return 2 for a line that is an error, 1 for one that only tells of one, else 0."""
+    if line.endswith(_HEADING):
+        return 1
     if level in _ERRORS or _EXCEPTION.match(line) or (level is None and _SYSTEM.search(line)):
         return 2
     return int(level in (None, "warning") and _FAILING.search(line) is not None)
