@@ -99,7 +99,7 @@ def without_thinking(text: str, prompts: Iterable[str] = ()) -> str:
 
 
 def after_unopened(text: str, prompts: Iterable[str], *, growing: bool = False) -> str:
-    """Return what follows thoughts that the text closes without having opened them: all of it where it does not.
+    """Return what follows thoughts that the text closes without having opened them, else all of it.
 
     What is at the end of a growing text may yet go on in the same line, and then closes nothing.
     """
