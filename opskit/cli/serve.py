@@ -10,6 +10,8 @@ from opskit.errors import OpskitError, UsageError
 
 app = typer.Typer(no_args_is_help=True)
 _PORT = 8010
+#: Longer than clients keep a connection: a request on one that is just being closed would be lost (httpx 5 s).
+_KEPT_S = 75
 
 
 @app.command("victoria")
@@ -114,6 +116,7 @@ async def _serve(
                 access_log=False,
                 lifespan="on",
                 timeout_graceful_shutdown=int(drain_s) + 5,
+                timeout_keep_alive=_KEPT_S,
                 server_header=False,
             )
         )
