@@ -202,27 +202,20 @@ async def _of_tls(server: _Server, error: CallError) -> AddressProblem | None:
     if error.tls is TlsProblem.OTHER_NAME:
         return await _of_name(parts, where)
     renew = "renew the certificate of the server; `date` shows whether the clock here is right"
-    problems = {
+    remedies = {
         TlsProblem.SELF_SIGNED: (
-            "is self-signed",
-            (
-                f"trust it: `openssl s_client -connect {where} </dev/null | openssl x509 -out server.pem`, "
-                "then `export SSL_CERT_FILE=server.pem`; or give the server a certificate of an authority"
-            ),
+            f"trust it: `openssl s_client -connect {where} </dev/null | openssl x509 -out server.pem`, "
+            "then `export SSL_CERT_FILE=server.pem`; or give the server a certificate of an authority"
         ),
         TlsProblem.UNKNOWN_AUTHORITY: (
-            "is signed by an authority that is not known here",
-            (
-                "`export SSL_CERT_FILE=FILE` with the certificate of that authority (mostly a company's); "
-                "the server must send the certificates between as well"
-            ),
+            "`export SSL_CERT_FILE=FILE` with the certificate of that authority (mostly a company's); "
+            "the server must send the certificates between as well"
         ),
-        TlsProblem.EXPIRED: ("has expired", renew),
-        TlsProblem.NOT_YET_VALID: ("is not valid yet", renew),
+        TlsProblem.EXPIRED: renew,
+        TlsProblem.NOT_YET_VALID: renew,
     }
-    if error.tls in problems:
-        words, remedy = problems[error.tls]
-        return AddressProblem(f"the certificate of {where} {words}", remedy)
+    if error.tls in remedies:
+        return AddressProblem(f"{where}: {error.text}", remedies[error.tls])
     address = _url(parts, scheme="http", port=port)
     answers = await server.answers(address)
     if not answers and error.tls is not TlsProblem.NOT_TLS:

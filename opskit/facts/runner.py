@@ -8,7 +8,6 @@ import asyncio
 import time
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
-from itertools import pairwise
 from pathlib import PurePath
 from typing import Any
 
@@ -20,7 +19,7 @@ from opskit.providers.llamacpp import slots_of
 from opskit.records import Record, replace
 from opskit.system.host import core_counts, is_loopback
 from opskit.system.network import endpoint
-from opskit.system.process import Process, find_processes, read_process
+from opskit.system.process import Process, find_processes, option_value, read_process
 
 #: A healthy one answers in milliseconds, also while it generates.
 _ANSWER_S = 1.0
@@ -68,7 +67,7 @@ class RunnerProcess(Record, kw_only=True):
         Ollama writes `-t` where a client gave `num_thread`, older builds always, for all cores; `-b` is
         `num_batch`, 512 where nobody gave it (seen on build fb307609). `num_gpu` may differ without a load.
         """
-        threads, batch = (_value(self.process.command, option) for option in ("-t", "-b"))
+        threads, batch = (option_value(self.process.command, option) for option in ("-t", "-b"))
         options = {"num_thread": threads, "num_batch": batch}
         usual = {"num_thread": set(core_counts()), "num_batch": {_USUAL_BATCH}}
         return tuple(
@@ -148,7 +147,7 @@ def _runner_processes() -> list[RunnerProcess]:
 def runner_arguments(command: Sequence[str]) -> tuple[int, str] | None:
     """Return port and model of a command line that has both; None for any other process. Pure."""
     words = [word for word in command if word]
-    weights, port = _value(words, "--model"), _value(words, "--port")
+    weights, port = option_value(words, "--model"), option_value(words, "--port")
     if weights is None or port is None or not port.isdecimal():
         return None
     return int(port), weights
@@ -181,15 +180,6 @@ def _is_orphan(runner: RunnerProcess) -> bool:
     adopter = read_process(parent)
     # A parent that may not be looked at is there.
     return adopter is not None and adopter.name in _ADOPTERS
-
-
-def _value(command: Sequence[str], option: str) -> str | None:
-    for word, following in pairwise([*command, ""]):
-        if word == option and following and not following.startswith("--"):
-            return following
-        if word.startswith(f"{option}="):
-            return word.partition("=")[2] or None
-    return None
 
 
 async def read_runner(process: RunnerProcess) -> ModelRunner:

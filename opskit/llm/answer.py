@@ -114,17 +114,19 @@ class Attempt(Record):
     thought_chars: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "node": self.node,
-            "model": self.model,
-            "outcome": self.outcome.value,
-            "fault": self.fault,
-            "detail": self.detail,
-            "seconds": round(self.seconds, 4),
-            "fallback": self.fallback,
-            "first_token_s": None if self.first_token_s is None else round(self.first_token_s, 4),
-            "load_s": None if self.load_s is None else round(self.load_s, 4),
-        }
+        names = (
+            "node",
+            "model",
+            "outcome",
+            "fault",
+            "detail",
+            "seconds",
+            "fallback",
+            "first_token_s",
+            "load_s",
+        )
+        values = {name: getattr(self, name) for name in names}
+        return {name: round(v, 4) if isinstance(v, float) else v for name, v in values.items()}
 
 
 class Answer(Record):

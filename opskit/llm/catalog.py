@@ -290,9 +290,6 @@ def model_in_command(command: Sequence[str]) -> str | None:
     names = {PurePath(word).name for word in command}
     if not names & {"mlx_lm", "mlx_lm.server"} and not any("mlx_lm/server" in word for word in command):
         return None
-    for word, following in zip(command, [*command[1:], ""], strict=True):
-        if word == "--model" and following:
-            return following
-        if word.startswith("--model="):
-            return word.removeprefix("--model=") or None
-    return None
+    from opskit.system.process import option_value
+
+    return option_value(command, "--model")

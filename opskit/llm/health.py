@@ -63,29 +63,25 @@ class Health(MutableRecord):
 
     def state(self, node: str, model: str, now: float) -> CircuitState:
         """The worse of the node's and the model's."""
-        circuits = self.nodes.get(node), self.models.get((node, model))
-        if circuits == (None, None):
-            return CircuitState.CLOSED
-        states = [circuit.state(now) for circuit in circuits if circuit is not None]
-        for state in (CircuitState.OPEN, CircuitState.HALF_OPEN):
-            if state in states:
-                return state
-        return CircuitState.CLOSED
+        states = [circuit.state(now) for circuit in self._circuits(node, model).values()]
+        worse = (state for state in (CircuitState.OPEN, CircuitState.HALF_OPEN) if state in states)
+        return next(worse, CircuitState.CLOSED)
+
+    def _circuits(self, node: str, model: str) -> dict[str, Circuit]:
+        """Return what stands in the way to a model, by its name for a person."""
+        known = {node: self.nodes.get(node), f"{model} on {node}": self.models.get((node, model))}
+        return {name: circuit for name, circuit in known.items() if circuit is not None}
 
     def why(self, node: str, model: str, now: float) -> str:
         """One line for a person, empty when both are closed."""
-        for name, circuit in (
-            (node, self.nodes.get(node)),
-            (f"{model} on {node}", self.models.get((node, model))),
-        ):
-            if circuit is not None and circuit.state(now) is not CircuitState.CLOSED:
+        for name, circuit in self._circuits(node, model).items():
+            if circuit.state(now) is not CircuitState.CLOSED:
                 return f"{name} is resting for {circuit.remaining_s(now):.1f} s more: {circuit.reason}"
         return ""
 
     def succeeded(self, node: str, model: str) -> None:
-        for circuit in (self.nodes.get(node), self.models.get((node, model))):
-            if circuit is not None:
-                circuit.succeed()
+        for circuit in self._circuits(node, model).values():
+            circuit.succeed()
         self.overloaded_until.pop(node, None)
 
     def failed(self, node: str, model: str, fault: Fault, now: float) -> None:

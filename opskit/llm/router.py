@@ -366,17 +366,11 @@ class Router:
 
     def _warn_of_mlx(self, situation: PlanContext) -> None:
         """SPEC B10: MLX missing is reported once in five minutes, not on every call."""
-        missing = [
-            view
-            for view in situation.snapshot.nodes
-            if self._nodes[view.name].config.is_mlx and view.fault is not None
-        ]
-        if missing and situation.now - self._mlx_warned_at >= self._config.mlx_warning_every_s:
-            self._mlx_warned_at = situation.now
-            fault = missing[0].fault
-            self._log.write(
-                Tag.LLM_ERROR,
-                node=missing[0].name,
-                fault=fault.kind.value if fault else None,
-                detail=f"MLX is not there: {fault.detail if fault else ''}",
-            )
+        if situation.now - self._mlx_warned_at < self._config.mlx_warning_every_s:
+            return
+        for view in situation.snapshot.nodes:
+            if self._nodes[view.name].config.is_mlx and (fault := view.fault) is not None:
+                self._mlx_warned_at = situation.now
+                detail = f"MLX is not there: {fault.detail}"
+                self._log.write(Tag.LLM_ERROR, node=view.name, fault=fault.kind.value, detail=detail)
+                return

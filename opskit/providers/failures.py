@@ -82,7 +82,7 @@ _SENTENCES = {
 }
 _TLS_SENTENCES = {
     TlsProblem.NOT_TLS: "the server does not speak TLS: its address begins with http://, not https://",
-    TlsProblem.SELF_SIGNED: "its certificate is signed by itself, not by an authority",
+    TlsProblem.SELF_SIGNED: "its certificate is self-signed",
     TlsProblem.UNKNOWN_AUTHORITY: "its certificate is signed by an authority that is not known here",
     TlsProblem.EXPIRED: "its certificate has expired",
     TlsProblem.NOT_YET_VALID: "its certificate is not valid yet",
@@ -143,9 +143,6 @@ def _translate(exc: BaseException, phase: Phase) -> CallError:
 
 def _proxy_status(exc: BaseException) -> int | None:
     """Return the status with which a proxy refuses a CONNECT: httpcore has it in its text alone."""
-    for link in _chain(exc):
-        if type(link).__name__ == "ClientHttpProxyError":
-            return getattr(link, "status", None)
     number = str(exc).partition(" ")[0]
     return int(number) if number.isascii() and number.isdecimal() and len(number) == 3 else None
 

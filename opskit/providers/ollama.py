@@ -33,7 +33,7 @@ from opskit.providers.failures import error_text
 from opskit.providers.http import HttpClient, lines, parsed, parsed_object
 from opskit.providers.kinds import OLLAMA
 from opskit.providers.reading import StreamReader
-from opskit.providers.values import count, mapping, mappings, seconds_of_nanoseconds, text
+from opskit.providers.values import count, mapping, mappings, seconds_of, text
 
 _UNLOAD_S = 30.0
 _DOCUMENT_BYTES = 8 * 1024 * 1024
@@ -308,8 +308,8 @@ def _usage(chunk: Mapping[str, Any]) -> Usage:
     return Usage(
         prompt_tokens=count(chunk.get("prompt_eval_count")),
         completion_tokens=count(chunk.get("eval_count")),
-        load_s=seconds_of_nanoseconds(chunk.get("load_duration")),
-        eval_s=seconds_of_nanoseconds(chunk.get("eval_duration")),
+        load_s=seconds_of(chunk.get("load_duration"), 1e9),
+        eval_s=seconds_of(chunk.get("eval_duration"), 1e9),
     )
 
 

@@ -36,7 +36,7 @@ from opskit.providers.failures import error_text
 from opskit.providers.http import HttpClient, lines, parsed_object
 from opskit.providers.kinds import LMSTUDIO, MLX_LM, OPENAI, ServerKind
 from opskit.providers.reading import Comment, Data, Item, StreamReader, events
-from opskit.providers.values import count, mapping, mappings, seconds_of_milliseconds, text
+from opskit.providers.values import count, mapping, mappings, seconds_of, text
 from opskit.records import replace
 
 _KEEPALIVE = re.compile(r"keepalive (\d{1,18})/(\d{1,18})", re.ASCII)
@@ -342,7 +342,7 @@ def _usage(chunk: Mapping[str, Any], before: Usage) -> Usage:
             counts_cached=isinstance(usage.get("prompt_tokens_details"), Mapping),
         )
     if isinstance(timings, Mapping):
-        before = replace(before, eval_s=seconds_of_milliseconds(timings.get("predicted_ms")))
+        before = replace(before, eval_s=seconds_of(timings.get("predicted_ms"), 1e3))
         read, cached = count(timings.get("prompt_n")), count(timings.get("cache_n"))
         if before.prompt_tokens is None and read is not None and cached is not None:
             before = replace(before, prompt_tokens=read + cached, counts_cached=True)

@@ -1,12 +1,11 @@
 """What carries requests that need TLS, a proxy or a pool: httpx's own transport, or aiohttp's behind its API.
 
-Servers use aiohttp's, whose pool keeps up under concurrency. Both tell when a request opens a connection
-instead of using a kept one.
+Servers use aiohttp's where no proxy leads to a node: its pool keeps up under concurrency. Both tell when a
+request opens a connection instead of using a kept one.
 """
 
 import os
 import ssl
-from base64 import b64encode
 from collections.abc import Mapping
 from contextvars import ContextVar
 from typing import Any
@@ -14,7 +13,7 @@ from urllib.parse import urlsplit
 
 import httpx
 
-from opskit.config.url import SOCKS, without_password
+from opskit.config.url import without_password
 from opskit.providers.base import CallCause, CallError
 from opskit.providers.failures import proxy_error, translated
 
@@ -100,10 +99,8 @@ def transport(base_url: str, *, pooled: bool, proxy: str | None = None) -> httpx
         # SSL_CERT_FILE and SSL_CERT_DIR name the authorities of a company, as for every client of OpenSSL,
         # for which a file that cannot be read names none.
         verify = httpx.create_ssl_context(trust_env=not unreadable_authorities())
-    # aiohttp's pool has no way through SOCKS.
-    is_socks = proxy is not None and urlsplit(proxy).scheme in SOCKS
-    if pooled and not is_socks:
-        return _aiohttp_transport(verify, limits, proxy)
+    if pooled and proxy is None:
+        return _aiohttp_transport(verify, limits)
     try:
         return httpx.AsyncHTTPTransport(verify=verify, trust_env=False, limits=limits, proxy=proxy)
     except (ImportError, ValueError):
@@ -136,9 +133,7 @@ def unreadable_authorities() -> str:
     return ""
 
 
-def _aiohttp_transport(
-    verify: ssl.SSLContext | bool, limits: httpx.Limits, proxy: str | None
-) -> httpx.AsyncBaseTransport:
+def _aiohttp_transport(verify: ssl.SSLContext | bool, limits: httpx.Limits) -> httpx.AsyncBaseTransport:
     import aiohttp
     from httpx_aiohttp import AiohttpTransport
 
@@ -157,22 +152,5 @@ def _aiohttp_transport(
         )
         return aiohttp.ClientSession(connector=connector, trace_configs=[tracing])
 
-    carrier: httpx.AsyncBaseTransport = AiohttpTransport(
-        client=session,
-        verify=context,
-        trust_env=False,
-        proxy=None if proxy is None else _aiohttp_proxy(proxy),
-    )
+    carrier: httpx.AsyncBaseTransport = AiohttpTransport(client=session, verify=context, trust_env=False)
     return carrier
-
-
-def _aiohttp_proxy(url: str) -> httpx.Proxy:
-    """Return a proxy whose password is a header: aiohttp's class for it is deprecated.
-
-    aiohttp itself turns Authorization among the headers for a proxy into Proxy-Authorization.
-    """
-    proxy = httpx.Proxy(url)
-    if proxy.auth is None:
-        return proxy
-    password = b64encode(":".join(proxy.auth).encode()).decode()
-    return httpx.Proxy(proxy.url, headers={"Authorization": f"Basic {password}"})

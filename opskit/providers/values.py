@@ -14,16 +14,10 @@ def count(value: Any) -> int | None:
     return None if number is None else int(number)
 
 
-def seconds_of_nanoseconds(value: Any) -> float | None:
-    """Return seconds; a zero means that the server leaves it out (wire facts A3)."""
+def seconds_of(value: Any, per_second: float) -> float | None:
+    """Return seconds; a zero means that nothing was measured, or that it is left out (wire facts A3)."""
     number = _number(value)
-    return number / 1e9 if number else None
-
-
-def seconds_of_milliseconds(value: Any) -> float | None:
-    """Return seconds; a zero means that nothing was measured."""
-    number = _number(value)
-    return number / 1e3 if number else None
+    return number / per_second if number else None
 
 
 def text(value: Any) -> str | None:

@@ -5,6 +5,7 @@ import os
 import shutil
 import time
 from collections.abc import Callable, Collection, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import TypeVar
 
@@ -117,6 +118,16 @@ def is_like(line: Sequence[str], command: Sequence[str], path: str | None) -> bo
         return True
     installed = shutil.which(command[0], path=path)
     return installed is not None and os.path.realpath(program) == os.path.realpath(installed)
+
+
+def option_value(command: Sequence[str], option: str) -> str | None:
+    """Return the value of an option on a command line; None where it is not there, or has none. Pure."""
+    for word, following in pairwise([*command, ""]):
+        if word == option and following and not following.startswith("--"):
+            return following
+        if word.startswith(f"{option}="):
+            return word.partition("=")[2] or None
+    return None
 
 
 def variables_of(pid: int) -> dict[str, str] | None:
