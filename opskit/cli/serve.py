@@ -10,7 +10,7 @@ from opskit.errors import OpskitError, UsageError
 
 app = typer.Typer(no_args_is_help=True)
 _PORT = 8010
-#: Longer than clients keep a connection: a request on one that is just being closed would be lost (httpx 5 s).
+#: Longer than clients keep a connection (httpx: 5 s): a request on one that is just being closed is lost.
 _KEPT_S = 75
 
 
