@@ -5,6 +5,7 @@ from pathlib import Path as FilePath
 from typing import Any, get_args, get_type_hints
 
 from opskit.config.document import Document, Path, Problem, only_name, substitute, unknown
+from opskit.config.model_names import CATEGORIES
 from opskit.config.origins import (
     AGENTS,
     NODES,
@@ -15,7 +16,7 @@ from opskit.config.origins import (
     secret,
     sections,
 )
-from opskit.config.schema import CATEGORIES, AgentConfig, NodeConfig, Secret, Source
+from opskit.config.schema import AgentConfig, NodeConfig, Secret, Source
 from opskit.config.url import normalise
 from opskit.config.values import NAME, NAME_RULE, section
 from opskit.errors import ConfigError

@@ -4,77 +4,12 @@ Durations end in `_s` (seconds), sizes in `_bytes`. Validation of what a person 
 `opskit.config.load`; here every value is already right.
 """
 
-import io
-import os
-from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal
 
+from opskit.config.compose_files import with_override
+from opskit.config.model_names import CATEGORIES, FALLBACK_MLX, FALLBACK_OLLAMA, POWER
 from opskit.records import Record, field
-
-#: What Compose looks for where a person names no file, and what it lays over that.
-COMPOSE_FILES = ("compose.yaml", "compose.yml", "docker-compose.yml", "docker-compose.yaml")
-_COMPOSE_OVERRIDES = (
-    "compose.override.yml",
-    "compose.override.yaml",
-    "docker-compose.override.yml",
-    "docker-compose.override.yaml",
-)
-
-# The models that are preferred where the configuration names none.
-#: SPEC A4.
-FALLBACK_MLX = (
-    "phi3.5:3.8b",
-    "qwen2.5:3b",
-    "tinyllama:1.1b-chat",
-    "phi3:mini-4k",
-    "qwen2.5-coder:32b",
-)
-FALLBACK_OLLAMA = ("phi3.5:3.8b", "tinyllama:1.1b-chat", "glm-4.7-flash:q8_0", "qwen2.5-coder:32b")
-
-#: SPEC D4: the most powerful first.
-POWER = (
-    "command-r-plus:104b",
-    "deepseek-r1-distill-llama:70b",
-    "llama3.3:70b",
-    "qwen2.5-coder:32b",
-)
-
-#: What a category prefers. Patterns are matched as `fnmatch` against the lower-cased name, in order.
-CATEGORIES: dict[str, tuple[str, ...]] = {
-    "reasoning": (
-        "command-r-plus*",
-        "deepseek-r1*70b*",
-        "llama3.3*",
-        "qwq*",
-        "*deepseek-r1*",
-        "*qwen3*",
-        "*qwen2.5:32b*",
-        "*qwen2.5:14b*",
-    ),
-    "coding": (
-        "*qwen*coder*32b*",
-        "*qwen*coder*",
-        "*deepseek-coder*",
-        "*codestral*",
-        "*codellama*",
-        "*starcoder*",
-        "*coder*",
-        "*code*",
-    ),
-    "fast": (
-        "*phi3.5*",
-        "*phi-3.5*",
-        "*qwen2.5:3b*",
-        "*tinyllama*",
-        "*phi3*",
-        "*phi-3*",
-        "*gemma*2b*",
-        "*llama3.2:1b*",
-        "*llama3.2*",
-    ),
-    "default": (),
-}
 
 Source = Literal["mlx", "ollama", "llamacpp", "openai"]
 Protocol = Literal["auto", "ollama", "openai"]
@@ -426,35 +361,3 @@ class Config(Record):
 
     def agent_named(self, name: str) -> AgentConfig | None:
         return next((agent for agent in self.agents if agent.name == name), None)
-
-
-def with_override(files: Sequence[Path]) -> tuple[Path, ...]:
-    """Return the files that Compose uses where a person types no `-f`.
-
-    These are those that COMPOSE_FILE in the `.env` beside one names, else it and the override beside it.
-    """
-    if len(files) != 1:
-        return tuple(files)
-    folder = files[0].parent
-    if files[0] in (named := _named_in(folder / ".env")):
-        return named
-    if files[0].name not in COMPOSE_FILES:
-        return tuple(files)
-    override = next((folder / name for name in _COMPOSE_OVERRIDES if (folder / name).is_file()), None)
-    return tuple(files) if override is None else (*files, override)
-
-
-def _named_in(dotenv: Path) -> tuple[Path, ...]:
-    """Return the files that COMPOSE_FILE names in an environment file."""
-    try:
-        text = dotenv.read_text("utf-8", "replace")
-    except OSError:
-        return ()
-    if "COMPOSE_FILE" not in text:
-        return ()
-    from dotenv import dotenv_values
-
-    values = dotenv_values(stream=io.StringIO(text))
-    separator = values.get("COMPOSE_PATH_SEPARATOR") or os.pathsep
-    names = (values.get("COMPOSE_FILE") or "").split(separator)
-    return tuple(Path(os.path.normpath(dotenv.parent / name)) for name in names if name)

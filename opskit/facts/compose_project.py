@@ -12,7 +12,8 @@ from typing import Any
 
 from msgspec import ValidationError, convert
 
-from opskit.config.schema import COMPOSE_FILES, Config, with_override
+from opskit.config.compose_files import COMPOSE_FILES, with_override
+from opskit.config.schema import Config
 from opskit.facts.survey import Survey
 from opskit.records import Record, replace
 from opskit.system.compose import (

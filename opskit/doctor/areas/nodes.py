@@ -11,6 +11,7 @@ from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assess
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.doctor.areas.addresses import ollama_port_of
+from opskit.doctor.areas.agents import of_answering
 from opskit.doctor.areas.containers import names_of_member, of_member
 from opskit.doctor.cause import Cause, Fix, claims_of_member, key_of
 from opskit.doctor.evidence import Evidence
@@ -45,11 +46,6 @@ _MODEL_FAULTS = {
 }
 #: How a connection ends that Docker accepted for a container in which nothing listens.
 _CUT = frozenset({FaultKind.EMPTY_REPLY, FaultKind.RESET, FaultKind.TRUNCATED})
-#: Where an agent takes work (SPEC D2), and what switches Victoria's levels on (SPEC D1).
-_RUN = "/run"
-_LEVELS = {"enhanced": "USE_VICTORIA_ENHANCED", "initiative": "ENABLE_EVENT_MONITORING"}
-#: The job that keeps our own server, whose settings come from its installation.
-_OWN_JOBS = ("opskit-victoria.service", "dev.opskit.victoria")
 _START = "`ollama serve` starts Ollama, `mlx_lm.server --model DIR --port 11435` an MLX server"
 _START_IN_DOCKER = (
     "opskit runs in a container: start it with `--add-host host.docker.internal:host-gateway`, or set "
@@ -135,7 +131,7 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
     for agent in evidence.agents:
         yield from _of_probe(agent, evidence)
         if agent.state in (NodeState.OK, NodeState.SLOW) and agent.facts.address_problem is None:
-            yield from _of_api(agent, evidence)
+            yield from of_answering(agent, evidence, _base(agent, evidence))
 
 
 def claims_of(*names: str) -> frozenset[str]:
@@ -207,57 +203,6 @@ def _wrong_address(probe: NodeProbe | AgentProbe, problem: AddressProblem, evide
     origin = evidence.origins.get(f"{group}.{probe.config.name}.url")
     words = f"the address of {probe.config.name} is {probe.config.url}" + (f" ({origin})" if origin else "")
     return replace(_base(probe, evidence), id="address-wrong", title=problem.detail, evidence=(words,))
-
-
-def _of_api(probe: AgentProbe, evidence: Evidence) -> Iterator[Cause]:
-    """What an agent that answers cannot do."""
-    name, paths = probe.config.name, evidence.agent_paths.get(probe.config.name)
-    base = replace(_base(probe, evidence), claims=frozenset(), status=Status.WARN)
-    if paths is not None and not any(path.endswith(_RUN) for path in paths):
-        yield replace(
-            base,
-            id="agent-version",
-            title=f"{name} is of another version than opskit speaks to",
-            evidence=(f"its API has no {_RUN}: {listing(sorted(paths)) or 'no path at all'}",),
-            remedy=f"update {name} (pull or build its image), then `docker compose up -d`",
-        )
-    if (other := _other_agent(probe, evidence)) is not None:
-        yield replace(
-            base,
-            id="wrong-server",
-            title=f"the address of {name} leads to {other}",
-            evidence=(f"the status page at {probe.config.url} is that of {other}",),
-            remedy=f"correct {address_setting(probe.config)}; `opskit config show` tells where it stands",
-            status=Status.FAIL,
-        )
-    if probe.facts.own_problem:
-        yield replace(
-            base,
-            title=f"{name} answers, and says of itself that it is not well",
-            evidence=(f"its status page: {probe.facts.own_problem}",),
-            remedy=f"`curl -s {probe.config.url}/status` shows what it complains of",
-        )
-    off = [level for level, is_on in (probe.facts.levels or {}).items() if not is_on]
-    if off:
-        variables = listing([f"{_LEVELS[level]}=true" for level in off if level in _LEVELS])
-        owner = next(iter(evidence.owners(probe.config)), None)
-        again = evidence.upkeep(probe.config).restart or f"`docker restart {name}-agent`"
-        if owner is not None and owner.service is not None and owner.service.name in _OWN_JOBS:
-            again = "`opskit schedule install victoria`"
-        yield replace(
-            base,
-            id="agent-level-off",
-            title=f"{name} works without {counted(len(off), 'level')}: {listing(off)}",
-            evidence=(f"its status page: {probe.detail}",),
-            remedy=f"{f'set {variables} for it; ' if variables else ''}{again}",
-        )
-
-
-def _other_agent(probe: AgentProbe, evidence: Evidence) -> str | None:
-    """Return the configured agent whose name the status page bears, where that is another one."""
-    name = str((probe.facts.page or {}).get("agent", "")).casefold()
-    others = [agent.name for agent in evidence.config.agents if agent.name != probe.config.name]
-    return next((other for other in others if other.casefold() == name), None)
 
 
 def _base(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause:

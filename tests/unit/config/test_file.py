@@ -4,8 +4,9 @@ from pathlib import Path
 
 import pytest
 
+from opskit.config.model_names import CATEGORIES
 from opskit.config.origins import Origin
-from opskit.config.schema import CATEGORIES, NodeConfig
+from opskit.config.schema import NodeConfig
 
 
 @pytest.mark.parametrize(

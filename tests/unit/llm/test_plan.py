@@ -4,7 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.config.schema import FALLBACK_MLX, FALLBACK_OLLAMA, CircuitConfig, RouterConfig
+from opskit.config.model_names import FALLBACK_MLX, FALLBACK_OLLAMA
+from opskit.config.schema import CircuitConfig, RouterConfig
 from opskit.llm.catalog import NodeView, Snapshot
 from opskit.llm.faults import Fault, FaultKind
 from opskit.llm.fit import Fit

@@ -1,0 +1,68 @@
+"""Agents that answer: of another version, another agent at their address, not well, or with levels off."""
+
+from collections.abc import Iterator
+
+from opskit.checks.probe_record import AgentProbe
+from opskit.checks.remedies import address_setting
+from opskit.doctor.cause import Cause
+from opskit.doctor.evidence import Evidence
+from opskit.records import replace
+from opskit.result import Status
+from opskit.text import counted, listing
+
+#: Where an agent takes work (SPEC D2), and what switches Victoria's levels on (SPEC D1).
+_RUN = "/run"
+_LEVELS = {"enhanced": "USE_VICTORIA_ENHANCED", "initiative": "ENABLE_EVENT_MONITORING"}
+#: The job that keeps our own server, whose settings come from its installation.
+_OWN_JOBS = ("opskit-victoria.service", "dev.opskit.victoria")
+
+
+def of_answering(probe: AgentProbe, evidence: Evidence, failing: Cause) -> Iterator[Cause]:
+    """What an agent that answers cannot do; `failing` is the cause of one that answers with errors."""
+    name, paths = probe.config.name, evidence.agent_paths.get(probe.config.name)
+    base = replace(failing, claims=frozenset(), status=Status.WARN)
+    if paths is not None and not any(path.endswith(_RUN) for path in paths):
+        yield replace(
+            base,
+            id="agent-version",
+            title=f"{name} is of another version than opskit speaks to",
+            evidence=(f"its API has no {_RUN}: {listing(sorted(paths)) or 'no path at all'}",),
+            remedy=f"update {name} (pull or build its image), then `docker compose up -d`",
+        )
+    if (other := _other_agent(probe, evidence)) is not None:
+        yield replace(
+            base,
+            id="wrong-server",
+            title=f"the address of {name} leads to {other}",
+            evidence=(f"the status page at {probe.config.url} is that of {other}",),
+            remedy=f"correct {address_setting(probe.config)}; `opskit config show` tells where it stands",
+            status=Status.FAIL,
+        )
+    if probe.facts.own_problem:
+        yield replace(
+            base,
+            title=f"{name} answers, and says of itself that it is not well",
+            evidence=(f"its status page: {probe.facts.own_problem}",),
+            remedy=f"`curl -s {probe.config.url}/status` shows what it complains of",
+        )
+    off = [level for level, is_on in (probe.facts.levels or {}).items() if not is_on]
+    if off:
+        variables = listing([f"{_LEVELS[level]}=true" for level in off if level in _LEVELS])
+        owner = next(iter(evidence.owners(probe.config)), None)
+        again = evidence.upkeep(probe.config).restart or f"`docker restart {name}-agent`"
+        if owner is not None and owner.service is not None and owner.service.name in _OWN_JOBS:
+            again = "`opskit schedule install victoria`"
+        yield replace(
+            base,
+            id="agent-level-off",
+            title=f"{name} works without {counted(len(off), 'level')}: {listing(off)}",
+            evidence=(f"its status page: {probe.detail}",),
+            remedy=f"{f'set {variables} for it; ' if variables else ''}{again}",
+        )
+
+
+def _other_agent(probe: AgentProbe, evidence: Evidence) -> str | None:
+    """Return the configured agent whose name the status page bears, where that is another one."""
+    name = str((probe.facts.page or {}).get("agent", "")).casefold()
+    others = [agent.name for agent in evidence.config.agents if agent.name != probe.config.name]
+    return next((other for other in others if other.casefold() == name), None)
