@@ -16,10 +16,9 @@ from opskit.config.compose_files import COMPOSE_FILES, with_override
 from opskit.config.schema import Config
 from opskit.facts.survey import Survey
 from opskit.records import Record, replace
-from opskit.system.compose import (
-    Compose,
+from opskit.system.compose import Compose, find
+from opskit.system.compose_declaration import (
     Project,
-    find,
     further_files,
     old_name,
     optional_services,

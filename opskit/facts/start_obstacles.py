@@ -9,7 +9,7 @@ from pathlib import Path
 from opskit.facts.container import Container, StartObstacle
 from opskit.facts.port_owner import read_port
 from opskit.facts.survey import Survey
-from opskit.system.compose import LOCAL_ADDRESSES
+from opskit.system.compose_declaration import LOCAL_ADDRESSES
 
 #: Where Docker's virtual machine has the folders of this machine, and folders that only it has.
 _SHARED, _OF_THE_VM = "/host_mnt", "/run/host-services/"

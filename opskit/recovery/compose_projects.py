@@ -13,7 +13,8 @@ from opskit.facts.compose_project import Sources, declaration, read_sources, rem
 from opskit.facts.container import Container
 from opskit.records import Record, asdict, replace
 from opskit.recovery.step import Command, Condition, RecoveryContext, TargetFinding
-from opskit.system.compose import Compose, Project, find
+from opskit.system.compose import Compose, find
+from opskit.system.compose_declaration import Project
 from opskit.system.program import NotStarted
 
 _ASK_S = 30.0

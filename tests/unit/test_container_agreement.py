@@ -36,7 +36,7 @@ from opskit.recovery.steps.project_facts import ProjectFacts
 from opskit.recovery.steps.project_state import ProjectAssessment
 from opskit.recovery.steps.server import ManagedServer, ServerFacts
 from opskit.result import Status
-from opskit.system.compose import ComposeService, Project
+from opskit.system.compose_declaration import ComposeService, Project
 from opskit.system.docker_records import DockerEvent
 from opskit.watch.containers import watched
 

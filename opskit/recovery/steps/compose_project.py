@@ -18,7 +18,7 @@ from opskit.checks.container_assessment import (
     ContainerRules,
     ContainerState,
 )
-from opskit.checks.project_assessment import MovedProject, moved_project, other_files, other_folder
+from opskit.checks.project_assessment import moved_project, other_files, other_folder
 from opskit.checks.restore_assessment import assess_interrupted_restore
 from opskit.checks.stopped_by_hand import until
 from opskit.facts.compose_project import Sources
@@ -38,7 +38,7 @@ from opskit.recovery.step import Command, Condition, RecoveryContext, Repair, St
 from opskit.recovery.steps.decision import container_restart
 from opskit.recovery.steps.project_facts import ProjectFacts
 from opskit.recovery.steps.project_state import ProjectAssessment
-from opskit.system.compose import Project
+from opskit.system.compose_declaration import Project
 from opskit.system.docker_records import PROJECT, SERVICE
 
 _UP_S = 120.0
@@ -79,9 +79,8 @@ class _ComposeStep(Record):
         if containers:
             marks, now_s = self.context.memory.marks, self.context.clock()
             marks[f"seen {self.name}"] = now_s
-            services = {container.service for container in containers}
-            marks |= {f"had {self.name}/{service}": now_s for service in services}
-        elif (moved := await self._moved(sources, project)) is not None:
+            marks |= {f"had {self.name}/{container.service}": now_s for container in containers}
+        elif moved := moved_project(await self.context.docker.containers(), project.services, sources.files):
             finding = TargetFinding(self.name, Condition.BROKEN, "moved", moved.detail, (self.key,))
             return [replace(finding, remedy=moved.remedy)]
         if (folder := other_folder(containers, sources.files)) is not None:
@@ -133,9 +132,9 @@ class _ComposeStep(Record):
             return replace(finding, condition=Condition.BLOCKED, cause=f"{finding.cause}; {why}")
         work = await configured(self.context, self.key)
         commands: list[Command] = []
-        services = facts.project.services
         # What is recreated joins what has to run by then, unless that itself needs it.
-        is_needed = any(need in seen.recreate for name in names for need in services[name].needs)
+        needs = {need for name in names for need in facts.project.services[name].needs}
+        is_needed = not needs.isdisjoint(seen.recreate)
         for is_new in (True, False) if is_needed else (False, True):
             switch = "--force-recreate" if is_new else "--no-recreate"
             group = [name for name in names if (name in seen.recreate) is is_new]
@@ -308,9 +307,6 @@ class _ComposeStep(Record):
                     remedy = f"restore volume {name}, or {remedy} where it may be empty"
                 obstacles[service] = StartObstacle(f"there is no {kind} {name}", remedy)
         return obstacles
-
-    async def _moved(self, sources: Sources, project: Project) -> MovedProject | None:
-        return moved_project(await self.context.docker.containers(), project.services, sources.files)
 
     def _unasked(self, facts: ProjectFacts, events: ContainerEvents, down: Iterable[str]) -> dict[str, str]:
         """Return the services that have never had a container, as far as is known, and why none is made.

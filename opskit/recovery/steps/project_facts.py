@@ -16,7 +16,8 @@ from opskit.facts.container import KILLED, Container, StartObstacle
 from opskit.facts.container_events import ContainerEvents
 from opskit.facts.container_survey import ContainerSurvey
 from opskit.records import Record, field, replace
-from opskit.system.compose import Project, plain_version
+from opskit.system.compose import plain_version
+from opskit.system.compose_declaration import Project
 
 
 class ProjectFacts(Record, kw_only=True):

@@ -13,7 +13,7 @@ from opskit.facts.model_requests import calls_of
 from opskit.facts.stack_containers import project_of, stack_projects
 from opskit.facts.survey import Survey
 from opskit.logs.record import facts
-from opskit.system.compose import unset
+from opskit.system.compose_declaration import unset
 from opskit.system.docker_records import ListedContainer
 
 PROJECT = "com.docker.compose.project"

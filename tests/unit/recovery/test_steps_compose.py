@@ -7,7 +7,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opskit.recovery.hands_off import ManualCommand, manual_command
-from opskit.system.compose import (
+from opskit.system.compose_declaration import (
     further_files,
     old_name,
     plain_project,

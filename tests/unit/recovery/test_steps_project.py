@@ -21,7 +21,7 @@ from opskit.recovery.hands_off import ManualCommand, RunningCommand, first_misse
 from opskit.recovery.step import Condition, TargetFinding
 from opskit.recovery.steps.project_facts import ProjectFacts
 from opskit.recovery.steps.project_state import ProjectAssessment
-from opskit.system.compose import ComposeService, Project
+from opskit.system.compose_declaration import ComposeService, Project
 from opskit.system.docker_records import DockerEvent
 
 NOW = datetime(2026, 11, 21, 12, 0, tzinfo=UTC)
