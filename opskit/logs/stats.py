@@ -6,6 +6,7 @@ import signal
 import sys
 import threading
 from collections.abc import Callable, Iterable, Iterator
+from functools import lru_cache
 from itertools import pairwise
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
@@ -17,9 +18,11 @@ from opskit.logs.events import event_cut, next_event
 from opskit.logs.files import blocks
 from opskit.logs.levels import COMPLAINTS
 from opskit.logs.packed import PackedFile, open_log, readable
-from opskit.logs.record import LogEntry, facts
+from opskit.logs.record import LogEntry, facts, json_object
 from opskit.logs.stats_counts import CountLimits, Counts
 from opskit.logs.stats_lines import MAX_LINE, BlockCounter
+from opskit.logs.times import timestamp
+from opskit.text import utc
 
 #: Smaller files are not worth a second process.
 PARALLEL_FROM = 64 * 1024 * 1024
@@ -27,8 +30,6 @@ PARALLEL_FROM = 64 * 1024 * 1024
 MAX_WORKERS = 4
 _CHUNK = 2 * 1024 * 1024
 _ENOUGH = 1024 * 1024
-#: Events of one block that lie further apart would be counted in a wrong minute.
-_NEAR_S = 60.0
 _MAX_EVENT = 8 * 1024 * 1024
 
 
@@ -75,8 +76,6 @@ class Feeder:
         self._pieces: list[bytes] = []
         self._held = 0
         self._in_long_line = False
-        #: The time of the first event that is held back.
-        self._event_at: float | None = None
 
     def push(self, piece: bytes, at: float | None = None) -> None:
         """`at` is the time of lines that have none of their own."""
@@ -93,15 +92,16 @@ class Feeder:
             self._feed(at)
 
     def push_event(self, event: LogEntry) -> None:
-        """Feed a whole event, whose time and level may be its envelope's."""
+        """Feed a whole event, whose time and level may be its envelope's: its text is given what it lacks."""
         text = event.raw
-        if event.at is not None and self._event_at is not None and abs(event.at - self._event_at) >= _NEAR_S:
-            # Its lines may have no times of their own.
-            self.close(self._event_at)
-            self._event_at = None
-        self._event_at = event.at if self._event_at is None else self._event_at
         if event.level in COMPLAINTS and facts(text).level is None:
             text = event.level.upper().encode() + b" " + text
+        if event.at is not None and timestamp(text) is None:
+            second, thousandths = divmod(round(event.at * 1000), 1000)
+            at = b"%b%03dZ" % (_second(second), thousandths)
+            is_json = text.startswith(b"{") and json_object(text)
+            text = b'{"time":"%b",%b' % (at, text[1:]) if is_json else b"%b %b" % (at, text)
+        self._tally.size_bytes -= len(text) - len(event.raw)
         self.push(text + b"\n", event.at)
 
     def close(self, at: float | None = None) -> None:
@@ -128,6 +128,12 @@ class Feeder:
     def _hold(self, text: bytes) -> None:
         self._pieces = [text] if text else []
         self._held = len(text)
+
+
+@lru_cache(4)
+def _second(at: int) -> bytes:
+    """Write a time up to the point behind its second; many lines share one."""
+    return utc(at)[: -len("000Z")].encode()
 
 
 def tally_file(

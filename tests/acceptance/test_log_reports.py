@@ -90,6 +90,20 @@ def test_bad_input(home: Path, sources: list[str], arguments: list[str], status:
     assert "VAL_002" in result.err
 
 
+def test_lines_have_the_time_of_their_envelope(home: Path, tmp_path: Path) -> None:
+    """Where the text has none, each error is counted at its own second, and no byte more than its text."""
+    texts = ("INFO begun", "ERROR disk is full", '{"level": "error", "msg": "no room"}')
+    lines = [f"2026-11-20T08:00:{second:02d}.5Z stdout F {text}\n" for second, text in enumerate(texts)]
+    (tmp_path / "pod.log").write_text("".join(lines))
+    stats = opskit("logs", "stats", str(tmp_path / "pod.log"), "--json", home=home).document["stats"]
+    assert (stats["first"], stats["last"]) == ("2026-11-20T08:00:00.500Z", "2026-11-20T08:00:02.500Z")
+    assert {error["message"]: error["first"] for error in stats["errors"]["top"]} == {
+        "disk is full": "2026-11-20T08:00:01.500Z",
+        "no room": "2026-11-20T08:00:02.500Z",
+    }
+    assert stats["bytes"] == sum(len(text) + 1 for text in texts)
+
+
 def test_nothing_to_count(home: Path, tmp_path: Path) -> None:
     """An empty log exits 1 and says so."""
     (tmp_path / "empty.log").write_bytes(b"")
