@@ -22,7 +22,7 @@ _LEVEL_WORDS: dict[str, Level] = {
     **dict.fromkeys(("info", "notice", "information"), "info"),
     **dict.fromkeys(("warn", "warning"), "warning"),
     **dict.fromkeys(("err", "error", "fail"), "error"),
-    **dict.fromkeys(("fatal", "critical", "crit", "severe", "panic", "alert", "emerg"), "critical"),
+    **dict.fromkeys(("fatal", "critical", "crit", "severe", "panic", "dpanic", "alert", "emerg"), "critical"),
 }
 _WORDS = rb"TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERR|ERROR|FATAL|CRITICAL|CRIT|SEVERE|PANIC"
 _SMALL_WORDS = b"|".join(word.encode() for word in _LEVEL_WORDS)
@@ -61,7 +61,8 @@ _COLOUR = rb"(?:\x1b\[[\d;]*m)*"
 #: Every line that may complain has one of these, other than the words ERROR and WARN in capitals.
 SIGNS = (
     rb"(?:\b|\[[\d;]{1,12}m)(?:CRIT|CRITICAL|FATAL|SEVERE|PANIC)\b|Traceback \(most recent call last\)"
-    rb'|(?:level|severity|lvl)\w{0,5}(?:"\s*:\s*"|="?)(?i:warn|err|crit|fatal|panic|alert|emerg|severe)'
+    rb'|(?:level|severity|lvl)\w{0,5}(?:"\s*:\s*"|="?)(?i:warn|err|crit|fatal|d?panic|alert|emerg|severe)'
+    rb'|"@l"\s*:\s*"[WEF]'
     rb'|(?:level|severity|lvl)\w{0,5}(?:"\s*:\s*"?|="?)(?:[456]\d|[0-4])\b'
     rb"|(?:[\[:]|\[[\d;]{1,12}m)(?:warn(?:ing)?|err(?:or)?|crit(?:ical)?|alert|emerg|fatal) *%b *\]"
     rb"|\b(?i:warn(?:ing)?|err(?:or)?|fail|crit(?:ical)?|alert|emerg|fatal|panic|severe)\]?:\s"

@@ -32,6 +32,8 @@ ERRORS = (
     b'{"text": "x | ERROR | down", "record": {"level": {"icon": "X", "name": "ERROR", "no": 40}}}',
     b'{"timestamp":"2026-05-04 10:20:30.566 UTC","pid":5863,"error_severity":"ERROR","message":"no"}',
     b'2026-05-04 10:20:30.566 UTC,"me","db",5863,"::1",6b,1,"INSERT",x,3/6,7,ERROR,23505,"no",,',
+    b'{"@t":"2026-05-04T10:20:30Z","@l":"Fatal","@m":"down"}',
+    b'{"level":"dpanic","ts":1777890030.5,"msg":"a bug"}',
     b"SEVERE: task failed",
     b"error: cannot connect ECONNREFUSED 127.0.0.1:5432",
     b"2026-05-04T10:20:30.000Z error: plain failure",
@@ -54,6 +56,7 @@ WARNINGS = (
     b"\x1b[33mWARN\x1b[0m slow",
     b"2026-05-04T10:20:30.616Z [warning  ] slow query                     seconds=3",
     b"warn: low",
+    b'{"@t":"2026-05-04T10:20:30Z","@l": "Warning","@m":"low"}',
     b"DeprecationWarning: use the other one",
 )
 OTHERS = (
