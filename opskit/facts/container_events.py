@@ -172,7 +172,7 @@ def last_of_projects(containers: Sequence[Container], daemon: datetime | None) -
     for container in containers:
         project, end = container.project or container.id, container.finished
         moments = [last.get(project, _EVER), container.created or _EVER]
-        if end is not None and daemon is not None and end < daemon:
+        if end is not None and _is_of_earlier_daemon(container, daemon):
             ends[container.id] = end
             moments.append(end)
             slack_s = max(slack_s, container.stop_timeout_s)
@@ -234,13 +234,25 @@ def _stopped_by_request(root: Path, identifiers: Iterable[str]) -> dict[str, boo
 
 def _ended_together(containers: Sequence[Container], daemon: datetime | None) -> frozenset[str]:
     ends = {container.id: container.finished for container in containers}
+    earlier = [container for container in containers if _is_of_earlier_daemon(container, daemon)]
     return frozenset(
-        identifier
-        for identifier, end in ends.items()
-        if end is not None and daemon is not None and end < daemon
+        container.id
+        for container in earlier
         for other, at in ends.items()
-        if other != identifier and at is not None and abs((at - end).total_seconds()) < _TOGETHER_S
+        if other != container.id and at is not None and container.finished is not None
+        if abs((at - container.finished).total_seconds()) < _TOGETHER_S
     )
+
+
+def _is_of_earlier_daemon(container: Container, daemon: datetime | None) -> bool:
+    """Tell whether a container ended with, or before, the daemon that was there before this one.
+
+    The start of this one may be read too early; it started what it ends itself.
+    """
+    started, end = container.started, container.finished
+    if daemon is None or started is None or end is None:
+        return False
+    return started < daemon and end < daemon + timedelta(seconds=_START_S)
 
 
 def _moment(at: float) -> datetime:

@@ -4,6 +4,7 @@ import contextlib
 import shutil
 import socket
 import struct
+import sys
 import time
 from collections.abc import Mapping
 from enum import StrEnum
@@ -146,9 +147,18 @@ def daemon_began_s(path: str) -> float | None:
         credentials = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         process = read_process(struct.unpack("3i", credentials)[0])
     if process is not None and process.name in _DAEMONS:
-        return process.began
+        return process.began + _boot_error_s()
     age_s = daemon_age_s()
-    return None if age_s is None else time.time() - age_s
+    return None if age_s is None else time.time() - age_s + _boot_error_s()
+
+
+def _boot_error_s() -> float:
+    """Return by how much starts of processes are read too early: Linux tells its own in whole seconds."""
+    import psutil
+
+    if sys.platform != "linux":
+        return 0.0
+    return time.time() - time.clock_gettime(time.CLOCK_BOOTTIME) - psutil.boot_time()
 
 
 def _installed(machine: Machine) -> RuntimeKind:

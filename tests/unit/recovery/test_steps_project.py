@@ -325,6 +325,13 @@ def test_what_ended_with_an_earlier_daemon_is_known_by_the_last_ends_of_its_proj
     assert last_of_projects(renewed, ago(500)) == {"id-nightly"}
 
 
+def test_a_daemon_whose_start_is_read_too_early_has_still_ended_nothing_that_an_earlier_one_started():
+    """The system tells the start of a process up to a second early; who started a container decides then."""
+    server = killed("web", started=ago(900), finished=ago(500), project="p")
+    job = killed("job", started=ago(500.2), finished=ago(500), project="q")
+    assert last_of_projects([server, job], ago(500.3)) == {"id-web"}
+
+
 @pytest.mark.parametrize(
     ("end", "relapsed"),
     [
