@@ -16,7 +16,7 @@ from opskit.facts.container_survey import EVENTS_FACT, history_of
 from opskit.facts.unfinished_restore import UnfinishedRestore, backup_is_running, read_unfinished_restores
 from opskit.records import Record
 from opskit.recovery.step import RecoveryContext
-from opskit.system.process import find_processes, folder_of, variables_of
+from opskit.system.process import find_processes, folder_of, is_running, variables_of
 
 #: Options of `docker` and of `docker compose` that take the next argument for their value.
 _VALUED = frozenset(
@@ -93,6 +93,9 @@ def manual_commands(docker_host: str | None) -> list[RunningCommand]:
     running = []
     for process, command in candidates:
         variables = None if command is None else variables_of(process.pid)
+        if variables is None and not is_running(process):
+            # It ended after it was found.
+            continue
         if command is not None and not _elsewhere(command, variables, docker_host):
             project = _project(process.pid, command, variables)
             running.append(RunningCommand(process.pid, command, process.age_s(now), project))

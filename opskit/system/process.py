@@ -91,6 +91,15 @@ def find_processes(
     return sorted(processes, key=lambda process: process.began), hidden
 
 
+def is_running(process: Process) -> bool:
+    """Tell whether a process that was seen runs still; False where its id belongs to another one by now."""
+    again = _asked(process.pid, lambda now: (now.create_time(), now.status()))
+    if again is None:
+        return False
+    began, status = again
+    return abs(began - process.began) < SAME_START_S and status != psutil.STATUS_ZOMBIE
+
+
 def listens(pid: int, port: int) -> bool:
     """Tell whether a process accepts connections on a TCP port; False where that may not be looked at."""
     try:

@@ -2,6 +2,7 @@
 
 import json
 import socket
+import subprocess
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -121,6 +122,31 @@ async def test_a_container_that_crashed_is_started(box: Engine, victoria: Made, 
     seen = outcome(run, "victoria")
     assert seen.result is RepairResult.REPAIRED, seen
     assert [one.command.shown for one in seen.ran] == [f"docker start {made.name}"]
+
+
+@pytest.mark.parametrize(("words", "result"), [
+    ("compose -p other up -d", RepairResult.REPAIRED),
+    ("pull big", RepairResult.LEFT),
+])  # fmt: skip
+async def test_somebodys_work_on_another_project_keeps_no_container_down(
+    words: str, result: RepairResult, box: Engine, victoria: Made, tmp_path: Path
+):
+    """A pull may be for any container, `compose up` is for those of its project."""
+    port = free_port()
+    made = victoria(port)
+    answers(port)
+    made.kill()
+    made.wait()
+    fake = tmp_path / "bin" / "docker"
+    fake.parent.mkdir()
+    fake.write_text("#!/bin/sh\nread line\n")
+    fake.chmod(0o755)
+    worker = subprocess.Popen([str(fake), *words.split()], stdin=subprocess.PIPE, env=box.environment)
+    try:
+        run = await healing(tmp_path, box, port, made.name).run(agents)
+    finally:
+        worker.communicate(b"\n")
+    assert outcome(run, "victoria").result is result, outcome(run, "victoria")
 
 
 async def test_a_container_stopped_by_hand_is_left(box: Engine, victoria: Made, tmp_path: Path):

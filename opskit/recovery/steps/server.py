@@ -5,12 +5,14 @@ import getpass
 import os
 import shutil
 import time
+from collections.abc import Sequence
 from itertools import pairwise
 from pathlib import Path
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assessed
 from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.errors import OpskitError
+from opskit.facts.container import Container
 from opskit.facts.container_survey import read_containers, survey_containers
 from opskit.facts.port_owner import PortOwner, read_port
 from opskit.facts.start_obstacles import read_start_obstacles
@@ -191,8 +193,18 @@ async def read_server(context: RecoveryContext, server: ManagedServer) -> Server
             program=server.kind.program if server.kind else "",
             containers=bool(containers),
             files=[file for assessed in containers for file in assessed.container.compose_files],
+            project=_project([assessed.container for assessed in containers]),
         ),
     )
+
+
+def _project(containers: Sequence[Container]) -> tuple[str, Sequence[Path]] | None:
+    """Return the name and the files of the Compose project that containers belong to: empty for none of any.
+
+    None where they are of several. A command of another project does not touch them.
+    """
+    projects = {(container.project or "", container.compose_files) for container in containers}
+    return projects.pop() if len(projects) == 1 else None
 
 
 async def _containers(

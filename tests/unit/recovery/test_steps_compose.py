@@ -1,12 +1,15 @@
 """What Compose 1 and 2 write of their files, and which command lines are somebody's work."""
 
 import json
+import subprocess
+from pathlib import Path
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.recovery.hands_off import ManualCommand, manual_command
+from opskit.recovery import hands_off
+from opskit.recovery.hands_off import ManualCommand, manual_command, manual_commands
 from opskit.system.compose_declaration import (
     further_files,
     old_name,
@@ -181,6 +184,29 @@ def test_compose_1_names_a_project_by_its_folder(folder: str, chosen: str | None
 def test_a_command_line_is_known_by_its_verb(line: str, command: ManualCommand | None):
     """Its arguments, which may be secrets, are not kept."""
     assert manual_command(line.split()) == command
+
+
+@pytest.mark.parametrize("ends", [False, True])
+def test_a_command_that_ends_while_it_is_looked_at_is_nobodys_work(
+    ends: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Its variables cannot be read any more; one that runs and hides them may be anybody's work."""
+    fake = tmp_path / "docker"
+    fake.write_text("#!/bin/sh\nread line\n")
+    fake.chmod(0o755)
+    puller = subprocess.Popen([str(fake), "pull", "big"], stdin=subprocess.PIPE)
+
+    def variables(pid: int) -> None:
+        if pid == puller.pid and ends:
+            puller.kill()
+            puller.wait()
+
+    monkeypatch.setattr(hands_off, "variables_of", variables)
+    try:
+        found = [running.pid for running in manual_commands(None)]
+    finally:
+        puller.communicate(b"\n")
+    assert (puller.pid in found) is not ends
 
 
 @given(st.lists(st.text(max_size=20), max_size=8))
