@@ -13,21 +13,23 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from opskit.text import lazy_pattern
+
 #: Numbers, paths, file names, and words that are no prose: with digits, dots, underscores or colons inside.
-_NAMES = re.compile(r"/?[\w.-]+(?:[/:=@][\w.-]+)+/?|\w+(?:[._-]\w+)+|\d+(?:[.,]\d+)?%?|\w*\d\w*")
-_WORDS = re.compile(r"[^\W\d_]{4,}")
-_PROSE = re.compile(r"[^\W\d_]+(?:-[^\W\d_]+)*")
-_LIST_MARK = re.compile(r"^\s*\d{1,2}[.)]\s", re.MULTILINE)
-_NUMBER = re.compile(r"\d+")
-YES_OR_NO = re.compile(r"\W*(?:is|are|was|were|do|does|did|can|has|have)\b|.*\bли\b", re.IGNORECASE)
+_NAMES = lazy_pattern(r"/?[\w.-]+(?:[/:=@][\w.-]+)+/?|\w+(?:[._-]\w+)+|\d+(?:[.,]\d+)?%?|\w*\d\w*")
+_WORDS = lazy_pattern(r"[^\W\d_]{4,}")
+_PROSE = lazy_pattern(r"[^\W\d_]+(?:-[^\W\d_]+)*")
+_LIST_MARK = lazy_pattern(r"^\s*\d{1,2}[.)]\s", re.MULTILINE)
+_NUMBER = lazy_pattern(r"\d+")
+YES_OR_NO = lazy_pattern(r"\W*(?:is|are|was|were|do|does|did|can|has|have)\b|.*\bли\b", re.IGNORECASE)
 #: Words are compared by their beginnings: endings change with case and number.
 _STEM_CHARS = 5
 #: The part of an answer's words that must stand in the goal or the results, where both are in one language.
 _SHARED = 0.4
 #: A sentence of a summary says what one sentence of the source says: so many of its words stand there.
 _SUPPORTED = 0.8
-_SENTENCE_ENDS = re.compile(r"(?<=[.!?])\s+|\n+")
-NO = re.compile(
+_SENTENCE_ENDS = lazy_pattern(r"(?<=[.!?])\s+|\n+")
+NO = lazy_pattern(
     r"\b(?:no|not|never|without|cannot|nobody|none|nothing|neither|нет|не|ни|без|никто|ничего|нельзя)\b|n't\b",
     re.IGNORECASE,
 )
@@ -114,19 +116,23 @@ _FILE = Path(__file__).with_name("words.toml")
 _LATIN = dict(zip("абвгдежзийклмнопрстуфхцыэюя", "abvgdejziiklmnoprstufhcyeua", strict=True)) | {
     "ё": "e", "ч": "c", "ш": "s", "щ": "s", "ъ": "", "ь": "",
 }  # fmt: skip
-_VOWELS = re.compile(r"[aeiouy]|(.)(?=\1)")
-_SOFT_C = re.compile("c(?=[eiy])")
+_VOWELS = lazy_pattern(r"[aeiouy]|(.)(?=\1)")
+_SOFT_C = lazy_pattern("c(?=[eiy])")
 _SAME_WORD, _LEAST_PREFIX, _LONGEST_ENDING = 0.6, 4, 3
 
 
 def means(word: str, *kinds: str) -> bool:
     """Tell whether a word has one of these meanings."""
-    return any(_pattern(kind).fullmatch(word) for kind in kinds)
+    folded = word.casefold()
+    return any(folded in plain or pattern.fullmatch(folded) for plain, pattern in map(_vocabulary, kinds))
 
 
 @cache
-def _pattern(kind: str) -> re.Pattern[str]:
-    return re.compile("|".join(_kinds()[kind].split()), re.IGNORECASE)
+def _vocabulary(kind: str) -> tuple[frozenset[str], re.Pattern[str]]:
+    """Return the words of a kind, and the pattern of those with several endings: a long one takes 4 ms."""
+    words = _kinds()[kind].split()
+    plain = frozenset(word for word in words if word.isalpha())
+    return plain, re.compile("|".join(word for word in words if word not in plain) or "(?!)")
 
 
 @cache

@@ -9,8 +9,8 @@ from collections.abc import Sequence
 from enum import StrEnum
 
 from opskit.agent.grounding import YES_OR_NO, means, same_word
-from opskit.logs.levels import level_of
 from opskit.records import Record, replace
+from opskit.text import lazy_pattern
 
 
 class QuestionKind(StrEnum):
@@ -37,27 +37,27 @@ class Question(Record):
     window: tuple[str, str] = ("", "")
 
 
-_QUOTED = re.compile(r"[\"«“`']([^\"»”`'\n]{1,120})[\"»”`']")
-_PATH = re.compile(
+_QUOTED = lazy_pattern(r"[\"«“`']([^\"»”`'\n]{1,120})[\"»”`']")
+_PATH = lazy_pattern(
     r"(?<![\w:/.@-])(?:(?:~?/)?[\w.@+-]+(?:/[\w.@+-]+)+/?|\.?[\w@+-]+(?:\.[\w-]+)*\.[A-Za-z]\w{0,5}\b(?!\.\w))"
 )
 #: Behind the word for it a file or a folder is named, whatever its name looks like.
-_NAMED = re.compile(
+_NAMED = lazy_pattern(
     r"\b(?:files?|folder|directory|log|файл\w*|папк\w*|каталог\w*|директори\w*|лог[еау]?)\s+([\w.@+/-]*[\w/])",
     re.IGNORECASE,
 )
-_WORD = re.compile(r"[\w-]+")
-_NAME = re.compile(r"[A-Za-z0-9][\w.-]*[A-Za-z0-9]")
+_WORD = lazy_pattern(r"[\w-]+")
+_NAME = lazy_pattern(r"[A-Za-z0-9][\w.-]*[A-Za-z0-9]")
 #: An identifier, as no word of a sentence looks: ERROR, user_id, E1205.
-_LITERAL = re.compile(r"[A-Z][A-Z0-9_-]+|\w*[\d_]\w*", re.ASCII)
-_OF_LITERAL = re.compile(
+_LITERAL = lazy_pattern(r"[A-Z][A-Z0-9_-]+|\w*[\d_]\w*", re.ASCII)
+_OF_LITERAL = lazy_pattern(
     r"(?:\b(?:word|string|text|слов(?:о|а|ом)|строк(?:а|и|ой)|текст(?:а|ом)?)|\bcontain(?:s|ing)?|\bmention(?:s|ing)?|\bсодерж\w+)"
     r"\s+([\w-]+)|\btimes\s+(?:does|do|is|was)\s+([\w-]+)\s+(?:occur|appear|mentioned|found|stand)",
     re.IGNORECASE,
 )
 
 _CLOCK = r"(\d{1,2}:\d\d(?::\d\d)?)"
-_WINDOW = re.compile(
+_WINDOW = lazy_pattern(
     rf"\b(?:between|from|с|между)\s+{_CLOCK}\s+(?:and|to|till|until|до|по|и)\s+{_CLOCK}"
     rf"|\b(?:after|since|from|после|с)\s+{_CLOCK}|\b(?:before|until|till|до)\s+{_CLOCK}",
     re.IGNORECASE,
@@ -65,9 +65,11 @@ _WINDOW = re.compile(
 
 
 _LOWER_NAME = r"(?P<name>[a-z][a-z0-9]*(?:[-_.][a-z0-9]+)+)(?![\w-])"
-_SUBJECT = re.compile(rf"\W*(?:(?:[Ii]s|[Ww]as|[Hh]as|[Dd]oes|[Dd]id|[Cc]an)\s+)?(?:[Tt]he\s+)?{_LOWER_NAME}")
-_NAME_AMONG_RUSSIAN = re.compile(rf"(?<![\w-])(?<![a-z] ){_LOWER_NAME}")
-_COMPARES = re.compile("than|чем|лучше|хуже")
+_SUBJECT = lazy_pattern(
+    rf"\W*(?:(?:[Ii]s|[Ww]as|[Hh]as|[Dd]oes|[Dd]id|[Cc]an)\s+)?(?:[Tt]he\s+)?{_LOWER_NAME}"
+)
+_NAME_AMONG_RUSSIAN = lazy_pattern(rf"(?<![\w-])(?<![a-z] ){_LOWER_NAME}")
+_COMPARES = lazy_pattern("than|чем|лучше|хуже")
 _MOST_SAID = 10
 _THINGS = ("lines", "files", "folders", "entries", "error", "warning", "times")
 _ERROR = ("asks_error", "about_error", "first", "last")
@@ -86,6 +88,8 @@ def paths_named(goal: str) -> list[str]:
 
 def state_of(goal: str) -> list[str]:
     """Return the words that may be the name of a container whose state a goal asks for."""
+    if not _any(_WORD.findall(goal), "asks_state"):
+        return []
     names = [name for name in _NAME.findall(goal) if not means(name, "filling", "about_state")]
     return [name for name in names if asked_about(goal, name, container=True)]
 
@@ -157,6 +161,8 @@ def asked_about(goal: str, place: str, *, container: bool = False) -> Question |
 
 
 def _counted(words: list[str], literal: list[str]) -> Question | None:
+    from opskit.logs.levels import level_of
+
     words = [word for word in words if not means(word, "count")]
     literal = [*literal, *(word for word in words if _LITERAL.fullmatch(word) and not level_of(word))]
     words = [word for word in words if word not in literal]
