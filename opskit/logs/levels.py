@@ -26,14 +26,18 @@ _LEVEL_WORDS: dict[str, Level] = {
 }
 _WORDS = rb"TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERR|ERROR|FATAL|CRITICAL|CRIT|SEVERE|PANIC"
 _SMALL_WORDS = b"|".join(word.encode() for word in _LEVEL_WORDS)
-#: A level in capitals, logfmt's `level=warn`, or `[error]`, `[error    ]` and `[core:error]`.
+#: A level in capitals (`production.ERROR:`, `ERROR/MainProcess]`), logfmt's `level=warn`, or `[error]`,
+#: `[error    ]` and `[core:error]`.
 _LEVEL = re.compile(
-    rb"(?:^|[\s\[|:\"=<(])(%b)(?=$|[\s\]|:,;\">)!-])|(?:^|[\s{,])(?:level|lvl|severity)=\"?(\w+)"
+    rb"(?:^|[\s\[|:\"=<(]|\w\.(?=\w+:))(%b)(?=$|[\s\]|:,;\">)!-]|/[\w-]+\])|(?:^|[\s{,])(?:level|lvl|severity)=\"?(\w+)"
     rb"|[\[:](%b) *\]" % (_WORDS, _SMALL_WORDS)
 )
-#: A level in any case that begins a line, or follows its time: `error: no such host`, `12:30:00Z Warn: full`.
+#: A level in any case that begins a line, or follows its time: `error: no such host`, `12:30:00Z Warn: full`;
+#: behind a time it needs no colon (the consoles of zap and winston).
 _FIRST_WORD = re.compile(
-    rb"(?:[\[(]?[\dT:.,+Z/ -]{8,40}[\])]? )?\[?(%b)\]?:(?=\s|$)" % _SMALL_WORDS, re.IGNORECASE
+    rb"(?:[\[(]?[\dT:.,+Z/ -]{8,40}[\])]? )?\[?(%b)\]?:(?=\s|$)"
+    rb"|\d{4}-\d\d-\d\d[\dT:.,+Z -]{6,30}[\t |]+(%b)(?=[\t |])" % (_SMALL_WORDS, _SMALL_WORDS),
+    re.IGNORECASE,
 )
 LEADING_LEVEL = re.compile(rb"^[\s\[|:(-]*(?:%b)\b[\]:)]*" % _WORDS)
 _LOGFMT_MESSAGE = re.compile(rb'\b(?:msg|message|error|err)=("(?:[^"\\]|\\.)*"|\S+)')
@@ -45,6 +49,13 @@ _ACCESS = re.compile(rb'"([A-Z]{3,10} (?:[^"\\]|\\.)*) HTTP/[\d.]+" ([1-5]\d\d)\
 _KLOG = re.compile(rb"([DIWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [^\s\]]+\] ?(.*)", re.DOTALL)
 #: llama.cpp's server: minutes, seconds, ms and µs since its start, and a letter: `0.06.027.351 E text`.
 _LLAMACPP = re.compile(rb"\d+\.\d\d\.\d{3}\.\d{3} ([DIWE]) (.*)", re.DOTALL)
+#: What macOS's `log` prints: time, thread, type.
+_MACOS = re.compile(
+    rb"[\d-]{10} [\d:.]{8,15}[+-]\d{4} +0x[0-9a-f]+ +(Default|Info|Debug|Error|Fault) +(.*)", re.DOTALL
+)
+_MACOS_LEVELS: dict[bytes, Level] = {b"Debug": "debug", b"Error": "error", b"Fault": "critical"}
+#: A program without a logger: `llama_model_load: error loading model`.
+_SAYS_FAILED = re.compile(rb"[A-Za-z_][\w./-]{1,60}: (?:error\b(?!s)[: ]|failed to )")
 _LETTERS: dict[bytes, Level] = dict(zip((b"D", b"I", b"W", b"E", b"F"), LEVELS, strict=True))
 #: PostgreSQL's csvlog: a time with a zone, then user and database, quoted or empty.
 _CSV = re.compile(rb'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [A-Z+\d-]+,[",]')
@@ -66,6 +77,8 @@ SIGNS = (
     rb'|(?:level|severity|lvl)\w{0,5}(?:"\s*:\s*"?|="?)(?:[456]\d|[0-4])\b'
     rb"|(?:[\[:]|\[[\d;]{1,12}m)(?:warn(?:ing)?|err(?:or)?|crit(?:ical)?|alert|emerg|fatal) *%b *\]"
     rb"|\b(?i:warn(?:ing)?|err(?:or)?|fail|crit(?:ical)?|alert|emerg|fatal|panic|severe)\]?:\s"
+    rb"|[\dZ][\t |]{1,9}(?i:warn(?:ing)?|err(?:or)?|fail|crit(?:ical)?|alert|emerg|fatal|panic|severe)[\t |]"
+    rb"| 0x[0-9a-f]{1,16} {1,9}(?:Error|Fault) |(?m:^)[A-Za-z_][\w./-]{1,60}: (?:error|failed to)\b"
     rb"|[WEF]\d{4} \d\d:\d\d:\d\d\.\d|\d\.\d{3}\.\d{3} [WE] "
     rb"|\[GIN\] [\d/]{10} - [\d:]{8} \|(?:\x1b\[[\d;]*m)* *5\d\d|HTTP/[\d.]+\" 5\d\d\b"
     rb"|fatal error: |panicked at |Exception in thread |GGML_ASSERT|CUDA error: |terminate called"
@@ -181,6 +194,8 @@ def _special_form(line: bytes) -> LineLevel | None:
     if line[1:5].isdigit() and (logged := _KLOG.match(line)) is not None:
         return LineLevel(_LETTERS[logged[1]], logged[2].strip())
     if line[:1].isdigit():
+        if (logged := _MACOS.match(line)) is not None:
+            return LineLevel(_MACOS_LEVELS.get(logged[1], "info"), logged[2].strip())
         if (logged := _LLAMACPP.match(line)) is not None:
             return LineLevel(_LETTERS[logged[1]], logged[2].strip())
         if _CSV.match(line):
@@ -198,6 +213,8 @@ def _of_exception(line: bytes) -> LineLevel | None:
     """The level of a traceback, or of an exception that no other line introduces."""
     if line.startswith(TRACEBACK):
         return LineLevel("error", line)
+    if _SAYS_FAILED.match(line):
+        return LineLevel("error", line[:_MESSAGE_BYTES].strip())
     name = EXCEPTION.match(line)
     if name is None:
         return None

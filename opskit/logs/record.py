@@ -221,10 +221,11 @@ def _said(body: Mapping[str, Any]) -> tuple[Level | None, str, float | None, str
     """The level, message, time and id of a JSON line; what it does not say itself an object in it may say."""
     keys = _by_meaning(body)
     below = [_by_meaning(value) for value in body.values() if isinstance(value, dict)]
-    level, place = None, keys
+    level: Level | None = None
+    place = keys
     for named in (keys, *below):
-        level = json_level(_first_of(named, _LEVEL_KEYS), body)
-        if level is not None:
+        levels = (json_level(named[key], body) for key in _LEVEL_KEYS if key in named)
+        if (level := next(filter(None, levels), None)) is not None:
             place = named
             break
     message = next(

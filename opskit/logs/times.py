@@ -24,15 +24,20 @@ _TIME = re.compile(
 _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")
 # Sought only where no other time is: syslog's `May  4 10:20:30` and ctime's with a year behind it, the
 # `May 4, 2026 10:20:30 PM` of Java, klog's `E0504 10:20:30.5`, the access logs' `04/May/2026:10:20:30 +0200`
-# (Python's http.server: a blank, no zone), rich's `[05/04/26 10:20:30]`, logfmt's `ts=1777890030`, a number
-# that begins a line.
+# (Python's http.server: a blank, no zone; Redis: `04 May 2026 10:20:30.5`), rich's `[05/04/26 10:20:30]`,
+# Chroma's `[04-05-2026 10:20:30]`, vLLM's `INFO 05-04 10:20:30`, logfmt's `ts=1777890030`, a number that
+# begins a line.
 _RARE_TIME = re.compile(
     rb"\b(?:(?P<name>%b) (?P<day>[ \d]\d) (?P<clock>\d\d:\d\d:\d\d(?:\.\d{1,9})?)(?: (?P<year>\d{4})\b)?"
     rb"|(?P<java_name>%b) (?P<java_day>\d\d?), (?P<java_year>\d{4}),? "
     rb"(?P<java_clock>\d\d?:\d\d:\d\d) (?P<half>[AP]M)"
     rb"|[DIWEF](?P<klog_month>\d\d)(?P<klog_day>\d\d) (?P<klog_clock>\d\d:\d\d:\d\d\.\d{1,9})"
-    rb"|(?P<access_day>\d\d)/(?P<access_name>%b)/(?P<access_year>\d{4})[: ](?P<access_clock>\d\d:\d\d:\d\d)"
-    rb"(?: (?P<zone>[+-]\d{4})|\]))"
+    rb"|(?P<access_day>\d\d)[/ -](?P<access_name>%b)[/ -](?P<access_year>\d{4})[: ]"
+    rb"(?P<access_clock>\d\d:\d\d:\d\d(?:\.\d{1,9})?)(?: (?P<zone>[+-]\d{4}))?"
+    rb"|(?:DEBUG|INFO|WARNING|ERROR|CRITICAL) "
+    rb"(?P<vllm_month>\d\d)-(?P<vllm_day>\d\d) (?P<vllm_clock>\d\d:\d\d:\d\d))"
+    rb"|\[(?P<chroma_day>\d\d)-(?P<chroma_month>\d\d)-(?P<chroma_year>\d{4}) "
+    rb"(?P<chroma_clock>\d\d:\d\d:\d\d)\]"
     rb"|\[(?P<rich_month>\d\d)/(?P<rich_day>\d\d)/(?P<rich_year>\d\d) (?P<rich_clock>\d\d:\d\d:\d\d)\]"
     rb'|(?:(?m:^)\[?|\b(?:ts|time|timestamp)="?)'
     rb"(?P<number>1\d{9}(?:\d{3}){0,3}(?:\.\d+)?)(?=[\s\]\"]|$)" % ((b"|".join(_MONTHS),) * 3)

@@ -49,6 +49,15 @@ ERRORS = (
     b"\xef\xbb\xbfERROR: the first line of a file of Windows",
     b'\xef\xbb\xbf{"level":"error","message":"boom"}',
     b"\x1b[31mERROR\x1b[0m it failed\n\x1b[31mTraceback (most recent call last):\x1b[0m\n  x\nOSError: no",
+    b'{"message":"boom","level":400,"level_name":"ERROR","channel":"app","datetime":"2026-05-04T10:20:30+00:00"}',
+    b'[2026-05-04 10:20:30] production.ERROR: boom {"exception":"[object]"}',
+    b"[2026-05-04 10:20:30,123: ERROR/MainProcess] Task raised unexpected: no",
+    b"2026-05-04T10:20:30.123Z\terror\tserver/run.go:12\tboom",
+    b"2026-05-04T10:20:30.123Z error  Failed to open",
+    b'2026-05-04T10:20:30.123Z | error | boom {"file":"a.js"}',
+    b"2026-05-04 10:20:30.123456+0200 0x1a2b Error       0x0  12  0  ollama: (Metal) no device",
+    b"llama_model_load: error loading model: no space",
+    b"ggml_cuda_init: failed to initialize CUDA: no driver",
 )
 WARNINGS = (
     b'{"level":40,"msg":"slow"}',
@@ -58,6 +67,8 @@ WARNINGS = (
     b"warn: low",
     b'{"@t":"2026-05-04T10:20:30Z","@l": "Warning","@m":"low"}',
     b"DeprecationWarning: use the other one",
+    b'[2026-05-04 10:20:30] local.WARNING: low {"free":1}',
+    b"2026-05-04T10:20:30.123Z\twarn\tserver/run.go:12\tlow",
 )
 OTHERS = (
     b"2026/05/04 10:20:30 [notice] 7#7: signal [error] expected",
@@ -74,6 +85,11 @@ OTHERS = (
     b'{"level":"info","error_count":3,"config":{"level":"error"}}',
     b"2026-05-04 10:20:30 INFO the error: it was found",
     b"\tat com.example.TypeError: none",
+    b"2026-05-04T10:20:30.123Z\tinfo\tserver/run.go:12\terror count is 0",
+    b"2026-05-04T10:20:30Z info  no error here",
+    b"2026-05-04 10:20:30.123456+0200 0x1a2b Default     0x0  12  0  ollama: Error is over",
+    b"stats: errors 0, failed 0",
+    b"uploads: error_log rotated",
 )
 
 
@@ -89,6 +105,14 @@ def test_a_level_is_read_in_every_writing(line, level):
     assert wanted.accepts(LogEntry("app", line))
     assert hits(line + b"\n", wanted) == [(0, len(line) + 1)]
     assert (tally.errors.total, tally.warnings.total) == (level == "error", level == "warning")
+
+
+@pytest.mark.parametrize("line", [*ERRORS, *WARNINGS])
+def test_a_complaint_is_found_behind_other_lines(line):
+    """A pattern that looks for the beginning of a line finds it anywhere in a block."""
+    before = b"0.00.027.351 I main: started\n"
+    wanted = EntryFilter(level="warning")
+    assert hits(before + line.removeprefix(b"\xef\xbb\xbf") + b"\n", wanted)[0][0] == len(before)
 
 
 @pytest.mark.parametrize("line", OTHERS)

@@ -37,6 +37,9 @@ def zone(request, monkeypatch):
         '[GIN] %Y/%m/%d - %H:%M:%S | 200 | 1.2s | ::1 | GET "/"',
         '{"time":"%Y-%m-%d %H:%M:%S","msg":"x"}',
         "[%a %b %d %H:%M:%S.000 %Y] [core:error] x",
+        "1:M %d %b %Y %H:%M:%S.000 # WARNING x",
+        "[%d-%b-%Y %H:%M:%S] WARNING: x",
+        "INFO:     [%d-%m-%Y %H:%M:%S] x",
     ],
 )
 def test_a_time_without_a_zone_is_local(zone, form):
@@ -71,9 +74,16 @@ def test_a_zone_or_an_epoch_holds_everywhere(zone, text):
 
 
 @pytest.mark.parametrize("days", [0, 40, 300])
-@pytest.mark.parametrize("form", ["%b %e %H:%M:%S host app[1]: x", "E%m%d %H:%M:%S.000000 1 a.go:2] x"])
+@pytest.mark.parametrize(
+    "form",
+    [
+        "%b %e %H:%M:%S host app[1]: x",
+        "E%m%d %H:%M:%S.000000 1 a.go:2] x",
+        "(Engine pid=12) ERROR %m-%d %H:%M:%S [core.py:700] x",
+    ],
+)
 def test_a_time_without_a_year_is_the_latest_that_has_been(days, form):
-    """Syslog and klog leave the year out."""
+    """Syslog, klog and vLLM leave the year out."""
     at = (datetime.now().astimezone() - timedelta(days=days)).replace(microsecond=0)
     assert timestamp(at.strftime(form).encode()) == at.timestamp()
 
