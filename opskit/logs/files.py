@@ -3,6 +3,7 @@
 import contextlib
 import glob
 import os
+import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
 from functools import cached_property
@@ -25,6 +26,8 @@ BLOCK = 4 * 1024 * 1024
 _READ = 1024 * 1024
 #: Where every line becomes an entry, which takes several times its memory.
 _READ_BLOCK = 256 * 1024
+#: A writer goes on with the file that was renamed until it is told to open the new one.
+_LATE_S = 10.0
 #: Enough to tell a place in a file, times included.
 _MARK_BYTES = 128
 #: So many events without a time wait for the first one that has one.
@@ -151,6 +154,29 @@ class FileSource:
             reader.close()
 
 
+class _RenamedFile:
+    """A file that another one has replaced: it is read until nothing has come for a while."""
+
+    def __init__(self, descriptor: int, at: int, lines: LineSplitter) -> None:
+        self.descriptor, self.at, self.lines = descriptor, at, lines
+        self._until = time.monotonic() + _LATE_S
+
+    def more(self) -> Batch:
+        if not (piece := os.pread(self.descriptor, _READ, self.at)):
+            return []
+        self.at += len(piece)
+        self._until = time.monotonic() + _LATE_S
+        return self.lines.feed(piece)
+
+    @property
+    def is_over(self) -> bool:
+        return time.monotonic() > self._until
+
+    def close(self) -> Batch:
+        os.close(self.descriptor)
+        return self.lines.finish()
+
+
 class FileReader:
     """The open file of a follower, and where it stands in it."""
 
@@ -164,6 +190,7 @@ class FileReader:
         #: The last bytes before that place: when they are others, the file was rewritten.
         self._mark = b""
         self._lines = LineSplitter(name)
+        self._renamed: _RenamedFile | None = None
 
     @property
     def name(self) -> str:
@@ -201,6 +228,12 @@ class FileReader:
             return self._more()
 
     def _more(self) -> Batch:
+        if self._renamed is not None and (batch := self._renamed.more()):
+            return batch
+        last = self._end_renamed() if self._renamed is not None and self._renamed.is_over else []
+        return [*last, *self._of_path()]
+
+    def _of_path(self) -> Batch:
         descriptor = self._open() if self._descriptor is None else self._descriptor
         if descriptor is None:
             return []
@@ -216,12 +249,17 @@ class FileReader:
         # Read to its end once more: what was written between the last look and the rename.
         if batch := self._appended(descriptor):
             return batch
-        last = self._lines.finish()
-        self.close()
+        last = self._end_renamed()
+        self._renamed, self._descriptor = _RenamedFile(descriptor, self._at, self._lines), None
         change = "the file was rotated" if self._path.exists() else "the file is gone; waiting for it"
         return [*last, Note(self._name, None, change)]
 
+    def _end_renamed(self) -> Batch:
+        renamed, self._renamed = self._renamed, None
+        return [] if renamed is None else renamed.close()
+
     def close(self) -> None:
+        self._end_renamed()
         if self._descriptor is not None:
             os.close(self._descriptor)
             self._descriptor = None
@@ -232,8 +270,14 @@ class FileReader:
         except OSError:
             return None
         stat = os.fstat(descriptor)
-        self._descriptor, self._inode = descriptor, (stat.st_dev, stat.st_ino)
-        self._at, self._mark, self._lines = 0, b"", LineSplitter(self._name)
+        before, self._inode = self._inode, (stat.st_dev, stat.st_ino)
+        self._descriptor, self._at, self._mark, self._lines = descriptor, 0, b"", LineSplitter(self._name)
+        if self._renamed is not None and self._inode == before:
+            # It was moved away and back.
+            self._go_to(descriptor, self._renamed.at)
+            self._lines = self._renamed.lines
+            os.close(self._renamed.descriptor)
+            self._renamed = None
         return descriptor
 
     def _left_out(self, descriptor: int) -> int:

@@ -150,6 +150,39 @@ async def test_rotation_by_rename_loses_and_doubles_nothing(tmp_path: Path):
     assert any("rotated" in note for note in seen.notes)
 
 
+async def test_what_is_written_to_a_file_after_its_rename_is_read(tmp_path: Path):
+    """A writer goes on with the old file until it is told to open the new one, which is there already."""
+    path, renamed = tmp_path / "a.log", tmp_path / "a.log.1"
+    append(path, "one")
+    async with Following(path, tail=1000) as seen:
+        await seen.until(1)
+        path.rename(renamed)
+        append(path, "new one")
+        await seen.until(2)
+        append(renamed, "late")
+        await seen.until(3)
+        append(path, "new two")
+        await seen.until(4)
+    assert seen.lines == ["one", "new one", "late", "new two"]
+
+
+async def test_a_file_that_is_moved_away_and_back_is_not_read_again(tmp_path: Path):
+    """It is the same file, read so far already."""
+    path = tmp_path / "a.log"
+    append(path, "one", "two")
+    async with Following(path, tail=1000) as seen:
+        await seen.until(2)
+        path.rename(tmp_path / "b.log")
+        async with asyncio.timeout(5):
+            while not seen.notes:
+                await asyncio.sleep(0.01)
+        append(tmp_path / "b.log", "three")
+        (tmp_path / "b.log").rename(path)
+        append(path, "four")
+        await seen.until(4)
+    assert seen.lines == ["one", "two", "three", "four"]
+
+
 async def test_copy_and_truncate_is_noticed(tmp_path: Path):
     """A file cut to nothing is read from its new beginning."""
     path = tmp_path / "a.log"
