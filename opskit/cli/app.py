@@ -3,7 +3,7 @@
 import importlib
 import os
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -42,6 +42,24 @@ COMMANDS = {
 _MODULES = {"resume": "pause", "approve": "approvals"}
 #: Groups, each an `app` with commands of its own.
 GROUPS = ("models", "serve", "logs", "recover", "backup", "schedule", "sandbox", "policy", "config")
+#: Behind a line with a backspace alone the lines of a paragraph stay as they are.
+_HELP = """Tell what is broken in a local LLM stack, why, and what to type next.
+
+\b
+Something does not work?   opskit doctor
+Does everything answer?    opskit probe
+Repair it:                 opskit recover --dry-run
+An error to look up:       opskit explain "the error text"
+No stack at hand?          opskit probe --sandbox
+"""
+
+
+class _InOrder(typer.core.TyperGroup):
+    """The commands as COMMANDS has them; Typer lists the groups behind all others."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**attributes)
+        self.commands = {name: self.commands[name] for name in COMMANDS if name in self.commands}
 
 
 def _version(value: bool) -> None:
@@ -55,15 +73,7 @@ def root(
         bool, typer.Option("--version", callback=_version, is_eager=True, help="Print the version.")
     ] = False,
 ) -> None:
-    r"""Tell what is broken in a local LLM stack, why, and what to type next.
-
-    \b
-    Something does not work?   opskit doctor
-    Does everything answer?    opskit probe
-    Repair it:                 opskit recover --dry-run
-    An error to look up:       opskit explain "the error text"
-    No stack at hand?          opskit probe --sandbox
-    """
+    """Say what is true of the program as a whole."""
 
 
 def wanted(arguments: Sequence[str]) -> str:
@@ -79,7 +89,8 @@ def build(called: str | None = None) -> typer.Typer:
     """Return the application. All commands but the one that is called are only listed; None calls for all."""
     app = typer.Typer(
         name="opskit",
-        help=root.__doc__,
+        cls=_InOrder,
+        help=_HELP,
         no_args_is_help=True,
         add_completion=True,
         rich_markup_mode=None,
