@@ -1,5 +1,6 @@
 """One container as `docker inspect` tells of it. No judgement: that is `checks/container_assessment.py`."""
 
+import os
 import signal
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
@@ -240,9 +241,17 @@ def _signal(word: str) -> int:
 
 
 def compose_files_of(labels: Mapping[str, str]) -> tuple[Path, ...]:
-    """Return the Compose files that a container was made of, as its labels name them."""
-    folder, files = labels.get(FOLDER) or "/", (labels.get(_FILES) or "").split(",")
-    return tuple(Path(folder, file.strip()) for file in files if file.strip())
+    """Return the Compose files that a container was made of, as its labels name them.
+
+    Compose 1 writes them as they were typed, relative to a folder that it does not write; the folder that it
+    does write is that of the first file. So `app/compose.yml` with `/srv/app` was typed in `/srv`.
+    """
+    folder = Path(labels.get(FOLDER) or "/")
+    files = [Path(file.strip()) for file in (labels.get(_FILES) or "").split(",") if file.strip()]
+    typed = files[0].parent.parts if files else ()
+    if typed and folder.parts[-len(typed) :] == typed:
+        folder = folder.parents[len(typed) - 1]
+    return tuple(Path(os.path.normpath(folder / file)) for file in files)
 
 
 def docker_time(text: Any) -> datetime | None:

@@ -428,8 +428,12 @@ async def test_without_compose_its_absence_is_the_cause(box: Engine, tmp_path: P
     assert keys(found) == ["compose-missing"]
 
 
-async def test_a_service_of_compose_that_ended(box: Engine, tmp_path: Path):
-    """Containers belong to a project by its files, whatever they are called; a second service is missed."""
+@pytest.mark.parametrize("typed", ["docker-compose.yml", "FOLDER/docker-compose.yml"])
+async def test_a_service_of_compose_that_ended(typed: str, box: Engine, tmp_path: Path):
+    """Containers belong to a project by its files, whatever they are called and wherever Compose was called.
+
+    A second service is missed.
+    """
     text = (
         "services:\n"
         "  web: {image: 'opskit-test-busybox:1', command: ['sh', '-c', 'exit 9'], network_mode: none}\n"
@@ -437,10 +441,11 @@ async def test_a_service_of_compose_that_ended(box: Engine, tmp_path: Path):
     )
     config = compose(tmp_path, text)
     env = {**OFF, **box.environment}
-    program = ["docker-compose", "-f", str(tmp_path / "docker-compose.yml"), "-p", box.name("p")]
+    program = ["docker-compose", "-f", typed.replace("FOLDER", tmp_path.name), "-p", box.name("p")]
+    folder = tmp_path.parent if "FOLDER" in typed else tmp_path
     real = {**os.environ, **box.environment}
     await asyncio.to_thread(
-        subprocess.run, [*program, "up", "-d", "web"], env=real, check=True, capture_output=True
+        subprocess.run, [*program, "up", "-d", "web"], env=real, cwd=folder, check=True, capture_output=True
     )
     try:
         (made,) = box.client.containers.list(
@@ -449,7 +454,7 @@ async def test_a_service_of_compose_that_ended(box: Engine, tmp_path: Path):
         made.wait()
         found = await examined(tmp_path, env=env, config=config)
     finally:
-        subprocess.run([*program, "down", "-t", "0"], env=real, capture_output=True)
+        subprocess.run([*program, "down", "-t", "0"], env=real, cwd=folder, capture_output=True)
     assert keys(found) == [f"container-stopped:{made.name}", "container-missing:mine/job"]
 
 
