@@ -69,6 +69,15 @@ async def test_a_container_that_keeps_restarting(box: Engine, tmp_path: Path):
     assert found.entries[0].explains == ("containers are well",)
 
 
+@pytest.mark.parametrize("before", ["", "sleep 0.3; "])
+async def test_a_container_that_ended_is_told_with_its_last_words(before: str, box: Engine, tmp_path: Path):
+    """Also where it ended before Docker had noted its start."""
+    made = box.run(f"{before}echo 'FATAL:  no space left'; exit 1")
+    made.wait()
+    found = await look(box, tmp_path, {"victoria": [made.name]})
+    assert "its log says: FATAL: no space left" in cause(found, f"container-stopped:{made.name}").evidence
+
+
 async def test_a_container_killed_for_want_of_memory(box: Engine, tmp_path: Path):
     """The kernel's kill is told with the limit of the container."""
     hungry = "x=a; while true; do x=$x$x; done"

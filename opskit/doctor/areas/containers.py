@@ -23,6 +23,7 @@ from opskit.text import counted, listing, shortened
 
 _CLAIMS = frozenset({"containers are well"})
 _WORDS_CHARS = 240
+_AT_ONCE_S = 1.0
 _LOST_NETWORK = (ContainerState.CUT_OFF, ContainerState.ORPHANED)
 #: The causes for which a node or an agent in a container does not answer.
 _SILENCING = ("container-oom-killed", "container-restarting", "container-stopped", "container-missing",
@@ -54,7 +55,8 @@ def _log_of(examined: ExaminedContainer) -> Iterator[tuple[str, float | None]]:
     if state is ContainerState.LOOPING:
         yield container.id, None
     elif state is ContainerState.DOWN and container.exit_code and container.started is not None:
-        yield container.id, container.started.timestamp()
+        # Of one that ends at once Docker notes the start after what it wrote, and even after its end.
+        yield container.id, container.started.timestamp() - _AT_ONCE_S
 
 
 def observed_conditions(containers: Sequence[ExaminedContainer]) -> Observation:
