@@ -49,6 +49,9 @@ _ACCESS = re.compile(rb'"([A-Z]{3,10} (?:[^"\\]|\\.)*) HTTP/[\d.]+" ([1-5]\d\d)\
 _KLOG = re.compile(rb"([DIWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [^\s\]]+\] ?(.*)", re.DOTALL)
 #: llama.cpp's server: minutes, seconds, ms and µs since its start, and a letter: `0.06.027.351 E text`.
 _LLAMACPP = re.compile(rb"\d+\.\d\d\.\d{3}\.\d{3} ([DIWE]) (.*)", re.DOTALL)
+_TIME_IN_FRONT = re.compile(
+    rb"\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?\]?:? "
+)
 #: What macOS's `log` prints: time, thread, type.
 _MACOS = re.compile(
     rb"[\d-]{10} [\d:.]{8,15}[+-]\d{4} +0x[0-9a-f]+ +(Default|Info|Debug|Error|Fault) +(.*)", re.DOTALL
@@ -78,7 +81,8 @@ SIGNS = (
     rb"|(?:[\[:]|\[[\d;]{1,12}m)(?:warn(?:ing)?|err(?:or)?|crit(?:ical)?|alert|emerg|fatal) *%b *\]"
     rb"|\b(?i:warn(?:ing)?|err(?:or)?|fail|crit(?:ical)?|alert|emerg|fatal|panic|severe)\]?:\s"
     rb"|[\dZ][\t |]{1,9}(?i:warn(?:ing)?|err(?:or)?|fail|crit(?:ical)?|alert|emerg|fatal|panic|severe)[\t |]"
-    rb"| 0x[0-9a-f]{1,16} {1,9}(?:Error|Fault) |(?m:^)[A-Za-z_][\w./-]{1,60}: (?:error|failed to)\b"
+    rb"| 0x[0-9a-f]{1,16} {1,9}(?:Error|Fault) "
+    rb"|(?:(?m:^)|[\dZ\]] )[A-Za-z_][\w./-]{1,60}: (?:error|failed to)\b"
     rb"|[WEF]\d{4} \d\d:\d\d:\d\d\.\d|\d\.\d{3}\.\d{3} [WE] "
     rb"|\[GIN\] [\d/]{10} - [\d:]{8} \|(?:\x1b\[[\d;]*m)* *5\d\d|HTTP/[\d.]+\" 5\d\d\b"
     rb"|fatal error: |panicked at |Exception in thread |GGML_ASSERT|CUDA error: |terminate called"
@@ -117,7 +121,9 @@ def line_level(line: bytes) -> LineLevel | None:
     access = _ACCESS.search(line, 0, HEAD) if b" HTTP/" in line else None
     # What a client sends, its address and its name, is no level.
     end = HEAD if access is None else access.start()
-    if (special := _special_form(line)) is not None:
+    time = _TIME_IN_FRONT.match(line)
+    text = line if time is None else line[time.end() :]
+    if (special := _special_form(line) or (_special_form(text) if time else None)) is not None:
         return special
     first = _FIRST_WORD.match(line, 0, end)
     word = first or _LEVEL.search(line, 0, end)
@@ -125,7 +131,7 @@ def line_level(line: bytes) -> LineLevel | None:
     if access is not None and level not in COMPLAINTS:
         return LineLevel("error" if access[2] >= b"500" else level or "info", access[2] + b" " + access[1])
     if word is None or level is None:
-        return _of_exception(line)
+        return _of_exception(text)
     if word is not first and word[2]:
         quoted = _LOGFMT_MESSAGE.search(line)
         text = line[word.end() :] if quoted is None else quoted[1].strip(b'"')

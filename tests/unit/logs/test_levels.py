@@ -2,10 +2,10 @@
 
 import pytest
 
-from opskit.logs.record import LogEntry, facts
+from opskit.logs.record import LogEntry, facts, without_prefix
 from opskit.logs.scan import hits
 from opskit.logs.select import EntryFilter
-from opskit.logs.stats import LogTally
+from opskit.logs.stats import Feeder, LogTally
 
 ERRORS = (
     b"\x1b[32m2026-05-04 10:20:30\x1b[0m | \x1b[31m\x1b[1mERROR   \x1b[0m | \x1b[36mpay\x1b[0m - boom",
@@ -58,6 +58,9 @@ ERRORS = (
     b"2026-05-04 10:20:30.123456+0200 0x1a2b Error       0x0  12  0  ollama: (Metal) no device",
     b"llama_model_load: error loading model: no space",
     b"ggml_cuda_init: failed to initialize CUDA: no driver",
+    b"KeyError: OPENAI_API_KEY",
+    b"2026-05-04 10:20:30,123 KeyError: OPENAI_API_KEY",
+    b'Traceback (most recent call last):\n  File "a.py", line 3, in f\n    g()\nValueError: no',
 )
 WARNINGS = (
     b'{"level":40,"msg":"slow"}',
@@ -107,12 +110,28 @@ def test_a_level_is_read_in_every_writing(line, level):
     assert (tally.errors.total, tally.warnings.total) == (level == "error", level == "warning")
 
 
-@pytest.mark.parametrize("line", [*ERRORS, *WARNINGS])
+@pytest.mark.parametrize("line", [line for line in (*ERRORS, *WARNINGS) if not line.startswith(b"Traceback")])
 def test_a_complaint_is_found_behind_other_lines(line):
     """A pattern that looks for the beginning of a line finds it anywhere in a block."""
     before = b"0.00.027.351 I main: started\n"
     wanted = EntryFilter(level="warning")
     assert hits(before + line.removeprefix(b"\xef\xbb\xbf") + b"\n", wanted)[0][0] == len(before)
+
+
+@pytest.mark.parametrize("line", [*ERRORS, *WARNINGS, *OTHERS])
+def test_a_line_of_a_container_counts_as_the_same_line_of_a_file(line):
+    """Its time is Docker's, and stands in no text."""
+    _, text = without_prefix(line.removeprefix(b"\xef\xbb\xbf"))
+    in_file, of_container = LogTally(), LogTally()
+    in_file.feed(text + b"\n", "app")
+    feeder = Feeder(of_container, "app")
+    feeder.push_event(LogEntry("app", text, 1777890030.5))
+    feeder.close()
+    for counts in (in_file, of_container):
+        assert [counted.count for _, counted in counts.errors.top(9)] == [1] * counts.errors.total
+    assert of_container.errors.total == in_file.errors.total
+    assert of_container.warnings.total == in_file.warnings.total
+    assert [shape for shape, _ in of_container.errors.top(9)] == [shape for shape, _ in in_file.errors.top(9)]
 
 
 @pytest.mark.parametrize("line", OTHERS)
