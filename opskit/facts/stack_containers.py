@@ -1,6 +1,7 @@
 """The containers that belong to the stack, by one rule for every command, and the clients of its servers."""
 
 import asyncio
+import os
 import re
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -100,7 +101,7 @@ def _with_wish(member: Container, facts: ComposeFacts | None, names: Collection[
     project = None if facts is None else facts.project
     if facts is None or project is None or member.name in names or member.service in project.services:
         return member
-    is_optional = member.service in project.optional or not set(member.compose_files) <= {*facts.files}
+    is_optional = member.service in project.optional or not _real(member.compose_files) <= _real(facts.files)
     return replace(member, wanted=False, optional=is_optional)
 
 
@@ -134,17 +135,22 @@ async def read_container_names(environ: Mapping[str, str]) -> list[str]:
 
 
 def project_of(labels: Mapping[str, str], files: Mapping[str, Iterable[Path]]) -> str | None:
-    """Return the configured project that a container belongs to, by its files, else by its name. Pure."""
+    """Return the configured project that a container belongs to, by its files, else by its name."""
     name = labels.get(PROJECT)
     if name is None:
         return None
-    own = set(compose_files_of(labels))
+    own = _real(compose_files_of(labels))
     for project, paths in files.items():
         # Compose writes the name of a project so into its labels.
         written = re.sub(r"[^-_a-z0-9]", "", project.lower())
-        if own.intersection(paths) or (not own and written == name):
+        if own & _real(paths) or (not own and written == name):
             return project
     return None
+
+
+def _real(files: Iterable[Path]) -> set[str]:
+    """Return files as no link leads to them: a person may name one in another way than Compose was told."""
+    return set(map(os.path.realpath, files))
 
 
 def _has_addresses(member: Container, ports: Collection[int]) -> bool:

@@ -83,6 +83,14 @@ def test_a_container_belongs_to_a_project_by_its_files(labels: dict[str, str], p
     assert project_of(labels, {"app": (Path("/srv/compose.yml"),)}) == project
 
 
+def test_a_project_is_known_through_links(tmp_path: Path):
+    """A folder of the configuration may be a link, as /tmp is on a Mac."""
+    (tmp_path / "real").mkdir()
+    (tmp_path / "link").symlink_to("real")
+    labels = {PROJECT: "x", FILES: "compose.yml", FOLDER: str(tmp_path / "real")}
+    assert project_of(labels, {"app": (tmp_path / "link" / "compose.yml",)}) == "app"
+
+
 def listed(name: str, project: str | None = None) -> ListedContainer:
     labels = {"com.docker.compose.project": project} if project else {}
     return ListedContainer(name, name, "x", "running", labels)
