@@ -11,17 +11,26 @@ from opskit.text import listing
 
 
 class MovedProject(Record):
-    """A project whose containers are there under the name of the folder in which it was before."""
+    """A project whose containers are there under another name than its files give it now.
+
+    That is the name of the `folder` in which it was before, or, where that is empty, the one that it was
+    started with.
+    """
 
     name: str
     folder: str
     files: tuple[Path, ...]
 
     @property
+    def state(self) -> str:
+        return "moved" if self.folder else "other name"
+
+    @property
     def detail(self) -> str:
+        why = f", whose folder {self.folder} is gone: started here" if self.folder else ": without that name"
         return (
-            f"its containers are those of Compose project {self.name}, whose folder {self.folder} is gone: "
-            "started here it would be a second project, with new and empty volumes"
+            f"its containers are those of Compose project {self.name}{why} "
+            "it would be a second project, with new and empty volumes"
         )
 
     @property
@@ -32,15 +41,23 @@ class MovedProject(Record):
 def moved_project(
     listed: Iterable[ListedContainer], services: Collection[str], files: Sequence[Path]
 ) -> MovedProject | None:
-    """Return under which name a project without a container runs, because its folder was moved or renamed."""
+    """Return under which name a project without a container runs: by its own files, or by those of a folder
+    that is gone.
+    """
     names = {path.name for path in files}
     for container in listed:
         folder, made_of = container.labels.get(FOLDER), compose_files_of(container.labels)
-        if not folder or Path(folder).is_dir() or container.service not in services:
+        if not container.project or container.service not in services:
             continue
-        if container.project and names.intersection(path.name for path in made_of):
+        if _real(made_of) == _real(files):
+            return MovedProject(container.project, "", tuple(files))
+        if folder and not Path(folder).is_dir() and names.intersection(path.name for path in made_of):
             return MovedProject(container.project, folder, tuple(files))
     return None
+
+
+def _real(files: Iterable[Path]) -> set[str]:
+    return set(map(os.path.realpath, files))
 
 
 def other_folder(containers: Iterable[Container], files: Sequence[Path]) -> str | None:
@@ -60,7 +77,7 @@ def other_files(containers: Iterable[Container], files: Sequence[Path]) -> str:
 
     Files that are gone were renamed, or moved with their project.
     """
-    here = {os.path.realpath(path) for path in files}
+    here = _real(files)
     made_of = [
         {os.path.realpath(path): None for path in container.compose_files}
         for container in containers

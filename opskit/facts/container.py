@@ -248,7 +248,7 @@ def compose_files_of(labels: Mapping[str, str]) -> tuple[Path, ...]:
     """
     folder = Path(labels.get(FOLDER) or "/")
     files = [Path(file.strip()) for file in (labels.get(_FILES) or "").split(",") if file.strip()]
-    typed = files[0].parent.parts if files else ()
+    typed = files[0].parent.parts if files and not files[0].is_absolute() else ()
     if typed and folder.parts[-len(typed) :] == typed:
         folder = folder.parents[len(typed) - 1]
     return tuple(Path(os.path.normpath(folder / file)) for file in files)

@@ -556,6 +556,19 @@ async def test_a_lost_network_is_told(stack: Stack):
     assert stack.commands == []
 
 
+async def test_a_project_that_was_started_under_another_name_is_not_made_a_second_time(stack: Stack):
+    """`docker compose -p NAME` stands in no file: what these would make has other containers and volumes."""
+    stack.write({"web": {}, "db": {}})
+    name = stack.box.name("p")
+    stack.compose("-p", name, "up", "-d")
+    try:
+        found = await stack.healed("compose:app")
+    finally:
+        stack.compose("-p", name, "down", "-t", "0")
+    assert (found.result, found.state, stack.commands) == (RepairResult.MANUAL, "other name", []), found
+    assert f"COMPOSE_PROJECT_NAME={name}" in (found.remedy or "")
+
+
 async def test_a_running_pull_is_not_disturbed(stack: Stack, tmp_path: Path):
     """While somebody pulls, nothing of the project is touched, and the summary says who."""
     stack.write({"web": {}})

@@ -81,7 +81,7 @@ class _ComposeStep(Record):
             marks[f"seen {self.name}"] = now_s
             marks |= {f"had {self.name}/{container.service}": now_s for container in containers}
         elif moved := moved_project(await self.context.docker.containers(), project.services, sources.files):
-            finding = TargetFinding(self.name, Condition.BROKEN, "moved", moved.detail, (self.key,))
+            finding = TargetFinding(self.name, Condition.BROKEN, moved.state, moved.detail, (self.key,))
             return [replace(finding, remedy=moved.remedy)]
         if (folder := other_folder(containers, sources.files)) is not None:
             cause = f"the project name {project.name} is also that of {folder}, whose containers run"

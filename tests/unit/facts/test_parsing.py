@@ -70,6 +70,7 @@ def test_a_call_is_joined_with_its_end():
         ({PROJECT: "x", FILES: "compose.yml, other.yml", FOLDER: "/srv"}, "app"),
         ({PROJECT: "x", FILES: "srv/compose.yml,srv/other.yml", FOLDER: "/srv"}, "app"),
         ({PROJECT: "x", FILES: "../srv/compose.yml", FOLDER: "/srv"}, "app"),
+        ({PROJECT: "x", FILES: "/srv/compose.yml", FOLDER: "/srv"}, "app"),
         ({PROJECT: "x", FILES: "./compose.yml", FOLDER: "/srv"}, "app"),
         ({PROJECT: "x", FILES: "srv/compose.yml", FOLDER: "/elsewhere/srv"}, None),
         ({PROJECT: "app", FILES: "/elsewhere/compose.yml"}, None),
