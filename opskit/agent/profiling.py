@@ -6,7 +6,7 @@ not left before its end.
 
 import json
 import secrets
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Sequence
 from datetime import UTC, datetime
 
 from opskit.agent.step import AgentStep, StepError, called_step, object_schema, read_step
@@ -43,6 +43,7 @@ _TOOL = ToolSpec(
     {"type": "object", "properties": {"sensor": {"type": "string"}}, "required": ["sensor"]},
 )
 #: Faults by which a server refuses a question while it answers others.
+_TOO_LONG = frozenset({FaultKind.CONTEXT_EXCEEDED})
 _REFUSALS = OF_ONE_REQUEST | {
     FaultKind.UNSUPPORTED,
     FaultKind.BROKEN_TEMPLATE,
@@ -84,7 +85,7 @@ class ProfileProbes:
     async def profile(self) -> ModelProfile:
         """Return what the model can do. Raises NoAnswer where it does not answer at all."""
         prompt = (Message("user", f"{secrets.token_hex(4)}. {_TEXT}Answer with one word."),)
-        long = await self._asked(Ask(prompt, max_tokens=_WORD_TOKENS), {FaultKind.CONTEXT_EXCEEDED})
+        long = await self._asked(Ask(prompt, max_tokens=_WORD_TOKENS), _TOO_LONG)
         read, least = long.attempt.usage.prompt_tokens, least_tokens(prompt)
         cut = read is not None and read < least
         whole = f"read {read} of at least {least} tokens" if cut else f"read {read or least} tokens"
@@ -126,7 +127,7 @@ class ProfileProbes:
             probes=tuple(self._probes),
         )
 
-    async def _asked(self, ask: Ask, refusals: Collection[FaultKind]) -> _Reply:
+    async def _asked(self, ask: Ask, refusals: frozenset[FaultKind]) -> _Reply:
         """Ask the model; raise NoAnswer for any fault but these. One that thinks first gets more tokens."""
         seconds = 0.0
         while True:
@@ -137,6 +138,7 @@ class ProfileProbes:
                 temperature=0.0,
                 length_is_fine=True,
                 max_fallbacks=0,
+                tests_for=refusals,
                 on_wait=self._on_wait,
             )
             try:

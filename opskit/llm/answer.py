@@ -6,6 +6,7 @@ from typing import Any
 
 from opskit.config.schema import RouterConfig
 from opskit.errors import OpskitError
+from opskit.llm.faults import FaultKind
 from opskit.llm.plan import ModelRequest, Skipped
 from opskit.llm.profile import StepMode
 from opskit.llm.prompt import PromptCut
@@ -22,6 +23,8 @@ class Ask(Record):
     answer under a schema is judged by its reader, here only whether there is one. `tool_rules` take the place
     of the first message where the tools are offered as functions. `think` and `probabilities` are those of
     `ChatRequest`.
+
+    `tests_for` are faults that the question is asked to find out: the model is none the worse for them.
 
     None leaves a value to the configuration. `max_fallbacks` 0 asks one model only. `goal` is what must not
     come back as an answer, where parts of the prompt may.
@@ -42,6 +45,7 @@ class Ask(Record):
     think: bool = False
     goal: str | None = None
     probabilities: bool = False
+    tests_for: frozenset[FaultKind] = frozenset()
     on_wait: Callable[[str], None] = lambda _: None
 
     @classmethod

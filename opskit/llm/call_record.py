@@ -98,5 +98,8 @@ def write_end(log: TagLog, call: ActiveCall) -> None:
         log.write(Tag.LLM_PARSE, **fields, verdict=call.verdict.value, preview=log.preview(call.text))
     else:
         fault = call.fault or Fault(FaultKind.SERVER_ERROR, "")
+        if fault.kind in call.ask.tests_for:
+            log.write(Tag.LLM_RESPONSE, **fields, status=fault.status, refused=fault.kind.value, tokens=0)
+            return
         tag = Tag.LLM_CRASH if fault.is_crash else Tag.LLM_ERROR
         log.write(tag, **fields, fault=fault.kind.value, status=fault.status, detail=fault.detail)

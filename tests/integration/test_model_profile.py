@@ -119,6 +119,17 @@ def test_a_model_that_may_not_be_loaded_is_not_asked(tmp_path: Path):
         assert profile(tmp_path, server.url, "--load").status == 0
 
 
+def test_what_a_probe_was_to_find_out_is_no_failure_of_the_model(tmp_path: Path):
+    """A server that refuses functions has answered the probe: no command counts it among failed calls."""
+    with probed(tmp_path, refuses_both) as (_, result):
+        config = ("--config", str(tmp_path / "opskit.yaml"))
+        env = {"OLLAMA_API_URL": "", "MLX_API_URL": ""}
+        stats = opskit("logs", "stats", "--json", *config, home=tmp_path, env=env).document["stats"]
+        causes = opskit("doctor", "--json", *config, home=tmp_path, env=env).document["causes"]
+    assert (result.status, stats["calls"]["failed"], stats["errors"]["total"]) == (0, 0, 0)
+    assert [cause["id"] for cause in causes if "request" in cause["id"]] == []
+
+
 def test_a_server_that_fails_has_no_profile(tmp_path: Path):
     """The next call asks again."""
     with probed(tmp_path, lambda _: Refusal(500, "CUDA error: out of memory")) as (server, result):
