@@ -13,7 +13,7 @@ from opskit.cli import render
 from opskit.cli.options import SharedOptions
 from opskit.errors import Exit
 from opskit.records import replace
-from opskit.watch.view import View
+from opskit.watch.view import View, exit_of
 from opskit.watch.watching import Watch, WatchOptions, open_parts
 
 #: How often the screen is drawn at most, and at least while nothing happens (ages grow).
@@ -37,63 +37,54 @@ async def run(options: WatchOptions, shared: SharedOptions) -> Exit:
                     async for event in events:
                         render.log_json(event.as_json())
                         render.flush()
-        return watch.view().exit
+        return exit_of(watch.view().targets)
 
 
 async def _draw(watch: Watch, count: int | None) -> None:
     """One screen, drawn again when something changed, until `count` ticks are done or somebody quits."""
     from opskit.cli import watch_view
 
-    loop = asyncio.get_running_loop()
-    news, quit_ = asyncio.Event(), asyncio.Event()
-    signals: list[int] = []
+    loop, changed = asyncio.get_running_loop(), asyncio.Event()
     quits = "q quits" if sys.stdin.isatty() else "Ctrl-C quits"
+    signals: list[int] = []
 
     async def listen() -> None:
         async with contextlib.aclosing(watch.events(count)) as events:
             async for _ in events:
-                news.set()
-
-    def key(char: str) -> None:
-        if char in ("q", "Q", "\x1b"):
-            quit_.set()
-        news.set()
+                changed.set()
 
     def end(number: int) -> None:
         signals.append(number)
-        quit_.set()
-        news.set()
+        listening.cancel()
 
+    listening = asyncio.create_task(listen())
+    listening.add_done_callback(lambda _: changed.set())
     for number in (signal.SIGTERM, signal.SIGHUP):
         loop.add_signal_handler(number, end, number)
-    loop.add_signal_handler(signal.SIGWINCH, news.set)
-    listening = asyncio.create_task(listen())
-    listening.add_done_callback(lambda _: news.set())
+    loop.add_signal_handler(signal.SIGWINCH, changed.set)
     try:
-        with render.screen() as screen, _pressed(key):
-            while not quit_.is_set() and not listening.done():
-                news.clear()
+        with render.screen() as screen, _quit_by_key(listening.cancel):
+            while not listening.done():
+                changed.clear()
                 screen.draw(watch_view.lines(watch.view(), *screen.size, quits))
                 await asyncio.sleep(_REDRAW_S)
                 with contextlib.suppress(TimeoutError):
                     async with asyncio.timeout(_IDLE_S - _REDRAW_S):
-                        await news.wait()
+                        await changed.wait()
     finally:
-        if not listening.done():
-            listening.cancel()
-        results = await asyncio.gather(listening, return_exceptions=True)
-    for problem in results:
-        if isinstance(problem, Exception):
-            raise problem
-    for held_up in signals:
+        listening.cancel()
+        (problem,) = await asyncio.gather(listening, return_exceptions=True)
+    if isinstance(problem, Exception):
+        raise problem
+    for ended_by in signals:
         # The terminal is whole again: end as that signal ends any other command.
-        loop.remove_signal_handler(held_up)
-        os.kill(os.getpid(), held_up)
+        loop.remove_signal_handler(ended_by)
+        os.kill(os.getpid(), ended_by)
 
 
 @contextlib.contextmanager
-def _pressed(on_key: Callable[[str], None]) -> Iterator[None]:
-    """Hand over each key; the terminal is given back as it was. Nothing where standard input is none.
+def _quit_by_key(on_quit: Callable[[], object]) -> Iterator[None]:
+    """Listen for q and Escape; the terminal is given back as it was. Nothing where standard input is none.
 
     Ctrl-C stays an interrupt. Needs a running loop.
     """
@@ -104,14 +95,13 @@ def _pressed(on_key: Callable[[str], None]) -> Iterator[None]:
     before = termios.tcgetattr(descriptor)
 
     def read() -> None:
-        try:
-            text = os.read(descriptor, 64)
-        except OSError:
-            text = b""
-        if not text:
+        keys = b""
+        with contextlib.suppress(OSError):
+            keys = os.read(descriptor, 64)
+        if not keys:
             loop.remove_reader(descriptor)
-        for char in text.decode("utf-8", "replace"):
-            on_key(char)
+        elif set(keys) & set(b"qQ\x1b"):
+            on_quit()
 
     tty.setcbreak(descriptor)
     loop.add_reader(descriptor, read)
@@ -125,8 +115,7 @@ def _pressed(on_key: Callable[[str], None]) -> Iterator[None]:
 def _summarise(view: View) -> None:
     """Say in one line what was watched, when the screen is gone."""
     parts = [f"watched {view.number} looks"]
-    parts += [f"{target.name} {target.state}" for target in view.targets]
+    parts += [f"{target.name} {target.finding.state}" for target in view.targets]
     if view.requests is not None:
         parts.append(f"{view.requests.done} requests done, {view.requests.failed} failed")
-    parts.append(f"{view.logs.errors} errors")
-    render.note("; ".join(parts))
+    render.note("; ".join([*parts, f"{view.logs.errors} errors"]))

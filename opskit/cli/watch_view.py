@@ -3,15 +3,18 @@
 A narrow terminal loses columns and a low one rows, the least telling first; what is left out is counted.
 """
 
+import sys
 from collections import Counter
 from collections.abc import Sequence
 from datetime import datetime
 
 from rich.cells import cell_len
 
+from opskit.checks.container_assessment import ContainerCondition
 from opskit.checks.model_rows import LoadedModel
 from opskit.llm.fit import gib
 from opskit.records import Record
+from opskit.result import Status
 from opskit.text import span
 from opskit.watch.containers import ContainersView
 from opskit.watch.logs import LoggedError, LogsView
@@ -57,17 +60,14 @@ def lines(view: View, width: int, height: int, quits: str = "q quits") -> list[L
     if width < LEAST[0] or height < LEAST[1]:
         text = f"{quits}; {width} x {height} is too small, {LEAST[0]} x {LEAST[1]} will do"
         return [[(text, "yellow")]]
-    sections = [
-        part
-        for part in (
-            _targets(view, width),
-            _machine(view.machine, width) if view.machine is not None else None,
-            _requests(view.requests, width) if view.requests is not None else None,
-            _containers(view.containers, width) if view.containers is not None else None,
-            _errors(view.logs, view.notes, width),
-        )
-        if part is not None
-    ]
+    parts = (
+        _targets(view, width),
+        _machine(view.machine, width),
+        _requests(view.requests, width),
+        _containers(view.containers, width),
+        _errors(view.logs, view.notes, width),
+    )
+    sections = [part for part in parts if part is not None]
     room = height - 1
     spaced = sum(len(part.rows) + 2 for part in sections) <= room
     shown = _shared(sections, room - (len(sections) if spaced else 0))
@@ -81,11 +81,10 @@ def lines(view: View, width: int, height: int, quits: str = "q quits") -> list[L
 
 def _shared(sections: Sequence[ViewSection], room: int) -> list[int]:
     """Share the lines among sections: first the least of each, then in their order all that they want."""
-    wanted = [len(part.rows) + 1 for part in sections]
     shares = [0] * len(sections)
-    least = [min(want, part.least + 1) for want, part in zip(wanted, sections, strict=True)]
-    for goals in ([min(want, 2) for want in wanted], least, wanted):
-        for number, goal in enumerate(goals):
+    for least in (1, None, sys.maxsize):
+        for number, part in enumerate(sections):
+            goal = min(len(part.rows), part.least if least is None else least) + 1
             more = min(max(0, goal - shares[number]), room)
             shares[number] += more
             room -= more
@@ -97,12 +96,9 @@ def _header(view: View, width: int, quits: str) -> Line:
     head = f"opskit watch  every {view.every_s:g} s  {clock:%H:%M:%S}"
     well = sum(target.answers and not target.failed for target in view.targets)
     answers = f"{well} of {len(view.targets)} answer" if view.targets else ""
-    skipped = f"  {view.skipped} looks skipped" if view.skipped else ""
-    tail = f"{answers}{skipped}  {quits}".strip()
-    space = max(2, width - len(head) - len(tail))
-    if len(head) + len(tail) + 2 > width:
-        return [(head, "bold")]
-    return [(head, "bold"), (" " * space, ""), (tail, "dim")]
+    tail = "  ".join(filter(None, (answers, f"{view.skipped} looks skipped" * bool(view.skipped), quits)))
+    space = width - len(head) - len(tail)
+    return [(head, "bold"), (" " * space, ""), (tail, "dim")] if space >= len(_GAP) else [(head, "bold")]
 
 
 def _targets(view: View, width: int) -> ViewSection | None:
@@ -110,68 +106,60 @@ def _targets(view: View, width: int) -> ViewSection | None:
         return None
     models = view.requests.models if view.requests is not None else ()
     # A green page says little: what requests met there stands beside it (ops facts 0.1).
-    ailing = {row.node: f"the last call of {row.model}: {row.last_fault}" for row in models if row.ails}
-    rows = [_target_row(target, ailing.get(target.name)) for target in view.targets]
+    ailing = {row.node: f"the last call of {row.model}: {row.last_fault}; " for row in models if row.ails}
     # The age and the seconds go first; what it is called and its state stay.
-    drawn = columns(rows, width, drop=(3, 2))
+    rows = columns(
+        [_target_row(target, ailing.get(target.name, "")) for target in view.targets], width, drop=(3, 2)
+    )
+    short = sorted(zip(view.targets, rows, strict=True), key=lambda pair: not pair[0].failed)
     result: list[Line] = []
-    short = sorted(zip(view.targets, drawn, strict=True), key=lambda pair: not pair[0].failed)
-    for target, line in zip(view.targets, drawn, strict=True):
-        result.append(line)
-        loaded, age = target.loaded_now(view.now)
-        old = age is not None and age > 2 * view.every_s + 5
-        result += _models(
-            loaded, width, f"seen {span(age, rounded=True)} ago" if old and age is not None else ""
-        )
-    title: Line = [("nodes and agents", _TITLE)]
-    return ViewSection(title, result, len(result), [line for _, line in short])
+    for target, line in zip(view.targets, rows, strict=True):
+        loaded, age_s = target.loaded_now(view.now)
+        is_old = age_s is not None and age_s > 2 * view.every_s + 5
+        age = f"seen {span(age_s, rounded=True)} ago" if is_old and age_s is not None else ""
+        result += [line, *_models(loaded, width, age)]
+    return ViewSection([("nodes and agents", _TITLE)], result, len(result), short=[line for _, line in short])
 
 
-def _target_row(target: TargetView, ails: str | None) -> list[Piece]:
-    finding = target.answer.finding if target.answer is not None else None
-    style = _STATUS_STYLES.get(target.status.value, "")
-    detail = finding.detail if finding is not None else "it has not answered yet"
-    levels = target.answer.levels if target.answer is not None else None
-    if levels is not None and "queue" not in (finding.evidence if finding is not None else ()):
-        detail = ", ".join(f"{level} {'on' if on else 'off'}" for level, on in levels.items())
-    if finding is not None and finding.remedy and (target.failed or target.status.value == "warn"):
+def _target_row(target: TargetView, ails: str) -> list[Piece]:
+    finding, status = target.finding, target.finding.status
+    style = "yellow" if ails and not target.failed else _STATUS_STYLES.get(status.value, "")
+    detail = finding.detail
+    if target.levels is not None and "queue" not in finding.evidence:
+        detail = ", ".join(f"{level} {'on' if on else 'off'}" for level, on in target.levels.items())
+    if finding.remedy and (target.failed or status is Status.WARN):
         detail = f"{detail}. Next: {finding.remedy}"
-    if ails is not None:
-        detail = f"{ails}; {detail}"
-    age = ""
-    if target.late and target.age_s is not None:
-        age = f"{span(target.age_s, rounded=True)} ago, asking"
-    elif target.late:
-        age = "asking"
-    mark = "* " if target.required else "  "
+    age = "" if target.age_s is None else f"{span(target.age_s, rounded=True)} ago, "
     return [
-        (f"{mark}{target.name}", "bold" if target.required else ""),
-        (target.state, style if ails is None or target.failed else "yellow"),
-        (f"{finding.seconds:.3f} s" if finding is not None else "", "dim"),
-        (age, "yellow"),
-        (detail, "dim" if ails is None and target.status.value in ("pass", "skip") else ""),
+        (f"{'*' if target.required else ' '} {target.name}", "bold" if target.required else ""),
+        (finding.state, style),
+        (f"{finding.seconds:.3f} s" if target.answer is not None else "", "dim"),
+        (f"{age}asking" if target.late else "", "yellow"),
+        (ails + detail, "dim" if not ails and status in (Status.PASS, Status.SKIP) else ""),
     ]
 
 
 def _models(loaded: Sequence[LoadedModel], width: int, age: str) -> list[Line]:
     rows: list[list[Piece]] = []
     for row in loaded:
-        cells = row.cells()
-        expiry = {"never": "stays", "?": "", "overdue": "overdue"}.get(cells[6], f"expires in {cells[6]}")
+        _, name, memory, share, _, work, remaining = ("" if cell == "?" else cell for cell in row.cells())
+        remaining = {"never": "stays", "": "", "overdue": "overdue"}.get(remaining, f"expires in {remaining}")
         rows.append(
             [
-                (f"    {cells[1]}", ""),
-                (cells[2] if cells[2] != "?" else "", "cyan"),
-                (cells[5] if cells[5] != "?" else "", ""),
-                (f"{cells[3]} on GPU" if cells[3] != "?" else "", "dim"),
-                (expiry, "dim"),
+                (f"    {name}", ""),
+                (memory, "cyan"),
+                (work, ""),
+                (f"{share} on GPU" if share else "", "dim"),
+                (remaining, "dim"),
                 (age, "yellow"),
             ]
         )
     return columns(rows, width, drop=(3, 4, 5, 2))
 
 
-def _machine(machine: MachineView, width: int) -> ViewSection:
+def _machine(machine: MachineView | None, width: int) -> ViewSection | None:
+    if machine is None:
+        return None
     gauges = machine.gauges
     over = {warning.target for warning in machine.warnings}
     cpu = "cpu ?" if gauges.cpu_percent is None else f"cpu {gauges.cpu_percent:.0f} % of {gauges.cores}"
@@ -190,17 +178,14 @@ def _machine(machine: MachineView, width: int) -> ViewSection:
     return ViewSection([("machine", _TITLE)], rows, least=len(rows))
 
 
-def _requests(summary: Summary, width: int) -> ViewSection:
+def _requests(summary: Summary | None, width: int) -> ViewSection | None:
+    if summary is None:
+        return None
     counts = [f"{summary.running} running", f"{summary.done} done"]
-    counts += [
-        f"{count} {name}" for name, count in (("failed", summary.failed), ("lost", summary.lost)) if count
-    ]
-    counts += [f"{summary.fallbacks} with a fallback"] if summary.fallbacks else []
-    counts += [f"{summary.slow} slow"] if summary.slow else []
-    title: Line = [
-        ("requests", _TITLE),
-        (f"  {', '.join(counts)} in {span(summary.window_s, rounded=True)}", ""),
-    ]
+    names = {"failed": summary.failed, "lost": summary.lost, "with a fallback": summary.fallbacks}
+    counts += [f"{count} {name}" for name, count in {**names, "slow": summary.slow}.items() if count]
+    text = f"  {', '.join(counts)} in {span(summary.window_s, rounded=True)}"
+    title: Line = [("requests", _TITLE), (text, "")]
     if not summary.models:
         return ViewSection(title, [], least=0)
     head: list[Piece] = [(name, "dim") for name in _REQUEST_COLUMNS]
@@ -221,23 +206,20 @@ def _requests(summary: Summary, width: int) -> ViewSection:
     return ViewSection(title, columns([head, *rows], width, drop=(8, 7, 5, 1, 2, 6)), least=3)
 
 
-def _containers(containers: ContainersView, width: int) -> ViewSection:
+def _containers(containers: ContainersView | None, width: int) -> ViewSection | None:
+    if containers is None:
+        return None
     if containers.docker is False:
         return ViewSection([("containers", _TITLE), ("  Docker is not there", "dim")], [], least=0)
     known = sorted(containers.known, key=lambda container: (container.is_well, -container.at))
-    well, sick = sum(container.is_well for container in known), sum(container.is_sick for container in known)
-    others = Counter(
-        container.condition.value for container in known if not container.is_well and not container.is_sick
-    )
-    counts = "".join(f", {count} {condition}" for condition, count in sorted(others.items()))
-    title: Line = [
-        ("containers", _TITLE),
-        (f"  {well} well, {sick} not{counts}" if known else "  no news", ""),
-    ]
+    count = Counter(container.condition for container in known)
+    text = f"  {count.pop(ContainerCondition.WELL, 0)} well, {count.pop(ContainerCondition.SICK, 0)} not"
+    text += "".join(f", {number} {condition}" for condition, number in sorted(count.items()))
+    title: Line = [("containers", _TITLE), (text if known else "  no news", "")]
     rows: list[list[Piece]] = [
         [
             (f"{_GAP}{container.name}", ""),
-            (container.state, "bold red" if container.is_sick else ""),
+            (container.state, "bold red" if container.condition is ContainerCondition.SICK else ""),
             (f"{container.restarts} restarts" if container.restarts else "", "yellow"),
             (_clock(container.at) if container.at else "", "dim"),
             (container.detail, "dim"),
@@ -253,9 +235,9 @@ def _errors(logs: LogsView, notes: Sequence[str], width: int) -> ViewSection:
     text += f", {logs.not_shown} not shown" if logs.not_shown else ""
     text += f"; {logs.left_out} lines left out" if logs.left_out else ""
     title: Line = [("errors", _TITLE), (text, "bold red" if logs.errors else "")]
-    rows: list[Line] = columns(list(map(_error_row, logs.latest_errors)), width, drop=(2, 0))
-    rows_of_notes: list[Line] = [[(f"{_GAP}{note}", "dim")] for note in reversed(notes)]
-    return ViewSection(title, [*rows, *rows_of_notes], least=4 if rows else 1)
+    rows = columns(list(map(_error_row, logs.latest_errors)), width, drop=(2, 0))
+    noted: list[Line] = [[(f"{_GAP}{note}", "dim")] for note in reversed(notes)]
+    return ViewSection(title, [*rows, *noted], least=4 if rows else 1)
 
 
 def _error_row(logged_error: LoggedError) -> list[Piece]:
@@ -276,30 +258,25 @@ def columns(rows: Sequence[Sequence[Piece]], width: int, drop: Sequence[int]) ->
 
     Columns that are empty everywhere take no room; columns of `drop` go, in this order, until the others fit.
     """
-    if not rows:
-        return []
-    count = len(rows[0])
-    widths = [max(cell_len(row[at][0]) for row in rows) for at in range(count)]
-    used = [at for at in range(count) if widths[at]]
+    widths = [
+        max(map(cell_len, texts)) for texts in zip(*([text for text, _ in row] for row in rows), strict=True)
+    ]
+    used = [at for at, most in enumerate(widths) if most]
     for dropped in drop:
-        if _needed(used, widths) <= width:
+        if (
+            not used
+            or sum(widths[at] + len(_GAP) for at in used[:-1]) + min(_FLEXIBLE, widths[used[-1]]) <= width
+        ):
             break
         used = [at for at in used if at != dropped]
-    result: list[Line] = []
-    for row in rows:
-        line: Line = []
-        for at in used:
-            text, style = row[at]
-            if at != used[-1]:
-                text += " " * (widths[at] - cell_len(text)) + _GAP
-            line.append((text, style))
-        result.append(line)
-    return result
-
-
-def _needed(used: Sequence[int], widths: Sequence[int]) -> int:
-    fixed = sum(widths[at] + len(_GAP) for at in used[:-1])
-    return fixed + min(_FLEXIBLE, widths[used[-1]]) if used else 0
+    return [
+        [
+            (text + (" " * (widths[at] - cell_len(text)) + _GAP) * (at != used[-1]), style)
+            for at in used
+            for text, style in [row[at]]
+        ]
+        for row in rows
+    ]
 
 
 def flowed(parts: Sequence[Piece], width: int) -> list[Line]:

@@ -1,10 +1,9 @@
 """Containers that die, restart or turn unhealthy, as Docker's events tell of them."""
 
-import time
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import KW_ONLY, dataclass, field
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any
 
 from opskit.checks.container_assessment import (
@@ -48,10 +47,6 @@ class WatchedContainer(Record):
     def is_well(self) -> bool:
         return self.condition is ContainerCondition.WELL
 
-    @property
-    def is_sick(self) -> bool:
-        return self.condition is ContainerCondition.SICK
-
     def as_json(self) -> dict[str, Any]:
         document = asdict(self)
         del document["at"]
@@ -60,34 +55,22 @@ class WatchedContainer(Record):
 
 def after(container: Container, event: DockerEvent) -> Container:
     """Return what a container is after an event, as far as the event itself tells."""
+    change = partial(replace, container)
     match event.action:
         case "start":
-            return replace(
-                container,
-                status="running",
-                started=event.at,
-                exit_code=0,
-                oom_killed=False,
-                health="starting" if container.has_health_check else None,
-            )
+            health = "starting" if container.has_health_check else None
+            return change(status="running", started=event.at, exit_code=0, oom_killed=False, health=health)
         case "die":
             code = event.attributes.get("exitCode", "")
-            return replace(
-                container,
-                status="exited",
-                finished=event.at,
-                exit_code=int(code) if code.isdecimal() else container.exit_code,
-            )
+            exit_code = int(code) if code.isdecimal() else container.exit_code
+            return change(status="exited", finished=event.at, exit_code=exit_code)
         case "oom":
-            return replace(container, oom_killed=True)
+            return change(oom_killed=True)
         case "health_status":
-            return replace(container, health=event.detail or container.health)
-        case "pause":
-            return replace(container, status="paused")
-        case "unpause":
-            return replace(container, status="running")
-        case _:
-            return container
+            return change(health=event.detail or container.health)
+        case "pause" | "unpause":
+            return change(status="paused" if event.action == "pause" else "running")
+    return container
 
 
 def watched(
@@ -95,19 +78,12 @@ def watched(
 ) -> WatchedContainer:
     """Return how a container is shown; `action` is the event that led to it, if one did."""
     again = action == "start" and before is not None and before.state == "exited"
-    restarts = (before.restarts if before is not None else 0) + again
-    detail = _detail(assessed, action, again=again)
-    if (
-        before is not None
-        and not action
-        and (before.state, before.condition) == (assessed.word, assessed.condition)
-    ):
-        detail = before.detail
+    is_same = before is not None and (before.state, before.condition) == (assessed.word, assessed.condition)
     return WatchedContainer(
         name=assessed.container.name,
         state=assessed.word,
-        detail=detail,
-        restarts=restarts,
+        detail=before.detail if before and is_same and not action else _detail(assessed, action, again=again),
+        restarts=(before.restarts if before else 0) + again,
         at=at,
         condition=assessed.condition,
     )
@@ -117,32 +93,22 @@ def _detail(assessed: AssessedContainer, action: str, *, again: bool) -> str:
     container, assessment = assessed.container, assessed.assessment
     if container.status in ("exited", "dead", "created"):
         end = f"exit code {container.exit_code}" if container.started is not None else "never started"
-        memory = "out of memory" if container.oom_killed else ""
-        return "; ".join(filter(None, (", ".join(filter(None, (end, memory))), assessment.left)))
+        return "; ".join(filter(None, (end + ", out of memory" * container.oom_killed, assessment.left)))
     if again:
         return "restarted"
-    if assessment.words:
-        return assessment.words
-    return {"start": "started", "unpause": "goes on after a pause"}.get(action, "")
+    return assessment.words or {"start": "started", "unpause": "goes on after a pause"}.get(action, "")
 
 
 def is_news(before: WatchedContainer | None, now: WatchedContainer | None) -> bool:
     """Tell whether a change is worth a word: trouble, the end of trouble, a restart."""
     if now is None:
         return before is not None and not before.is_well
-    if before is not None:
-        if now.restarts > before.restarts:
-            return True
-        if (before.state, before.condition) == (now.state, now.condition):
-            return False
-    if now.condition is ContainerCondition.WAITING:
+    if before is not None and now.restarts > before.restarts:
+        return True
+    if before is not None and (before.state, before.condition) == (now.state, now.condition):
         return False
-    if now.is_well:
-        return before is not None and before.condition not in (
-            ContainerCondition.WELL,
-            ContainerCondition.WAITING,
-        )
-    return True
+    was_well = before is None or before.condition in (ContainerCondition.WELL, ContainerCondition.WAITING)
+    return now.condition is not ContainerCondition.WAITING and not (now.is_well and was_well)
 
 
 class ContainersView(Record):
@@ -155,47 +121,49 @@ class ContainersView(Record):
         return {"docker": self.docker, "known": [container.as_json() for container in self.known]}
 
 
-@dataclass(slots=True, eq=False)
 class ContainerWatch:
-    """Listens to Docker until cancelled.
+    """Listens to Docker, and keeps the state of each container that it tells of.
 
     The state of the containers `names` is read at the start, when no event tells it. `is_asked` False keeps
     changes of containers to itself. `started` is called with each name that may begin to write a log, `note`
     with a line for the screen. `wall` is epoch seconds.
     """
 
-    docker: Docker
-    names: Sequence[str]
-    config: Config
-    _: KW_ONLY
-    is_asked: bool
-    emit: Emit
-    note: Callable[[str], None]
-    started: Callable[[str], None]
-    wall: Callable[[], float] = time.time
-    _records: dict[str, Container] = field(default_factory=dict, init=False)
-    _known: dict[str, WatchedContainer] = field(default_factory=dict, init=False)
-    _past: deque[DockerEvent] = field(default_factory=lambda: deque(maxlen=KEPT_EVENTS), init=False)
-    _before: ContainerEvents = field(init=False)
-    _peers: Mapping[str, Container] = field(default_factory=dict, init=False)
-    _ahead_s: float = field(default=0.0, init=False)
-    _there: bool | None = field(default=None, init=False)
-
-    def __post_init__(self) -> None:
-        self._before = ContainerEvents(datetime.fromtimestamp(self.wall(), UTC))
+    def __init__(
+        self,
+        docker: Docker,
+        names: Sequence[str],
+        config: Config,
+        *,
+        is_asked: bool,
+        emit: Emit,
+        note: Callable[[str], None],
+        started: Callable[[str], None],
+        wall: Callable[[], float],
+    ) -> None:
+        self._docker, self._names, self._config = docker, names, config
+        self._emit, self._note, self._started, self._wall = emit, note, started, wall
+        self._is_asked = is_asked
+        self._records: dict[str, Container] = {}
+        self._known: dict[str, WatchedContainer] = {}
+        self._past: deque[DockerEvent] = deque(maxlen=KEPT_EVENTS)
+        self._before = ContainerEvents(datetime.fromtimestamp(wall(), UTC))
+        self._peers: Mapping[str, Container] = {}
+        self._ahead_s = 0.0
+        self._there: bool | None = None
 
     def view(self) -> ContainersView:
         return ContainersView(tuple(self._known.values()), self._there)
 
     async def run(self) -> None:
-        """Raises nothing for what Docker does."""
+        """Listen until cancelled. Raises nothing for what Docker does."""
         since_ns: int | None = None
         backoff = Backoff()
         while True:
             try:
                 async with (
-                    self.docker,
-                    self.docker.events({"event": list(ACTIONS)}, since_ns=since_ns) as events,
+                    self._docker as docker,
+                    docker.events({"event": list(ACTIONS)}, since_ns=since_ns) as events,
                 ):
                     backoff.reset()
                     since_ns = since_ns or events.began_ns
@@ -208,73 +176,63 @@ class ContainerWatch:
                 self._is_there(error.message)
                 await backoff.wait()
 
-    def judge_again(self) -> None:
+    async def look(self) -> None:
         """Judge once more what time alone changes: a grace that is over, a stop of long ago."""
         for container in list(self._records.values()):
-            self._show(container, 0.0)
+            self._show(container)
 
     async def _read_all(self) -> None:
         """The containers of the stack as they are now: no event tells of what has long been so."""
-        containers = await read_containers(self.docker, self.names)
-        survey = await survey_containers(self.docker, containers, self.config)
-        self._ahead_s = survey.now.timestamp() - self.wall()
-        self._peers = survey.peers
-        if survey.events is not None:
-            self._before = survey.events
+        containers = await read_containers(self._docker, self._names)
+        survey = await survey_containers(self._docker, containers, self._config)
+        self._ahead_s = survey.now.timestamp() - self._wall()
+        self._peers, self._before = survey.peers, survey.events or self._before
         for container in containers:
-            self._show(container, 0.0)
+            self._show(container)
             if container.running:
-                self.started(container.name)
+                self._started(container.name)
 
     async def _take(self, event: DockerEvent) -> None:
         self._past.append(event)
-        known = self._records.get(event.name)
         if event.action == "destroy":
-            self._forget(event)
+            self._records.pop(event.name, None)
+            self._tell(self._known.pop(event.name, None), None, event.at_ns / 1e9)
             return
+        known = self._records.get(event.name)
         if known is None or known.id != event.id or event.action in _READ_AGAIN:
-            known = await read_container(self.docker, event.id) or known
-        container = after(known or Container(id=event.id, name=event.name, status="running"), event)
-        if known is not None and event.action in _READ_AGAIN:
-            container = known
+            known = await read_container(self._docker, event.id) or known
         if event.action == "start":
-            self.started(event.name)
-        self._show(container, event.at_ns / 1e9, event.action)
-        self._bound()
-
-    def _show(self, container: Container, at: float, action: str = "") -> None:
-        before = self._known.get(container.name)
-        now = watched(before, self._assessed(container, at), at or (before.at if before else 0.0), action)
-        self._records[container.name] = container
-        self._known[container.name] = now
-        self._tell(before, now, at)
-
-    def _assessed(self, container: Container, at: float) -> AssessedContainer:
-        now = datetime.fromtimestamp(max(at, self.wall() + self._ahead_s), UTC)
-        before = self._before
-        were_ended = before.were_ended
-        if any(event.id == container.id for event in self._past):
-            is_stopped = was_stopped(container, self._past)
-            were_ended = frozenset({container.id} if is_stopped else ())
-        events = replace(before, now=now, events=[*before.events, *self._past], were_ended=were_ended)
-        peers = {**self._peers, **{record.id: record for record in self._records.values()}}
-        rules = ContainerRules.of(self.config.recovery)
-        assessment = assess_container(container, peers=peers, events=events, rules=rules, now=now)
-        return AssessedContainer(container, assessment)
-
-    def _forget(self, event: DockerEvent) -> None:
-        before = self._known.pop(event.name, None)
-        self._records.pop(event.name, None)
-        self._tell(before, None, event.at_ns / 1e9)
-
-    def _bound(self) -> None:
+            self._started(event.name)
+        known = known or Container(id=event.id, name=event.name, status="running")
+        self._show(after(known, event), event)
         while len(self._known) > MAX_KNOWN:
             name = min(self._known, key=lambda name: not self._known[name].is_well)
             del self._known[name], self._records[name]
 
+    def _show(self, container: Container, event: DockerEvent | None = None) -> None:
+        at, action = (0.0, "") if event is None else (event.at_ns / 1e9, event.action)
+        before = self._known.get(container.name)
+        shown_at = at or (before.at if before else 0.0)
+        now = watched(before, self._assessed(container, at), shown_at, action)
+        self._records[container.name], self._known[container.name] = container, now
+        self._tell(before, now, at)
+
+    def _assessed(self, container: Container, at: float) -> AssessedContainer:
+        now = datetime.fromtimestamp(max(at, self._wall() + self._ahead_s), UTC)
+        were_ended = self._before.were_ended
+        if any(event.id == container.id for event in self._past):
+            is_stopped = was_stopped(container, self._past)
+            were_ended = frozenset({container.id} if is_stopped else ())
+        past = [*self._before.events, *self._past]
+        events = replace(self._before, now=now, events=past, were_ended=were_ended)
+        peers = {**self._peers, **{record.id: record for record in self._records.values()}}
+        rules = ContainerRules.of(self._config.recovery)
+        assessment = assess_container(container, peers=peers, events=events, rules=rules, now=now)
+        return AssessedContainer(container, assessment)
+
     def _tell(self, before: WatchedContainer | None, now: WatchedContainer | None, at: float) -> None:
         container = now or before
-        if container is None or not self.is_asked or not is_news(before, now):
+        if container is None or not self._is_asked or not is_news(before, now):
             return
         body = {
             "kind": "container",
@@ -285,14 +243,14 @@ class ContainerWatch:
             "detail": container.detail,
             "restarts": container.restarts,
         }
-        self.emit("state", body, at)
+        self._emit("state", body, at)
 
     def _is_there(self, problem: str | None) -> None:
         if self._there is (problem is None):
             return
         self._there = problem is None
         text = problem or "connected to Docker"
-        self.note(text)
+        self._note(text)
         state = "absent" if problem else "ok"
         body = {"kind": "docker", "target": "docker", "from": None, "to": state, "detail": text}
-        self.emit("state", body)
+        self._emit("state", body)

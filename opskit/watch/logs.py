@@ -3,9 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Collection, Iterator
-from dataclasses import KW_ONLY, dataclass, field
-from pathlib import Path
+from collections.abc import Callable, Collection, Coroutine, Iterator
 from typing import Any
 
 from opskit.config.schema import Config
@@ -18,7 +16,7 @@ from opskit.logs.select import EntryFilter
 from opskit.logs.shape import shape
 from opskit.logs.show import settled
 from opskit.logs.source import Batch, LeftOut, LogSource, Note, Window
-from opskit.records import MutableRecord, Record, replace
+from opskit.records import Record, replace
 from opskit.text import utc
 from opskit.watch.requests import RequestChange, RequestTracker, Summary
 from opskit.watch.view import Emit
@@ -27,26 +25,17 @@ from opskit.watch.view import Emit
 BEHIND_BYTES = 4 * 1024 * 1024
 #: What of our own log is read at the start, to know the requests of the last minutes.
 HISTORY_LINES = 2000
-_WAIT_S = 1.0
 _SLICE = 500
 
 TAGGED = EntryFilter(tags=("REQUEST", "REQUEST_END", "FALLBACK", "LLM_*"))
 SEVERE = EntryFilter(level="error")
 #: How many are reported one by one between two looks; further ones are counted.
 EACH_ROUND = 100
+REQUESTS_EACH_ROUND = 200
 KEPT = 200
 #: So far back an equal error is looked for, to be counted instead of shown again.
 _NEAR = 8
 _TEXT_CHARS = 1000
-#: Requests that are reported one by one between two ticks.
-REQUESTS_EACH_ROUND = 200
-
-
-class ReadTally(MutableRecord):
-    """What was read: `lines` were looked at, `left_out` came too fast."""
-
-    lines: int = 0
-    left_out: int = 0
 
 
 def wanted(entry: LogEntry) -> bool:
@@ -58,75 +47,65 @@ def wanted(entry: LogEntry) -> bool:
     return may_be and SEVERE.accepts(entry)
 
 
-@dataclass(slots=True, eq=False)
 class Reader:
     """Follows one source until cancelled, or until it ends, and hands over what is wanted.
 
     Back pressure is the source's own: nothing piles up here. A file that does not exist yet is waited for.
+    `lines` were looked at, `left_out` came too fast. `caught_up` is set once what was there at the start has
+    been read and handed over.
     """
 
-    source: LogSource
-    tally: ReadTally
-    _: KW_ONLY
-    on_entry: Callable[[LogEntry], None]
-    on_note: Callable[[Note], None]
-    tail: int = 0
-    #: What was there at the start has been read and handed over.
-    caught_up: asyncio.Event = field(default_factory=asyncio.Event, init=False)
-    _window: Window = field(init=False)
-
-    def __post_init__(self) -> None:
-        self._window = Window(tail=self.tail, behind_bytes=BEHIND_BYTES)
+    def __init__(
+        self,
+        source: LogSource,
+        *,
+        on_entry: Callable[[LogEntry], None],
+        on_note: Callable[[Note], None],
+        tail: int = 0,
+    ) -> None:
+        self.source = source
+        self.lines = self.left_out = 0
+        self.caught_up = asyncio.Event()
+        self._on_entry, self._on_note = on_entry, on_note
+        # All that a file will hold that does not exist yet is new.
+        self._is_awaited = isinstance(source, FileSource) and not source.path.exists()
+        since, last = (0.0, None) if self._is_awaited else (None, tail)
+        self._window = Window(since, tail=last, behind_bytes=BEHIND_BYTES)
 
     async def run(self) -> None:
         """Read. What stops a source is reported as a note; it never ends the watch."""
+        grouper = Grouper()
         try:
-            if isinstance(self.source, FileSource):
-                await self._exists(self.source.path)
-            grouper = Grouper()
             async with contextlib.aclosing(settled(self.source.follow(self._window), grouper)) as batches:
                 async for batch in batches:
-                    await self._take(batch)
+                    if not (self._is_awaited and all(isinstance(item, Note) for item in batch)):
+                        self._is_awaited = False
+                        await self._take(batch)
                     if not grouper.open:
                         self.caught_up.set()
         except OpskitError as error:
-            self.on_note(Note(self.source.name, None, f"not read any more: {error.message}"))
+            self._on_note(Note(self.source.name, None, f"not read any more: {error.message}"))
         finally:
             self.caught_up.set()
 
-    async def _exists(self, path: Path) -> None:
-        if path.exists():
-            return
-        # All that it will hold is new.
-        self.caught_up.set()
-        self._window = Window(since=0.0, behind_bytes=BEHIND_BYTES)
-        while not path.exists():  # noqa: ASYNC110 - no event tells of a file on all systems
-            await asyncio.sleep(_WAIT_S)
-
     async def _take(self, batch: Batch) -> None:
-        clock = asyncio.get_running_loop().time
-        began = clock()
-        for number, item in enumerate(batch):
-            if number % _SLICE == _SLICE - 1:
-                # A source that always has more would let nobody else work.
-                await self._rest(clock() - began)
-                began = clock()
-            if isinstance(item, Note):
-                self.tally.left_out += item.lines if isinstance(item, LeftOut) else 0
-                self.on_note(item)
-                continue
-            self.tally.lines += item.raw.count(b"\n") + 1
-            if wanted(item):
-                self.on_entry(item)
-        await self._rest(clock() - began)
-
-    async def _rest(self, worked_s: float) -> None:
-        """Let others work.
+        """Hand over what is wanted, and let others work in between.
 
         A file is left for as long as it was worked on: what it misses by that is left out and counted, while
         any other source would only be further behind.
         """
-        await asyncio.sleep(worked_s if isinstance(self.source, FileSource) else 0)
+        clock = asyncio.get_running_loop().time
+        for begin in range(0, len(batch), _SLICE):
+            began = clock()
+            for item in batch[begin : begin + _SLICE]:
+                if isinstance(item, Note):
+                    self.left_out += item.lines if isinstance(item, LeftOut) else 0
+                    self._on_note(item)
+                    continue
+                self.lines += item.raw.count(b"\n") + 1
+                if wanted(item):
+                    self._on_entry(item)
+            await asyncio.sleep(clock() - began if isinstance(self.source, FileSource) else 0)
 
 
 class LoggedError(Record, kw_only=True):
@@ -177,7 +156,7 @@ class LoggedErrors:
             at=at,
             logged_at=said.at if said.at is not None else entry.at,
             source=entry.source,
-            level=said.level,
+            level=said.level or entry.level,
             tag=said.tag,
             correlation_id=said.correlation_id,
             text=text,
@@ -199,8 +178,8 @@ class LoggedErrors:
             old = self._latest[-back]
             if (old.source, old.tag, old.shape) == (new.source, new.tag, new.shape):
                 del self._latest[-back]
-                self._latest.append(replace(new, count=old.count + 1))
-                return
+                new = replace(new, count=old.count + 1)
+                break
         self._latest.append(new)
 
 
@@ -209,22 +188,19 @@ def error_text(entry: LogEntry, said: Facts) -> str:
     fields = said.fields if said.tag is not None else {}
     text = said.message
     if said.tag == "FALLBACK":
-        origin, goal = (_place(fields, end) for end in ("from", "to"))
+        origin, goal = (_place(fields, end) for end in ("from_", "to_"))
         text = f"{origin} > {goal}: {fields.get('why') or '?'}" if origin and goal else text
     elif fields:
-        where = _place(fields, "")
-        what = [fields.get("fault") or fields.get("verdict"), fields.get("detail")]
-        text = ": ".join(str(part) for part in (where, *what) if part) or text
+        what = [_place(fields), fields.get("fault") or fields.get("verdict"), fields.get("detail")]
+        text = ": ".join(str(part) for part in what if part) or text
     last = entry.raw.rpartition(b"\n")[2] if b"Traceback (most recent" in entry.raw else b""
     if last:
         text = f"{text}: {last.decode('utf-8', 'replace').strip()}"
     return " ".join(text[: _TEXT_CHARS * 2].split())[:_TEXT_CHARS]
 
 
-def _place(fields: Any, end: str) -> str:
-    prefix = f"{end}_" if end else ""
-    model, node = fields.get(f"{prefix}model"), fields.get(f"{prefix}node")
-    return " on ".join(str(part) for part in (model, node) if part)
+def _place(fields: Any, end: str = "") -> str:
+    return " on ".join(str(fields[end + key]) for key in ("model", "node") if fields.get(end + key))
 
 
 class LogsView(Record, kw_only=True):
@@ -247,29 +223,29 @@ class LogsView(Record, kw_only=True):
         }
 
 
-@dataclass(slots=True, eq=False)
 class LogWatch:
-    """Takes what readers hand over. `own` is the name of opskit's own log, the only one whose past counts.
+    """Reads logs, and sums up what they tell.
 
-    `areas` may hold `requests` and `errors`. `wall` is epoch seconds.
+    `areas` may hold `requests` and `errors`. `start` runs a reader until the watch ends. `wall` is epoch
+    seconds.
     """
 
-    config: Config
-    areas: Collection[str]
-    own: str | None
-    _: KW_ONLY
-    wall: Callable[[], float]
-    emit: Emit
-    note: Callable[[Note], None]
-    _started: float = field(init=False)
-    _requests: RequestTracker = field(init=False)
-    _errors: LoggedErrors = field(default_factory=LoggedErrors, init=False)
-    _tally: ReadTally = field(default_factory=ReadTally, init=False)
-    _sources: list[str] = field(default_factory=list, init=False)
-    _room: int = field(default=REQUESTS_EACH_ROUND, init=False)
-
-    def __post_init__(self) -> None:
-        config, self._started = self.config, self.wall()
+    def __init__(
+        self,
+        config: Config,
+        areas: Collection[str],
+        *,
+        wall: Callable[[], float],
+        emit: Emit,
+        note: Callable[[Note], None],
+        start: Callable[[Coroutine[None, None, None]], object],
+    ) -> None:
+        self._areas, self._wall, self._emit, self._note, self._start = areas, wall, emit, note, start
+        self._began = wall()
+        self._readers: list[Reader] = []
+        self._own: Reader | None = None
+        self._errors = LoggedErrors()
+        self._room = REQUESTS_EACH_ROUND
         self._requests = RequestTracker(
             lost_s=2 * config.budgets.total_s,
             slow_s=config.watch.slow_request_s,
@@ -277,51 +253,52 @@ class LogWatch:
             | {agent.name: agent.url for agent in config.agents},
         )
 
-    def reader(self, source: LogSource, tail: int = 0) -> Reader:
-        """Return the reader of a source, to be run; `tail` lines of its past are read first."""
-        self._sources.append(source.name)
-        return Reader(source, self._tally, on_entry=self._take, on_note=self.note, tail=tail)
+    def follow(self, source: LogSource, *, is_own: bool = False) -> None:
+        """Read a source from now on; of opskit's own log the past counts too."""
+        tail = HISTORY_LINES if is_own else 0
+        reader = Reader(source, on_entry=self._take, on_note=self._note, tail=tail)
+        self._readers.append(reader)
+        self._own = reader if is_own else self._own
+        self._start(reader.run())
 
-    def next_round(self) -> None:
-        """Let as many errors and requests be reported one by one as before."""
+    async def look(self) -> None:
+        """Tell which requests have ended without a line of their own, once the past is read."""
+        if self._own is not None:
+            await self._own.caught_up.wait()
         self._errors.next_round()
         self._room = REQUESTS_EACH_ROUND
-
-    def expire(self) -> None:
-        """Tell which requests have ended without a line of their own."""
-        for change in self._requests.expire(self.wall()):
+        for change in self._requests.expire(self._wall()):
             self._tell(change)
 
     def view(self) -> LogsView:
-        logged = self._errors
         return LogsView(
-            sources=tuple(self._sources),
-            lines=self._tally.lines,
-            left_out=self._tally.left_out,
-            latest_errors=tuple(logged.latest()) if "errors" in self.areas else (),
-            errors=logged.total,
-            not_shown=logged.not_shown,
+            sources=tuple(reader.source.name for reader in self._readers),
+            lines=sum(reader.lines for reader in self._readers),
+            left_out=sum(reader.left_out for reader in self._readers),
+            latest_errors=tuple(self._errors.latest()),
+            errors=self._errors.total,
+            not_shown=self._errors.not_shown,
         )
 
     def requests(self) -> Summary | None:
         """Sum up the last minutes; None where requests are not watched."""
-        return self._requests.summary(self.wall()) if "requests" in self.areas else None
+        return self._requests.summary(self._wall()) if "requests" in self._areas else None
 
     def _take(self, entry: LogEntry) -> None:
         said = facts(entry.raw)
         # The clocks and zones of other programs are not relied on.
-        is_own = self.own is not None and entry.source == self.own
-        at = entry.at if is_own and entry.at is not None else self.wall()
-        if "requests" in self.areas:
+        is_own = self._own is not None and entry.source == self._own.source.name
+        at = entry.at if is_own and entry.at is not None else self._wall()
+        if "requests" in self._areas:
             for change in self._requests.take(said, at):
                 self._tell(change)
-        is_error = said.level in ("error", "critical") or said.tag == "FALLBACK"
-        if is_error and "errors" in self.areas and at >= self._started:
+        is_error = (said.level or entry.level) in ("error", "critical") or said.tag == "FALLBACK"
+        if is_error and "errors" in self._areas and at >= self._began:
             logged_error = self._errors.take(entry, said, at)
             if logged_error is not None:
-                self.emit("error", logged_error.as_json())
+                self._emit("error", logged_error.as_json())
 
     def _tell(self, change: RequestChange) -> None:
-        if change.at >= self._started and self._room > 0:
+        if change.at >= self._began and self._room > 0:
             self._room -= 1
-            self.emit("request", change.as_json())
+            self._emit("request", change.as_json())

@@ -3,7 +3,6 @@
 import asyncio
 import shlex
 from collections.abc import Callable, Sequence
-from dataclasses import KW_ONLY, dataclass, field
 from typing import Any, Literal
 
 from opskit.checks.model_rows import LoadedModel
@@ -11,7 +10,6 @@ from opskit.config.schema import Config, NodeConfig, WatchConfig
 from opskit.llm.fit import gib
 from opskit.records import MutableRecord, Record, asdict, replace
 from opskit.system.host import Gauges, MemoryUser, Meter, is_loopback, memory_users
-from opskit.watch.polling import Poller, ask_all
 from opskit.watch.view import Emit
 
 #: How far below its limit a value must fall, in percent, before all is well again.
@@ -37,16 +35,12 @@ class Threshold(MutableRecord):
     _row: int = 0
 
     def take(self, value: float) -> Change | None:
-        if self.over:
-            if value < self.limit - self.margin:
-                self.over, self._row = False, 0
-                return "recovered"
-            return None
         self._row = self._row + 1 if value >= self.limit else 0
-        if self._row < self.hold:
+        before = self.over
+        self.over = value >= self.limit - self.margin if before else self._row >= self.hold
+        if self.over is before:
             return None
-        self.over = True
-        return "warning"
+        return "warning" if self.over else "recovered"
 
 
 class MachineWarning(Record):
@@ -60,13 +54,10 @@ class MachineWarning(Record):
     remedy: str = ""
 
     def as_json(self) -> dict[str, Any]:
-        return {
-            "target": self.target,
-            "value_percent": self.value,
-            "limit_percent": self.limit,
-            "largest": [asdict(user) for user in self.users],
-            "remedy": self.remedy,
-        }
+        document = {"target": self.target, "value_percent": self.value, "limit_percent": self.limit}
+        if self.change == "recovered":
+            return document
+        return {**document, "largest": [asdict(user) for user in self.users], "remedy": self.remedy}
 
 
 class MachineLimits:
@@ -79,22 +70,23 @@ class MachineLimits:
 
     def take(self, gauges: Gauges) -> list[MachineWarning]:
         config = self._config
-        memory, disk = (config.memory_percent, MARGIN_PERCENT), (config.disk_percent, DISK_MARGIN_PERCENT)
-        values = {"memory": (gauges.memory_percent, Threshold(*memory))}
-        values |= {f"disk {gauge.path}": (gauge.used_percent, Threshold(*disk)) for gauge in gauges.disks}
+        values = [("memory", gauges.memory_percent, Threshold(config.memory_percent, MARGIN_PERCENT))]
+        for disk in gauges.disks:
+            limit = Threshold(config.disk_percent, DISK_MARGIN_PERCENT)
+            values.append((f"disk {disk.path}", disk.used_percent, limit))
         if gauges.cpu_percent is not None:
-            cpu = Threshold(config.cpu_percent, MARGIN_PERCENT, CPU_HOLD)
-            values["cpu"] = gauges.cpu_percent, cpu
+            limit = Threshold(config.cpu_percent, MARGIN_PERCENT, CPU_HOLD)
+            values.append(("cpu", gauges.cpu_percent, limit))
         crossings = []
-        for target, (value, fresh) in values.items():
+        for target, value, fresh in values:
             threshold = self._thresholds.setdefault(target, fresh)
             change = threshold.take(value)
+            warning = MachineWarning(change or "warning", target, value, threshold.limit)
             if change is not None:
-                crossings.append(MachineWarning(change, target, value, threshold.limit))
+                crossings.append(warning)
+            self.over.pop(target, None)
             if threshold.over:
-                self.over[target] = MachineWarning("warning", target, value, threshold.limit)
-            else:
-                self.over.pop(target, None)
+                self.over[target] = warning
         return crossings
 
 
@@ -129,62 +121,53 @@ class MachineView(Record):
     """The gauges as they were read `age_s` ago, and the values that are over their limits."""
 
     gauges: Gauges
-    age_s: float | None = None
+    age_s: float
     warnings: tuple[MachineWarning, ...] = ()
 
     def as_json(self) -> dict[str, Any]:
-        age_s = None if self.age_s is None else round(self.age_s, 2)
-        return {**asdict(self.gauges), "load_1": round(self.gauges.load_1, 2), "age_s": age_s}
+        gauges = asdict(self.gauges)
+        return {**gauges, "load_1": round(self.gauges.load_1, 2), "age_s": round(self.age_s, 2)}
 
 
-@dataclass(slots=True, eq=False)
 class MachineWatch:
     """Reads the gauges on each tick, and who uses the memory while it is short.
 
-    `loaded` gives the models in memory, wherever they are.
+    `loaded` gives the models in memory, wherever they are; `clock` is monotonic seconds.
     """
 
-    config: Config
-    disks: Sequence[str]
-    _: KW_ONLY
-    clock: Callable[[], float]
-    emit: Emit
-    loaded: Callable[[], Sequence[LoadedModel]]
-    gauges: Poller[Gauges] = field(init=False)
-    users: Poller[tuple[MemoryUser, ...]] = field(init=False)
-    _limits: MachineLimits = field(init=False)
-    _taken_at: float | None = field(default=None, init=False)
+    def __init__(
+        self,
+        config: Config,
+        disks: Sequence[str],
+        *,
+        clock: Callable[[], float],
+        emit: Emit,
+        loaded: Callable[[], Sequence[LoadedModel]],
+    ) -> None:
+        self._nodes, self._clock, self._emit, self._loaded = config.nodes, clock, emit, loaded
+        self._meter, self._limits = Meter(disks), MachineLimits(config.watch)
+        self._gauges: tuple[Gauges, float] | None = None
+        self._users: tuple[MemoryUser, ...] = ()
+        self._users_at = float("-inf")
 
-    def __post_init__(self) -> None:
-        meter, self._limits = Meter(self.disks), MachineLimits(self.config.watch)
-        self.gauges = Poller(lambda: asyncio.to_thread(meter.read), self.clock)
-        self.users = Poller(lambda: asyncio.to_thread(memory_users, _LARGEST), self.clock)
-
-    async def compare(self, patience_s: float) -> None:
-        """Tell what the newest reading changed."""
-        if self.gauges.answer is None or self.gauges.at == self._taken_at:
-            return
-        self._taken_at = self.gauges.at
-        crossings = self._limits.take(self.gauges.answer)
-        known_at = self.users.at
-        if "memory" in self._limits.over and (
-            known_at is None or self.clock() - known_at >= _LARGEST_EVERY_S
-        ):
-            await ask_all([self.users], patience_s)
+    async def look(self) -> None:
+        gauges, now = await asyncio.to_thread(self._meter.read), self._clock()
+        self._gauges = gauges, now
+        crossings = self._limits.take(gauges)
+        if "memory" in self._limits.over and now - self._users_at >= _LARGEST_EVERY_S:
+            self._users, self._users_at = await asyncio.to_thread(memory_users, _LARGEST), now
         for crossing in crossings:
-            body = self._advised(crossing).as_json()
-            if crossing.change == "recovered":
-                body = {key: body[key] for key in ("target", "value_percent", "limit_percent")}
-            self.emit(crossing.change, body)
+            self._emit(crossing.change, self._advised(crossing).as_json())
 
     def view(self, now: float) -> MachineView | None:
         """Return the last reading; None before the first."""
-        if self.gauges.answer is None:
+        if self._gauges is None:
             return None
-        age_s = None if self.gauges.at is None else now - self.gauges.at
-        return MachineView(self.gauges.answer, age_s, tuple(map(self._advised, self._limits.over.values())))
+        gauges, at = self._gauges
+        return MachineView(gauges, now - at, tuple(map(self._advised, self._limits.over.values())))
 
     def _advised(self, warning: MachineWarning) -> MachineWarning:
-        users = self.users.answer or () if warning.target == "memory" else ()
-        command = remedy(warning.target, users, self.loaded(), self.config.nodes)
-        return replace(warning, users=users, remedy=command)
+        users = self._users if warning.target == "memory" else ()
+        return replace(
+            warning, users=users, remedy=remedy(warning.target, users, self._loaded(), self._nodes)
+        )

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from typing import Any, Literal, Protocol
 
 from opskit.checks.agent_probe import probe_agent
@@ -13,11 +13,11 @@ from opskit.facts.survey import Survey
 from opskit.providers.base import CallCause, CallError
 from opskit.records import Record, replace
 from opskit.result import Finding, Status
-from opskit.watch.polling import Poller
 from opskit.watch.view import Emit
 
 #: How often the list of models of a node is read again.
 RELIST_S = 60.0
+TargetKind = Literal["node", "agent"]
 
 
 class TargetReply(Record):
@@ -33,7 +33,7 @@ class TargetReply(Record):
 class Target(Protocol):
     """Something that can be looked at. `required` makes its failure one of the watch."""
 
-    kind: Literal["node", "agent"]
+    kind: TargetKind
     name: str
     required: bool
 
@@ -42,15 +42,12 @@ class Target(Protocol):
 
 
 class NodeTarget:
-    kind: Literal["node", "agent"] = "node"
+    kind: TargetKind = "node"
 
     def __init__(self, node: NodeConfig, survey: Survey, *, required: bool) -> None:
-        self.name = node.name
-        self.required = required
-        self._node = survey.node(node)
-        self._survey = survey
-        budgets = survey.config.budgets
-        self._deadline_s = budgets.connect_s + budgets.metadata_s
+        self.name, self.required = node.name, required
+        self._node, self._survey = survey.node(node), survey
+        self._deadline_s = survey.config.budgets.connect_s + survey.config.budgets.metadata_s
         self._well: NodeFacts | None = None
         self._listed_at = float("-inf")
         self._loaded: tuple[tuple[LoadedModel, ...], float | None] = ((), None)
@@ -58,14 +55,17 @@ class NodeTarget:
     async def read(self) -> TargetReply:
         """Its metadata: the list of models now and then, each time what is loaded and what it works on."""
         began = time.monotonic()
+        known = self._well if began - self._listed_at < RELIST_S else None
         try:
             async with asyncio.timeout(self._deadline_s):
-                facts = await self._read()
+                facts = await read_metadata(self._node, known)
+                facts = await with_default(facts) if known is None else facts
         except TimeoutError:
             error = CallError(CallCause.TIMEOUT, f"no reply within {self._deadline_s:g} s")
             took_s = time.monotonic() - began
             facts = NodeFacts(config=self._node.config, failed=ReadingStep.HTTP, error=error, http_s=took_s)
         now = time.monotonic()
+        self._well, self._listed_at = facts, began if known is None else self._listed_at
         if facts.failed is not None:
             # Another server may have the port next time.
             self._well = None
@@ -73,34 +73,21 @@ class NodeTarget:
         rows, report = await read_loaded(self._survey, [facts])
         if facts.failed is None and facts.residency_known:
             self._loaded = (tuple(rows), now)
-        warnings = [finding for finding in report.findings[1:] if finding.status is Status.WARN]
-        finding = report.findings[0]
-        if warnings and finding.status is Status.PASS:
-            warning = warnings[0]
+        finding, *others = report.findings
+        warning = next((other for other in others if other.status is Status.WARN), None)
+        if warning is not None and finding.status is Status.PASS:
             finding = replace(warning, target=finding.target, detail=f"{warning.target}: {warning.detail}")
         return TargetReply(replace(finding, seconds=facts.seconds), now, *self._loaded)
-
-    async def _read(self) -> NodeFacts:
-        now = time.monotonic()
-        if self._well is None or now - self._listed_at >= RELIST_S:
-            facts = await with_default(await read_metadata(self._node))
-            self._listed_at = now
-        else:
-            facts = await read_metadata(self._node, self._well)
-        self._well = facts
-        return facts
 
 
 class AgentTarget:
     """An agent: its status page and its levels (SPEC D1)."""
 
-    kind: Literal["node", "agent"] = "agent"
+    kind: TargetKind = "agent"
 
     def __init__(self, agent: AgentConfig, survey: Survey, *, required: bool) -> None:
-        self.name = agent.name
-        self.required = required
-        self._agent = agent
-        self._survey = survey
+        self.name, self.required = agent.name, required
+        self._agent, self._survey = agent, survey
 
     async def read(self) -> TargetReply:
         """Its own deadlines bound it: connect, status page, and a moment for evidence of a silence."""
@@ -114,7 +101,7 @@ class TargetView(Record, kw_only=True):
     `late` means that the answer to the newest question is awaited: what is shown is the one before.
     """
 
-    kind: Literal["node", "agent"]
+    kind: TargetKind
     name: str
     required: bool
     answer: TargetReply | None
@@ -122,22 +109,24 @@ class TargetView(Record, kw_only=True):
     late: bool
 
     @property
-    def state(self) -> str:
-        return self.answer.finding.state if self.answer is not None else "unknown"
+    def finding(self) -> Finding:
+        if self.answer is not None:
+            return self.answer.finding
+        return Finding(self.kind, self.name, Status.INCONCLUSIVE, "unknown", "it has not answered yet")
 
     @property
-    def status(self) -> Status:
-        return self.answer.finding.status if self.answer is not None else Status.INCONCLUSIVE
+    def levels(self) -> Mapping[str, bool] | None:
+        return None if self.answer is None else self.answer.levels
 
     @property
     def answers(self) -> bool:
         """Whether it can be seen at all: something there answered."""
-        return self.state not in ("unknown", "refused", "unreachable", "silent")
+        return self.finding.state not in ("unknown", "refused", "unreachable", "silent")
 
     @property
     def failed(self) -> bool:
         """Whether it is not well: a required target that is only missing has failed too."""
-        return self.status is Status.FAIL or self.state in ("refused", "unreachable")
+        return self.finding.status is Status.FAIL or self.finding.state in ("refused", "unreachable")
 
     def loaded_now(self, now: float) -> tuple[tuple[LoadedModel, ...], float | None]:
         """What is loaded, with its expiry counted down to `now` (monotonic), and how old that news is."""
@@ -153,74 +142,57 @@ class TargetView(Record, kw_only=True):
         return rows, age
 
     def as_json(self, now: float) -> dict[str, Any]:
-        rows, loaded_age = self.loaded_now(now)
-        finding = self.answer.finding if self.answer is not None else None
+        finding = self.finding
         document: dict[str, Any] = {
             "name": self.name,
             "required": self.required,
-            "status": self.status.value,
-            "state": self.state,
-            "detail": finding.detail if finding is not None else "it has not answered yet",
-            "remedy": finding.remedy if finding is not None else None,
-            "seconds": round(finding.seconds, 4) if finding is not None else None,
+            "status": finding.status.value,
+            "state": finding.state,
+            "detail": finding.detail,
+            "remedy": finding.remedy,
+            "seconds": None if self.answer is None else round(finding.seconds, 4),
             "age_s": None if self.age_s is None else round(self.age_s, 2),
             "late": self.late,
         }
-        if self.kind == "node":
-            document["loaded"] = [row.as_json() for row in rows]
-            document["loaded_age_s"] = None if loaded_age is None else round(loaded_age, 2)
-        else:
-            levels = self.answer.levels if self.answer is not None else None
-            document["levels"] = None if levels is None else dict(levels)
-            document["queue"] = None if finding is None else finding.evidence.get("queue")
-        return document
+        if self.kind == "agent":
+            levels = None if self.levels is None else dict(self.levels)
+            return {**document, "levels": levels, "queue": finding.evidence.get("queue")}
+        rows, age_s = self.loaded_now(now)
+        age_s = None if age_s is None else round(age_s, 2)
+        return {**document, "loaded": [row.as_json() for row in rows], "loaded_age_s": age_s}
 
 
 class TargetWatch:
-    """Asks each target on each tick, and tells which states changed."""
+    """Asks one target on each tick, and tells when its state is not the one before."""
 
-    def __init__(self, targets: Sequence[Target], *, clock: Callable[[], float], emit: Emit) -> None:
-        self._emit = emit
-        self._polled = [(target, Poller(target.read, clock)) for target in targets]
-        self._states: dict[tuple[str, str], tuple[str, str]] = {}
+    def __init__(self, target: Target, *, clock: Callable[[], float], emit: Emit) -> None:
+        self._target, self._clock, self._emit = target, clock, emit
+        self._at: float | None = None
+        self._state: tuple[str | None, Status | None] = None, None
+        self.answer: TargetReply | None = None
 
-    @property
-    def pollers(self) -> list[Poller[TargetReply]]:
-        return [poller for _, poller in self._polled]
-
-    def loaded(self) -> list[LoadedModel]:
-        return [row for poller in self.pollers if poller.answer is not None for row in poller.answer.loaded]
-
-    def view(self, now: float) -> tuple[TargetView, ...]:
-        return tuple(
-            TargetView(
-                kind=target.kind,
-                name=target.name,
-                required=target.required,
-                answer=poller.answer,
-                age_s=None if poller.at is None else now - poller.at,
-                late=poller.late,
-            )
-            for target, poller in self._polled
-        )
-
-    def compare(self) -> None:
-        """Tell each state that is not the one before."""
-        for target, poller in self._polled:
-            if poller.answer is None:
-                continue
-            finding, key = poller.answer.finding, (target.kind, target.name)
-            state, before = (finding.status.value, finding.state), self._states.get(key)
-            if state == before:
-                continue
-            self._states[key] = state
+    async def look(self) -> None:
+        self.answer, self._at = await self._target.read(), self._clock()
+        finding, before = self.answer.finding, self._state
+        self._state = finding.state, finding.status
+        if self._state != before:
             body = {
-                "kind": target.kind,
-                "target": target.name,
-                "from": None if before is None else before[1],
+                "kind": self._target.kind,
+                "target": self._target.name,
+                "from": before[0],
                 "to": finding.state,
                 "status": finding.status.value,
                 "detail": finding.detail,
                 "remedy": finding.remedy,
             }
             self._emit("state", body)
+
+    def view(self, now: float, *, late: bool) -> TargetView:
+        return TargetView(
+            kind=self._target.kind,
+            name=self._target.name,
+            required=self._target.required,
+            answer=self.answer,
+            age_s=None if self._at is None else now - self._at,
+            late=late,
+        )

@@ -50,23 +50,16 @@ class View(Record, kw_only=True):
     containers: "ContainersView | None" = None
     notes: tuple[str, ...] = ()
 
-    @property
-    def exit(self) -> Exit:
-        """The last state: a required target that is not well fails; nothing to be seen is no answer."""
-        return exit_of(self.targets)
-
     def as_json(self) -> dict[str, Any]:
         """Return the body of a tick."""
         document: dict[str, Any] = {
             "number": self.number,
             "skipped": self.skipped,
             "every_s": self.every_s,
-            "status": {Exit.OK: "pass", Exit.FAILED: "fail"}.get(self.exit, "inconclusive"),
+            "status": {Exit.OK: "pass", Exit.FAILED: "fail"}.get(exit_of(self.targets), "inconclusive"),
         }
-        for kind in ("node", "agent"):
-            targets = [target.as_json(self.now) for target in self.targets if target.kind == kind]
-            if targets:
-                document[f"{kind}s"] = targets
+        for target in self.targets:
+            document.setdefault(f"{target.kind}s", []).append(target.as_json(self.now))
         if self.machine is not None:
             document["machine"] = self.machine.as_json()
             document["warnings"] = [warning.as_json() for warning in self.machine.warnings]
@@ -78,11 +71,13 @@ class View(Record, kw_only=True):
 
 
 def exit_of(targets: "Sequence[TargetView]") -> Exit:
-    """Return the exit status that the targets ask for. Pure."""
+    """Return the exit status that the targets ask for. Pure.
+
+    A required target that is not well fails; nothing to be seen is no answer.
+    """
     if any(target.required and target.failed for target in targets):
         return Exit.FAILED
-    if any(target.required and not target.answers for target in targets):
-        return Exit.INCONCLUSIVE
-    if targets and not any(target.answers for target in targets):
+    unseen = [target for target in targets if not target.answers]
+    if any(target.required for target in unseen) or (targets and len(unseen) == len(targets)):
         return Exit.INCONCLUSIVE
     return Exit.OK

@@ -5,13 +5,13 @@ delays neither the beat nor the others, since each question has a deadline and a
 """
 
 import asyncio
-import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
+from opskit.checks.model_rows import LoadedModel
 from opskit.config.schema import Config
 from opskit.errors import UsageError
 from opskit.facts.survey import Survey
@@ -26,9 +26,8 @@ from opskit.system.logfile import LOG_NAME
 from opskit.system.threads import use_abandonable_threads
 from opskit.text import duration_s
 from opskit.watch.containers import ContainerWatch
-from opskit.watch.logs import HISTORY_LINES, LogWatch, Reader
+from opskit.watch.logs import LogWatch
 from opskit.watch.machine import MachineWatch
-from opskit.watch.polling import Poller, Ticker, ask_all, jump_s
 from opskit.watch.targets import AgentTarget, NodeTarget, Target, TargetWatch
 from opskit.watch.view import Kind, View, WatchEvent
 
@@ -50,11 +49,40 @@ class WatchOptions(Record):
     only: tuple[str, ...]
 
 
+class Source(Protocol):
+    """Something that is looked at on each tick, and tells what changed; it holds the newest state."""
+
+    async def look(self) -> None: ...
+
+
+class Ticker(Record):
+    """A beat that neither drifts nor catches up: ticks are due at `began`, `began + every_s`, ..."""
+
+    began: float
+    every_s: float
+
+    def after(self, now: float) -> tuple[int, float]:
+        """Return the number of the first tick that is due later than `now`, and when that is.
+
+        What was missed is left out: a slow tick or a sleep is followed by one tick.
+        """
+        number = max(0, int((now - self.began) // self.every_s) + 1)
+        # The product may round to `now` or just before it.
+        while self.began + number * self.every_s <= now:
+            number += 1
+        return number, self.began + number * self.every_s
+
+
+def jump_s(wall: tuple[float, float], steady: tuple[float, float]) -> float:
+    """Return how far the wall clock moved beyond the steady one: the machine slept, or its clock was set."""
+    return (wall[1] - wall[0]) - (steady[1] - steady[0])
+
+
 class WatchParts(Record, kw_only=True):
     """What is watched. `own` is the source whose past is read too, `docker` None where nobody asks it.
 
-    `stack_containers` have their state reported at the start; with `follows_logs` their logs are read as
-    soon as they are there. `disks` are folders.
+    `stack_containers` have their state reported at the start; beside our `own` log theirs are read as soon
+    as they are there. `disks` are folders.
     """
 
     areas: frozenset[str]
@@ -64,7 +92,6 @@ class WatchParts(Record, kw_only=True):
     own: LogSource | None = None
     docker: Docker | None = None
     stack_containers: Sequence[str] = ()
-    follows_logs: bool = False
     disks: Sequence[str] = ("/",)
 
 
@@ -81,24 +108,29 @@ def options(specs: Sequence[str], every: str, count: int | None, only: Sequence[
 
 
 async def open_parts(options: WatchOptions, survey: Survey) -> WatchParts:
-    """Return the parts of a watch over a survey. Raises OpskitError for a source that is not there."""
-    config = survey.config
-    areas, named = _areas(options.only, config)
+    """Return the parts of a watch over a survey.
 
-    def is_chosen(area: str, name: str) -> bool:
-        return area in areas and (name in named or area in options.only or not named)
-
+    Raises UsageError for what cannot be watched, OpskitError for a source that is not there.
+    """
+    config, areas = survey.config, frozenset(options.only or AREAS)
+    names = sorted([node.name for node in config.nodes] + [agent.name for agent in config.agents])
+    for word in options.only:
+        if word not in (*AREAS, *names):
+            known = ", ".join([*AREAS, *names])
+            raise UsageError(
+                f"--only {word!r} names nothing that can be watched", remedy=f"use one of: {known}"
+            )
     targets: list[Target] = [
-        NodeTarget(node, survey, required=node.required or node.name in named)
+        NodeTarget(node, survey, required=node.required or node.name in areas)
         for node in config.nodes
-        if is_chosen("nodes", node.name)
+        if areas & {"nodes", node.name}
     ]
     targets += [
-        AgentTarget(agent, survey, required=agent.required or agent.name in named)
+        AgentTarget(agent, survey, required=agent.required or agent.name in areas)
         for agent in config.agents
-        if is_chosen("agents", agent.name)
+        if areas & {"agents", agent.name}
     ]
-    own = Path(config.state_dir) / LOG_NAME
+    own = Path(config.state_dir).absolute() / LOG_NAME
     sources: Sequence[LogSource] = ()
     if options.specs:
         sources, _ = await resolve(options.specs, own, follow=True)
@@ -108,8 +140,7 @@ async def open_parts(options: WatchOptions, survey: Survey) -> WatchParts:
                 _ = source.is_plain
     reads_own = not options.specs and bool(areas & {"requests", "errors"})
     stack = tuple(dict.fromkeys(name for names in config.stack.containers.values() for name in names))
-    folder = Path(config.state_dir).absolute()
-    state = next((path for path in (folder, *folder.parents) if path.exists()), "/")
+    state = next((str(path) for path in own.parents if path.exists()), "/")
     return WatchParts(
         areas=areas,
         every_s=options.every_s,
@@ -118,30 +149,15 @@ async def open_parts(options: WatchOptions, survey: Survey) -> WatchParts:
         own=FileSource(own, "opskit") if reads_own else None,
         docker=Docker() if "containers" in areas or (reads_own and stack) else None,
         stack_containers=stack,
-        follows_logs=reads_own,
-        disks=tuple(dict.fromkeys(("/", str(state)))),
+        disks=tuple(dict.fromkeys(("/", state))),
     )
 
 
-def _areas(only: Sequence[str], config: Config) -> tuple[frozenset[str], frozenset[str]]:
-    """Return the areas to watch, and the targets that were named. Raises UsageError for other words."""
-    if not only:
-        return frozenset(AREAS), frozenset()
-    area_of = {node.name: "nodes" for node in config.nodes} | {
-        agent.name: "agents" for agent in config.agents
-    }
-    for word in only:
-        if word not in AREAS and word not in area_of:
-            known = ", ".join([*AREAS, *sorted(area_of)])
-            raise UsageError(
-                f"--only {word!r} names nothing that can be watched", remedy=f"use one of: {known}"
-            )
-    named = frozenset(word for word in only if word not in AREAS)
-    return frozenset(word if word in AREAS else area_of[word] for word in only), named
-
-
 class Watch:
-    """Use `events` once. `clock` is monotonic seconds, `wall` epoch seconds."""
+    """Asks its sources on each tick, and listens to them in between. Use `events` once.
+
+    `clock` is monotonic seconds, `wall` epoch seconds.
+    """
 
     def __init__(
         self,
@@ -151,26 +167,23 @@ class Watch:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._skew_s = config.watch.clock_skew_s
-        self._parts = parts
-        self._clock = clock
-        self._wall = wall
-        self._ready: deque[WatchEvent] = deque()
-        self._wake = asyncio.Event()
-        self._tasks: list[asyncio.Task[None]] = []
+        self._skew_s, self._parts = config.watch.clock_skew_s, parts
+        self._clock, self._wall = clock, wall
+        self._ready: asyncio.Queue[WatchEvent | BaseException] = asyncio.Queue()
+        self._tasks: set[asyncio.Task[None]] = set()
+        #: The sources that did not answer in time, and what they are still busy with.
+        self._late: dict[Source, asyncio.Task[None]] = {}
         self._notes: deque[str] = deque(maxlen=_NOTES)
         self._followed: set[str] = set()
         self._number = self._skipped = 0
-        self._targets = TargetWatch(parts.targets, clock=clock, emit=self._emit)
-        self._machine = MachineWatch(
-            config, parts.disks, clock=clock, emit=self._emit, loaded=self._targets.loaded
+        self._targets = [TargetWatch(target, clock=clock, emit=self._emit) for target in parts.targets]
+        self._machine = MachineWatch(config, parts.disks, clock=clock, emit=self._emit, loaded=self._loaded)
+        self._logs = LogWatch(
+            config, parts.areas, wall=wall, emit=self._emit, note=self._log_note, start=self._start
         )
-        own = None if parts.own is None else parts.own.name
-        self._logs = LogWatch(config, parts.areas, own, wall=wall, emit=self._emit, note=self._log_note)
-        self._containers = (
-            None
-            if parts.docker is None
-            else ContainerWatch(
+        self._containers: ContainerWatch | None = None
+        if parts.docker is not None:
+            self._containers = ContainerWatch(
                 parts.docker,
                 parts.stack_containers,
                 config,
@@ -180,7 +193,9 @@ class Watch:
                 started=self._follow_container,
                 wall=wall,
             )
-        )
+        machine = [self._machine] if "machine" in parts.areas else []
+        containers = [self._containers] if self._containers else []
+        self._sources: list[Source] = [*self._targets, *machine, self._logs, *containers]
 
     async def events(self, count: int | None = None) -> AsyncGenerator[WatchEvent, None]:
         """What happens, as it happens, and a tick on each beat; ends after `count` ticks.
@@ -188,36 +203,36 @@ class Watch:
         Close it (`contextlib.aclosing`): that ends every task and connection.
         """
         use_abandonable_threads()
-        own = None if self._parts.own is None else self._follow(self._parts.own, HISTORY_LINES)
+        if self._parts.own is not None:
+            self._logs.follow(self._parts.own, is_own=True)
         for source in self._parts.sources:
-            self._follow(source)
+            self._logs.follow(source)
         if self._containers is not None:
             self._start(self._containers.run())
         beat = Ticker(self._clock(), self._parts.every_s)
-        due, clocks = beat.began, (self._wall(), self._clock())
+        number, due, clocks = 0, beat.began, (self._wall(), self._clock())
         try:
             while True:
-                await self._wait_until(due)
-                while self._ready:
-                    yield self._ready.popleft()
-                if (now := self._clock()) < due:
-                    continue
+                while (event := await self._next(due)) is not None:
+                    yield event
                 clocks = self._compare_clocks(clocks)
-                await self._round(own)
-                while self._ready:
-                    yield self._ready.popleft()
+                await self._round()
+                while (event := await self._next(self._clock())) is not None:
+                    yield event
                 yield WatchEvent("tick", self._wall(), self.view().as_json())
                 if count is not None and self._number >= count:
                     return
-                before = round((due - beat.began) / beat.every_s)
-                number, due = beat.after(max(now, self._clock()))
+                before = number
+                number, due = beat.after(self._clock())
                 self._skipped += number - before - 1
         finally:
-            await self._end()
+            for task in self._tasks:
+                task.cancel()
+            await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def view(self) -> View:
         """Return what is known just now."""
-        now = self._clock()
+        now, late = self._clock(), {source for source, task in self._late.items() if not task.done()}
         return View(
             at=self._wall(),
             now=now,
@@ -225,73 +240,53 @@ class Watch:
             skipped=self._skipped,
             every_s=self._parts.every_s,
             logs=self._logs.view(),
-            targets=self._targets.view(now),
-            machine=self._machine.view(now) if "machine" in self._parts.areas else None,
+            targets=tuple(target.view(now, late=target in late) for target in self._targets),
+            machine=self._machine.view(now),
             requests=self._logs.requests(),
             containers=None if self._containers is None else self._containers.view(),
             notes=tuple(self._notes),
         )
 
-    @property
-    def _pollers(self) -> list[Poller[Any]]:
-        """The questions of each tick."""
-        machine = [self._machine.gauges] if "machine" in self._parts.areas else []
-        return [*self._targets.pollers, *machine]
+    async def _next(self, due: float) -> WatchEvent | None:
+        """What is ready now or comes until then, else None. Raises what a task of ours raised."""
+        try:
+            async with asyncio.timeout(max(0.0, due - self._clock())):
+                event = await self._ready.get()
+        except TimeoutError:
+            return None
+        if isinstance(event, BaseException):
+            raise event
+        return event
 
-    async def _round(self, own: Reader | None) -> None:
+    async def _round(self) -> None:
+        """Let each source look, but never one that is still busy with it, and wait a moment for them."""
+        busy = {source: task for source, task in self._late.items() if not task.done()}
+        looks = {source: self._start(source.look()) for source in self._sources if source not in busy}
+        await asyncio.wait(looks.values(), timeout=PATIENCE_S if self._number else FIRST_PATIENCE_S)
+        self._late = busy | {source: task for source, task in looks.items() if not task.done()}
         self._number += 1
-        is_first = self._number == 1
-        self._logs.next_round()
-        await asyncio.gather(
-            ask_all(self._pollers, FIRST_PATIENCE_S if is_first else PATIENCE_S),
-            _past_is_read(own if is_first else None),
-        )
-        self._targets.compare()
-        if "machine" in self._parts.areas:
-            await self._machine.compare(PATIENCE_S)
-        self._logs.expire()
-        if self._containers is not None:
-            self._containers.judge_again()
 
-    def _follow(self, source: LogSource, tail: int = 0) -> Reader:
-        reader = self._logs.reader(source, tail)
-        self._start(reader.run())
-        return reader
+    def _loaded(self) -> list[LoadedModel]:
+        return [row for target in self._targets if target.answer is not None for row in target.answer.loaded]
 
     def _follow_container(self, name: str) -> None:
         parts = self._parts
         is_new = name in parts.stack_containers and name not in self._followed
-        if is_new and parts.follows_logs and parts.docker is not None:
+        if is_new and parts.own is not None and parts.docker is not None:
             self._followed.add(name)
-            self._follow(ContainerSource(parts.docker, ListedContainer(name, name, "", "running")))
+            self._logs.follow(ContainerSource(parts.docker, ListedContainer(name, name, "", "running")))
 
-    def _start(self, work: Coroutine[None, None, None]) -> None:
+    def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:
         task = asyncio.create_task(work)
-        # A fault of our own must not wait for the next tick to be seen.
-        task.add_done_callback(lambda _: self._wake.set())
-        self._tasks.append(task)
+        self._tasks.add(task)
+        task.add_done_callback(self._ended)
+        return task
 
-    async def _end(self) -> None:
-        for task in self._tasks:
-            task.cancel()
-        await asyncio.gather(*self._tasks, return_exceptions=True)
-        await asyncio.gather(*(poller.aclose() for poller in (*self._pollers, self._machine.users)))
-
-    async def _wait_until(self, due: float) -> None:
-        """Wait until something is ready or the next tick is due; raises what a task of ours raised."""
-        self._raise_failures()
-        if self._ready:
-            return
-        self._wake.clear()
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(max(0.0, due - self._clock())):
-                await self._wake.wait()
-        self._raise_failures()
-
-    def _raise_failures(self) -> None:
-        for task in [task for task in self._tasks if task.done()]:
-            self._tasks.remove(task)
-            task.result()
+    def _ended(self, task: asyncio.Task[None]) -> None:
+        """A fault of our own must not wait for the next tick to be seen."""
+        self._tasks.discard(task)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            self._ready.put_nowait(fault)
 
     def _compare_clocks(self, before: tuple[float, float]) -> tuple[float, float]:
         """Tell of a jump of the wall clock since the last tick; return both clocks."""
@@ -300,26 +295,18 @@ class Watch:
         if abs(jump) > self._skew_s:
             way = "forward" if jump > 0 else "back"
             detail = f"the clock went {way} by {abs(jump):.0f} s: this machine slept, or its clock was set"
-            self._notes.append(detail)
-            body = {"kind": "clock", "target": "clock", "from": None, "to": way, "detail": detail}
-            self._emit("state", body)
+            self._tell("clock", "clock", way, detail, detail)
         return now
 
     def _log_note(self, note: Note) -> None:
         if isinstance(note, LeftOut) or (self._containers is not None and note.at is not None):
-            return  # counted by the tally; what a container went through is reported as its state
-        self._notes.append(f"{note.source}: {note.text}")
-        body = {"kind": "source", "target": note.source, "from": None, "to": "told", "detail": note.text}
-        self._emit("state", body)
+            return  # counted by its reader; what a container went through is reported as its state
+        self._tell("source", note.source, "told", note.text, f"{note.source}: {note.text}")
+
+    def _tell(self, kind: str, target: str, state: str, detail: str, line: str) -> None:
+        """Tell of what is none of the targets, and on the screen as a line."""
+        self._notes.append(line)
+        self._emit("state", {"kind": kind, "target": target, "from": None, "to": state, "detail": detail})
 
     def _emit(self, kind: Kind, body: Mapping[str, Any], at: float = 0.0) -> None:
-        self._ready.append(WatchEvent(kind, at or self._wall(), body))
-        self._wake.set()
-
-
-async def _past_is_read(reader: Reader | None) -> None:
-    """Wait a moment until what a log already holds is read: its last line has no next one."""
-    if reader is not None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(FIRST_PATIENCE_S):
-                await reader.caught_up.wait()
+        self._ready.put_nowait(WatchEvent(kind, at or self._wall(), body))

@@ -12,7 +12,7 @@ from opskit.logs.files import FileSource
 from opskit.logs.record import LogEntry
 from opskit.logs.source import LeftOut, Note, Window
 from opskit.providers.node import Node
-from opskit.watch.logs import Reader, ReadTally
+from opskit.watch.logs import Reader
 from opskit.watch.targets import NodeTarget
 from tests.parts.checking import configuration
 from tests.parts.loopback import until
@@ -110,8 +110,7 @@ async def test_a_reader_keeps_what_belongs_together_and_leaves_the_rest(tmp_path
     path.write_text("ERROR an old one\n")
     found: list[LogEntry] = []
     notes: list[Note] = []
-    tally = ReadTally()
-    reader = Reader(FileSource(path), tally, on_entry=found.append, on_note=notes.append)
+    reader = Reader(FileSource(path), on_entry=found.append, on_note=notes.append)
     task = asyncio.create_task(reader.run())
     try:
         await reader.caught_up.wait()
@@ -123,14 +122,14 @@ async def test_a_reader_keeps_what_belongs_together_and_leaves_the_rest(tmp_path
         task.cancel()
         await asyncio.gather(task, return_exceptions=True)
     assert [entry.raw.count(b"\n") for entry in found] == [3, 0, 0]
-    assert (tally.lines, tally.left_out, notes) == (8, 0, [])
+    assert (reader.lines, reader.left_out, notes) == (8, 0, [])
 
 
 async def test_a_log_that_does_not_exist_yet_is_waited_for_and_read_from_its_start(tmp_path: Path) -> None:
     """All of it is new."""
     path = tmp_path / "later.log"
     found: list[LogEntry] = []
-    reader = Reader(FileSource(path), ReadTally(), on_entry=found.append, on_note=lambda _: None)
+    reader = Reader(FileSource(path), on_entry=found.append, on_note=lambda _: None)
     task = asyncio.create_task(reader.run())
     try:
         await asyncio.sleep(0)

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.watch.polling import Ticker, jump_s
+from opskit.watch.watching import Ticker, jump_s
 
 _TIMES = st.floats(0, 1e7, allow_nan=False)
 _EVERY = st.floats(0.5, 86_400, allow_nan=False)

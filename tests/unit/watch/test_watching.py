@@ -5,9 +5,11 @@ from collections.abc import Sequence
 from contextlib import aclosing
 from typing import Literal
 
+import pytest
+
 from opskit.config.schema import Config
 from opskit.result import Finding, Status
-from opskit.watch.targets import TargetReply
+from opskit.watch.targets import Target, TargetReply
 from opskit.watch.view import WatchEvent
 from opskit.watch.watching import FIRST_PATIENCE_S, Watch, WatchParts
 
@@ -44,7 +46,7 @@ class Clocks:
         return asyncio.get_running_loop().time() + self.wall_offset
 
 
-def watch(targets: Sequence[Scripted], clocks: Clocks) -> Watch:
+def watch(targets: Sequence[Target], clocks: Clocks) -> Watch:
     config = Config("/nonexistent", (), ())
     parts = WatchParts(areas=frozenset({"nodes"}), every_s=5.0, targets=targets)
     return Watch(config, parts, clock=clocks.steady, wall=clocks.wall)
@@ -106,3 +108,57 @@ async def test_nothing_is_left_running() -> None:
     async with aclosing(watch([Scripted(None)], Clocks()).events()) as events:
         await anext(events)
     assert asyncio.all_tasks() == {asyncio.current_task()}
+
+
+class Questions:
+    """A target that answers 1, 2, 3... once it is let, or fails."""
+
+    kind: Literal["node", "agent"] = "node"
+    name, required = "slow", False
+
+    def __init__(self, fault: Exception | None = None) -> None:
+        self.asked = 0
+        self.let = asyncio.Event()
+        self._fault = fault
+
+    async def read(self) -> TargetReply:
+        self.asked += 1
+        if self._fault is not None:
+            raise self._fault
+        await self.let.wait()
+        now = asyncio.get_running_loop().time()
+        return TargetReply(Finding("node", self.name, Status.PASS, str(self.asked)), now)
+
+
+async def test_a_hanging_question_is_asked_once_and_waited_for_once() -> None:
+    """It stays late, without a second asking, while the other is answered each time."""
+    slow, ticks, clocks = Questions(), [], Clocks()
+    async with aclosing(watch([slow, Scripted("ok", name="well")], clocks).events(4)) as events:
+        ticks = [event.body["nodes"] async for event in events if event.kind == "tick"]
+    assert slow.asked == 1
+    assert [(hung["late"], hung["state"]) for hung, _ in ticks] == [(True, "unknown")] * 4
+    assert [(well["late"], well["state"]) for _, well in ticks] == [(False, "ok")] * 4
+
+
+async def test_the_last_answer_stays_while_the_next_is_awaited() -> None:
+    """What is shown is the answer before, and that it is old; a late one is told as it comes."""
+    slow, clocks, told = Questions(), Clocks(), []
+    slow.let.set()
+    async with aclosing(watch([slow], clocks).events(3)) as events:
+        async for event in events:
+            if event.kind == "state":
+                told.append((event.body["to"], event.at - clocks.wall_offset))
+                continue
+            (node,) = event.body["nodes"]
+            told.append((node["state"], node["age_s"], node["late"]))
+            slow.let.clear()
+            if event.body["number"] == 2:
+                asyncio.get_running_loop().call_later(1.0, slow.let.set)
+    assert told[:3] == [("1", 0.0), ("1", 0.0, False), ("1", 5.25, True)]
+    assert told[3] == ("2", 6.25)
+
+
+async def test_a_failure_of_ours_is_not_swallowed() -> None:
+    """What a look raises comes out, without a tick between."""
+    with pytest.raises(ValueError, match="broken"):
+        await anext(watch([Questions(ValueError("broken"))], Clocks()).events())
