@@ -40,8 +40,8 @@ def watch(
     nothing could be seen.
     """
     from opskit.cli import watch_run
-    from opskit.watch.watching import options
+    from opskit.watch.watching import interval_s
 
-    wanted = options(sources or (), every, count, only or ())
-    status: Exit = context.run(watch_run.run(wanted, shared))
+    every_s = interval_s(every)
+    status: Exit = context.run(watch_run.run(sources or (), only or (), every_s, count, shared))
     raise typer.Exit(int(status))

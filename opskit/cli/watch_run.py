@@ -7,33 +7,35 @@ import signal
 import sys
 import termios
 import tty
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 
 from opskit.cli import render
 from opskit.cli.options import SharedOptions
 from opskit.errors import Exit
 from opskit.records import replace
 from opskit.watch.view import View, exit_of
-from opskit.watch.watching import Watch, WatchOptions, open_parts
+from opskit.watch.watching import Watch, open_parts
 
 #: How often the screen is drawn at most, and at least while nothing happens (ages grow).
 _REDRAW_S = 0.2
 _IDLE_S = 1.0
 
 
-async def run(options: WatchOptions, shared: SharedOptions) -> Exit:
+async def run(
+    specs: Sequence[str], only: Sequence[str], every_s: float, count: int | None, shared: SharedOptions
+) -> Exit:
     """Watch until it ends, is quit or is interrupted; return the status of the last state."""
     live = not shared.json and sys.stdout.isatty() and os.environ.get("TERM", "dumb") != "dumb"
     async with shared.configured() as loaded:
         # A watch asks often: it waits for a page as long as for any metadata.
         patient = replace(loaded, probe=replace(loaded.probe, http_s=loaded.budgets.metadata_s))
         async with shared.application(patient) as app:
-            watch = Watch(loaded, await open_parts(options, app.survey))
+            watch = Watch(loaded, await open_parts(app.survey, specs, only, every_s))
             if live:
-                await _draw(watch, options.count)
+                await _draw(watch, count)
                 _summarise(watch.view())
             else:
-                async with contextlib.aclosing(watch.events(options.count)) as events:
+                async with contextlib.aclosing(watch.events(count)) as events:
                     async for event in events:
                         render.log_json(event.as_json())
                         render.flush()

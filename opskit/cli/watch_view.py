@@ -109,7 +109,9 @@ def _targets(view: View, width: int) -> ViewSection | None:
     ailing = {row.node: f"the last call of {row.model}: {row.last_fault}; " for row in models if row.ails}
     # The age and the seconds go first; what it is called and its state stay.
     rows = columns(
-        [_target_row(target, ailing.get(target.name, "")) for target in view.targets], width, drop=(3, 2)
+        [_target_row(target, view.now, ailing.get(target.name, "")) for target in view.targets],
+        width,
+        drop=(3, 2),
     )
     short = sorted(zip(view.targets, rows, strict=True), key=lambda pair: not pair[0].failed)
     result: list[Line] = []
@@ -121,7 +123,7 @@ def _targets(view: View, width: int) -> ViewSection | None:
     return ViewSection([("nodes and agents", _TITLE)], result, len(result), short=[line for _, line in short])
 
 
-def _target_row(target: TargetView, ails: str) -> list[Piece]:
+def _target_row(target: TargetView, now: float, ails: str) -> list[Piece]:
     finding, status = target.finding, target.finding.status
     style = "yellow" if ails and not target.failed else _STATUS_STYLES.get(status.value, "")
     detail = finding.detail
@@ -129,7 +131,8 @@ def _target_row(target: TargetView, ails: str) -> list[Piece]:
         detail = ", ".join(f"{level} {'on' if on else 'off'}" for level, on in target.levels.items())
     if finding.remedy and (target.failed or status is Status.WARN):
         detail = f"{detail}. Next: {finding.remedy}"
-    age = "" if target.age_s is None else f"{span(target.age_s, rounded=True)} ago, "
+    age_s = target.age_s(now)
+    age = "" if age_s is None else f"{span(age_s, rounded=True)} ago, "
     return [
         (f"{'*' if target.required else ' '} {target.name}", "bold" if target.required else ""),
         (finding.state, style),

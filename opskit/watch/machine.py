@@ -118,21 +118,22 @@ def remedy(
 
 
 class MachineView(Record):
-    """The gauges as they were read `age_s` ago, and the values that are over their limits."""
+    """The gauges as they were read `at` (monotonic), and the values that are over their limits."""
 
     gauges: Gauges
-    age_s: float
+    at: float
     warnings: tuple[MachineWarning, ...] = ()
 
-    def as_json(self) -> dict[str, Any]:
+    def as_json(self, now: float) -> dict[str, Any]:
         gauges = asdict(self.gauges)
-        return {**gauges, "load_1": round(self.gauges.load_1, 2), "age_s": round(self.age_s, 2)}
+        return {**gauges, "load_1": round(self.gauges.load_1, 2), "age_s": round(now - self.at, 2)}
 
 
 class MachineWatch:
     """Reads the gauges on each tick, and who uses the memory while it is short.
 
-    `loaded` gives the models in memory, wherever they are; `clock` is monotonic seconds.
+    `loaded` gives the models in memory, wherever they are; `clock` is monotonic seconds. `state` is None
+    before the first reading.
     """
 
     def __init__(
@@ -146,28 +147,20 @@ class MachineWatch:
     ) -> None:
         self._nodes, self._clock, self._emit, self._loaded = config.nodes, clock, emit, loaded
         self._meter, self._limits = Meter(disks), MachineLimits(config.watch)
-        self._gauges: tuple[Gauges, float] | None = None
         self._users: tuple[MemoryUser, ...] = ()
         self._users_at = float("-inf")
+        self.state: MachineView | None = None
 
     async def look(self) -> None:
         gauges, now = await asyncio.to_thread(self._meter.read), self._clock()
-        self._gauges = gauges, now
         crossings = self._limits.take(gauges)
         if "memory" in self._limits.over and now - self._users_at >= _LARGEST_EVERY_S:
             self._users, self._users_at = await asyncio.to_thread(memory_users, _LARGEST), now
+        self.state = MachineView(gauges, now, tuple(map(self._advised, self._limits.over.values())))
         for crossing in crossings:
             self._emit(crossing.change, self._advised(crossing).as_json())
 
-    def view(self, now: float) -> MachineView | None:
-        """Return the last reading; None before the first."""
-        if self._gauges is None:
-            return None
-        gauges, at = self._gauges
-        return MachineView(gauges, now - at, tuple(map(self._advised, self._limits.over.values())))
-
     def _advised(self, warning: MachineWarning) -> MachineWarning:
         users = self._users if warning.target == "memory" else ()
-        return replace(
-            warning, users=users, remedy=remedy(warning.target, users, self._loaded(), self._nodes)
-        )
+        command = remedy(warning.target, users, self._loaded(), self._nodes)
+        return replace(warning, users=users, remedy=command)

@@ -2,7 +2,7 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from typing import Any, Literal, Protocol
 
 from opskit.checks.agent_probe import probe_agent
@@ -96,7 +96,7 @@ class AgentTarget:
 
 
 class TargetView(Record, kw_only=True):
-    """A target as it is shown. Ages are seconds; `age_s` None means that it has not answered yet.
+    """A target with its last answer; None means that it has not answered yet.
 
     `late` means that the answer to the newest question is awaited: what is shown is the one before.
     """
@@ -104,9 +104,8 @@ class TargetView(Record, kw_only=True):
     kind: TargetKind
     name: str
     required: bool
-    answer: TargetReply | None
-    age_s: float | None
-    late: bool
+    answer: TargetReply | None = None
+    late: bool = False
 
     @property
     def finding(self) -> Finding:
@@ -117,6 +116,9 @@ class TargetView(Record, kw_only=True):
     @property
     def levels(self) -> Mapping[str, bool] | None:
         return None if self.answer is None else self.answer.levels
+
+    def age_s(self, now: float) -> float | None:
+        return None if self.answer is None else now - self.answer.at
 
     @property
     def answers(self) -> bool:
@@ -142,7 +144,7 @@ class TargetView(Record, kw_only=True):
         return rows, age
 
     def as_json(self, now: float) -> dict[str, Any]:
-        finding = self.finding
+        finding, age_s = self.finding, self.age_s(now)
         document: dict[str, Any] = {
             "name": self.name,
             "required": self.required,
@@ -151,7 +153,7 @@ class TargetView(Record, kw_only=True):
             "detail": finding.detail,
             "remedy": finding.remedy,
             "seconds": None if self.answer is None else round(finding.seconds, 4),
-            "age_s": None if self.age_s is None else round(self.age_s, 2),
+            "age_s": None if age_s is None else round(age_s, 2),
             "late": self.late,
         }
         if self.kind == "agent":
@@ -165,34 +167,21 @@ class TargetView(Record, kw_only=True):
 class TargetWatch:
     """Asks one target on each tick, and tells when its state is not the one before."""
 
-    def __init__(self, target: Target, *, clock: Callable[[], float], emit: Emit) -> None:
-        self._target, self._clock, self._emit = target, clock, emit
-        self._at: float | None = None
-        self._state: tuple[str | None, Status | None] = None, None
-        self.answer: TargetReply | None = None
+    def __init__(self, target: Target, emit: Emit) -> None:
+        self._target, self._emit = target, emit
+        self.state = TargetView(kind=target.kind, name=target.name, required=target.required)
 
     async def look(self) -> None:
-        self.answer, self._at = await self._target.read(), self._clock()
-        finding, before = self.answer.finding, self._state
-        self._state = finding.state, finding.status
-        if self._state != before:
+        before, self.state = self.state, replace(self.state, answer=await self._target.read())
+        was, finding = before.finding, self.state.finding
+        if before.answer is None or (was.state, was.status) != (finding.state, finding.status):
             body = {
                 "kind": self._target.kind,
                 "target": self._target.name,
-                "from": before[0],
+                "from": None if before.answer is None else was.state,
                 "to": finding.state,
                 "status": finding.status.value,
                 "detail": finding.detail,
                 "remedy": finding.remedy,
             }
             self._emit("state", body)
-
-    def view(self, now: float, *, late: bool) -> TargetView:
-        return TargetView(
-            kind=self._target.kind,
-            name=self._target.name,
-            required=self._target.required,
-            answer=self.answer,
-            age_s=None if self._at is None else now - self._at,
-            late=late,
-        )

@@ -61,7 +61,7 @@ class View(Record, kw_only=True):
         for target in self.targets:
             document.setdefault(f"{target.kind}s", []).append(target.as_json(self.now))
         if self.machine is not None:
-            document["machine"] = self.machine.as_json()
+            document["machine"] = self.machine.as_json(self.now)
             document["warnings"] = [warning.as_json() for warning in self.machine.warnings]
         if self.requests is not None:
             document["requests"] = asdict(self.requests)

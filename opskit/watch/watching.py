@@ -18,8 +18,8 @@ from opskit.facts.survey import Survey
 from opskit.logs.container import ContainerSource
 from opskit.logs.files import FileSource
 from opskit.logs.glob_source import resolve
-from opskit.logs.source import LeftOut, LogSource, Note
-from opskit.records import Record
+from opskit.logs.source import LogSource, Note
+from opskit.records import Record, replace
 from opskit.system.docker import Docker
 from opskit.system.docker_records import ListedContainer
 from opskit.system.logfile import LOG_NAME
@@ -38,15 +38,6 @@ MOST_EVERY_S = 86_400.0
 PATIENCE_S = 0.25
 FIRST_PATIENCE_S = 1.0
 _NOTES = 5
-
-
-class WatchOptions(Record):
-    """What was asked for, as far as it can be judged without a configuration."""
-
-    specs: tuple[str, ...]
-    every_s: float
-    count: int | None
-    only: tuple[str, ...]
 
 
 class Source(Protocol):
@@ -95,26 +86,25 @@ class WatchParts(Record, kw_only=True):
     disks: Sequence[str] = ("/",)
 
 
-def options(specs: Sequence[str], every: str, count: int | None, only: Sequence[str]) -> WatchOptions:
-    """Read the options of the command. Raises UsageError for an interval that cannot be used."""
-    word = every.strip()
+def interval_s(text: str) -> float:
+    """Read the interval between two looks. Raises UsageError for one that cannot be used."""
+    word = text.strip()
     seconds = duration_s(f"{word}s" if word.replace(".", "", 1).isdecimal() else word)
-    if seconds is None:
-        raise UsageError(f"--every {every!r} is no duration", remedy="write it like 500ms, 5s or 1m30s")
-    if not LEAST_EVERY_S <= seconds <= MOST_EVERY_S:
-        bound = f"at least {LEAST_EVERY_S:g} s" if seconds < LEAST_EVERY_S else "at most a day"
-        raise UsageError(f"--every {every}: it must be {bound}", remedy="write it like 500ms, 5s or 1m30s")
-    return WatchOptions(tuple(specs), seconds, count, tuple(only))
+    if seconds is not None and LEAST_EVERY_S <= seconds <= MOST_EVERY_S:
+        return seconds
+    bound = f"it must be at least {LEAST_EVERY_S:g} s and at most a day"
+    fault = f"{text!r} is no duration" if seconds is None else f"{text}: {bound}"
+    raise UsageError(f"--every {fault}", remedy="write it like 500ms, 5s or 1m30s")
 
 
-async def open_parts(options: WatchOptions, survey: Survey) -> WatchParts:
-    """Return the parts of a watch over a survey.
+async def open_parts(survey: Survey, specs: Sequence[str], only: Sequence[str], every_s: float) -> WatchParts:
+    """Return the parts of a watch: the logs `specs`, and the areas and targets `only`, all where empty.
 
     Raises UsageError for what cannot be watched, OpskitError for a source that is not there.
     """
-    config, areas = survey.config, frozenset(options.only or AREAS)
+    config, areas = survey.config, frozenset(only or AREAS)
     names = sorted([node.name for node in config.nodes] + [agent.name for agent in config.agents])
-    for word in options.only:
+    for word in only:
         if word not in (*AREAS, *names):
             known = ", ".join([*AREAS, *names])
             raise UsageError(
@@ -132,18 +122,18 @@ async def open_parts(options: WatchOptions, survey: Survey) -> WatchParts:
     ]
     own = Path(config.state_dir).absolute() / LOG_NAME
     sources: Sequence[LogSource] = ()
-    if options.specs:
-        sources, _ = await resolve(options.specs, own, follow=True)
+    if specs:
+        sources, _ = await resolve(specs, own, follow=True)
         for source in sources:
             if isinstance(source, FileSource):
                 # Raises for one that cannot be read: it was named.
                 _ = source.is_plain
-    reads_own = not options.specs and bool(areas & {"requests", "errors"})
+    reads_own = not specs and bool(areas & {"requests", "errors"})
     stack = tuple(dict.fromkeys(name for names in config.stack.containers.values() for name in names))
     state = next((str(path) for path in own.parents if path.exists()), "/")
     return WatchParts(
         areas=areas,
-        every_s=options.every_s,
+        every_s=every_s,
         targets=targets,
         sources=sources,
         own=FileSource(own, "opskit") if reads_own else None,
@@ -176,7 +166,7 @@ class Watch:
         self._notes: deque[str] = deque(maxlen=_NOTES)
         self._followed: set[str] = set()
         self._number = self._skipped = 0
-        self._targets = [TargetWatch(target, clock=clock, emit=self._emit) for target in parts.targets]
+        self._targets = [TargetWatch(target, self._emit) for target in parts.targets]
         self._machine = MachineWatch(config, parts.disks, clock=clock, emit=self._emit, loaded=self._loaded)
         self._logs = LogWatch(
             config, parts.areas, wall=wall, emit=self._emit, note=self._log_note, start=self._start
@@ -239,9 +229,9 @@ class Watch:
             number=self._number,
             skipped=self._skipped,
             every_s=self._parts.every_s,
-            logs=self._logs.view(),
-            targets=tuple(target.view(now, late=target in late) for target in self._targets),
-            machine=self._machine.view(now),
+            logs=self._logs.state,
+            targets=tuple(replace(target.state, late=target in late) for target in self._targets),
+            machine=self._machine.state,
             requests=self._logs.requests(),
             containers=None if self._containers is None else self._containers.view(),
             notes=tuple(self._notes),
@@ -267,7 +257,8 @@ class Watch:
         self._number += 1
 
     def _loaded(self) -> list[LoadedModel]:
-        return [row for target in self._targets if target.answer is not None for row in target.answer.loaded]
+        answers = (target.state.answer for target in self._targets)
+        return [row for answer in answers if answer is not None for row in answer.loaded]
 
     def _follow_container(self, name: str) -> None:
         parts = self._parts
@@ -299,8 +290,8 @@ class Watch:
         return now
 
     def _log_note(self, note: Note) -> None:
-        if isinstance(note, LeftOut) or (self._containers is not None and note.at is not None):
-            return  # counted by its reader; what a container went through is reported as its state
+        if self._containers is not None and note.at is not None:
+            return  # what a container went through is reported as its state
         self._tell("source", note.source, "told", note.text, f"{note.source}: {note.text}")
 
     def _tell(self, kind: str, target: str, state: str, detail: str, line: str) -> None:

@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from contextlib import aclosing
+from collections.abc import AsyncIterator
+from contextlib import aclosing, asynccontextmanager
 from pathlib import Path
 
 from opskit.config.schema import Budgets, NodeConfig
@@ -12,7 +13,7 @@ from opskit.logs.files import FileSource
 from opskit.logs.record import LogEntry
 from opskit.logs.source import LeftOut, Note, Window
 from opskit.providers.node import Node
-from opskit.watch.logs import Reader
+from opskit.watch.logs import LogWatch, wanted
 from opskit.watch.targets import NodeTarget
 from tests.parts.checking import configuration
 from tests.parts.loopback import until
@@ -104,38 +105,64 @@ async def test_a_file_that_runs_ahead_is_gone_on_with_near_its_end(tmp_path: Pat
     assert left_out > 0
 
 
+@asynccontextmanager
+async def reading(path: Path, folder: Path) -> AsyncIterator[tuple[LogWatch, list[str], list[Note]]]:
+    """A watch that reads one file as our own log, the errors that it tells, and the notes of the file."""
+    errors: list[str] = []
+    notes: list[Note] = []
+    tasks: list[asyncio.Task[None]] = []
+    logs = LogWatch(
+        configuration(folder),
+        ["errors"],
+        wall=lambda: 0.0,
+        emit=lambda kind, body, at=0.0: errors.append(body["message"]),
+        note=notes.append,
+        start=lambda work: tasks.append(asyncio.create_task(work)),
+    )
+    logs.follow(FileSource(path), is_own=True)
+    try:
+        yield logs, errors, notes
+    finally:
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+
+
 async def test_a_reader_keeps_what_belongs_together_and_leaves_the_rest(tmp_path: Path) -> None:
     """Errors with their tracebacks and tagged lines; the last one without waiting for a next line."""
     path = tmp_path / "app.log"
-    path.write_text("ERROR an old one\n")
-    found: list[LogEntry] = []
-    notes: list[Note] = []
-    reader = Reader(FileSource(path), on_entry=found.append, on_note=notes.append)
-    task = asyncio.create_task(reader.run())
-    try:
-        await reader.caught_up.wait()
+    path.write_text("")
+    async with reading(path, tmp_path) as (logs, errors, notes):
+        await logs.caught_up.wait()
         with path.open("a") as file:
             file.write("INFO fine\nERROR bad\nTraceback (most recent call last):\n  File 'a'\nKeyError: 1\n")
             file.write("[LLM_CALL] node=a model=b\nINFO no error here\n[FALLBACK] x\n")
-        await until(lambda: len(found) == 3)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-    assert [entry.raw.count(b"\n") for entry in found] == [3, 0, 0]
-    assert (reader.lines, reader.left_out, notes) == (8, 0, [])
+        await until(lambda: len(errors) == 2)
+    assert errors == ["bad: KeyError: 1", "x"]
+    assert (logs.state.lines, logs.state.left_out, notes) == (8, 0, [])
+    assert [wanted(LogEntry("a", raw)) for raw in (b"[LLM_CALL] node=a", b"INFO no error here")] == [
+        True,
+        False,
+    ]
+
+
+async def test_an_error_that_only_its_envelope_calls_so_is_one(tmp_path: Path) -> None:
+    """The priority of the journal, of a program that writes no level into its lines."""
+    path = tmp_path / "journal.json"
+    path.write_text("")
+    async with reading(path, tmp_path) as (logs, errors, _):
+        await logs.caught_up.wait()
+        line = '{"__REALTIME_TIMESTAMP":"1763629171000000","PRIORITY":"%d","_PID":"7","MESSAGE":"%s"}\n'
+        path.write_text(line % (6, "all is well") + line % (3, "no route to the database"))
+        await until(lambda: errors)
+    assert errors == ["no route to the database"]
 
 
 async def test_a_log_that_does_not_exist_yet_is_waited_for_and_read_from_its_start(tmp_path: Path) -> None:
-    """All of it is new."""
+    """All of it is new, and that it is waited for is no news."""
     path = tmp_path / "later.log"
-    found: list[LogEntry] = []
-    reader = Reader(FileSource(path), on_entry=found.append, on_note=lambda _: None)
-    task = asyncio.create_task(reader.run())
-    try:
+    async with reading(path, tmp_path) as (_, errors, notes):
         await asyncio.sleep(0)
         path.write_text("ERROR first\n" + "INFO more\n" * 20)
-        await until(lambda: found)
-    finally:
-        task.cancel()
-        await asyncio.gather(task, return_exceptions=True)
-    assert [entry.raw for entry in found] == [b"ERROR first"]
+        await until(lambda: errors)
+    assert (errors, notes) == (["first"], [])

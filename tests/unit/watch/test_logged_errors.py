@@ -1,10 +1,10 @@
 """Errors of the logs, gathered and bounded."""
 
 from opskit.logs.record import LogEntry, facts
-from opskit.watch.logs import EACH_ROUND, KEPT, LoggedErrors, error_text
+from opskit.watch.logs import EACH_ROUND, KEPT, LogsView, error_text
 
 
-def take(errors: LoggedErrors, raw: bytes, at: float = 1.0):
+def take(errors: LogsView, raw: bytes, at: float = 1.0):
     entry = LogEntry("app.log", raw)
     return errors.take(entry, facts(raw), at)
 
@@ -15,11 +15,11 @@ def text(raw: bytes) -> str:
 
 def test_equal_ones_are_counted_instead_of_shown_again() -> None:
     """Numbers do not make them different; the newest comes first."""
-    errors = LoggedErrors()
+    errors = LogsView()
     for number in range(5):
         take(errors, b"ERROR task %d failed" % number, at=float(number))
         take(errors, b"ERROR the disk is full", at=float(number))
-    assert [(one.text, one.count) for one in errors.latest()] == [
+    assert [(one.text, one.count) for one in errors.latest_errors] == [
         ("the disk is full", 5),
         ("task 4 failed", 5),
     ]
@@ -27,21 +27,21 @@ def test_equal_ones_are_counted_instead_of_shown_again() -> None:
 
 def test_a_flood_is_counted() -> None:
     """Only so many are told between two rounds; the next round tells as many again."""
-    errors = LoggedErrors()
+    errors = LogsView()
     told = [take(errors, b"ERROR x") for _ in range(EACH_ROUND + 50)]
     assert sum(one is not None for one in told) == EACH_ROUND
-    assert (errors.total, errors.not_shown) == (EACH_ROUND + 50, 50)
-    errors.next_round()
+    assert (errors.errors, errors.not_shown) == (EACH_ROUND + 50, 50)
+    errors.room = EACH_ROUND
     assert take(errors, b"ERROR x") is not None
 
 
 def test_what_is_kept_is_bounded() -> None:
     """However different they are."""
-    errors = LoggedErrors()
+    errors = LogsView()
     for number in range(KEPT * 2):
-        errors.next_round()
+        errors.room = EACH_ROUND
         take(errors, f"ERROR {'ab'[number % 2] * (number + 1)}".encode())
-    assert len(list(errors.latest())) == KEPT
+    assert len(list(errors.latest_errors)) == KEPT
 
 
 def test_what_a_tagged_line_says() -> None:

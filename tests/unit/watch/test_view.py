@@ -1,5 +1,6 @@
 """What the exit status of a watch follows from, and what its screen shows."""
 
+from collections import deque
 from collections.abc import Sequence
 
 import pytest
@@ -35,11 +36,11 @@ def sight(
     detail: str = "1 model is loaded",
 ) -> TargetView:
     found = Finding("node", name, status, state, detail, remedy="start it: `ollama serve`", seconds=0.01)
-    reply = TargetReply(found, 99.9, tuple(loaded), 99.9)
-    return TargetView(kind="node", name=name, required=required, answer=reply, age_s=age_s, late=late)
+    reply = TargetReply(found, 100.0 - age_s, tuple(loaded), 99.9)
+    return TargetView(kind="node", name=name, required=required, answer=reply, late=late)
 
 
-UNKNOWN = TargetView(kind="node", name="mlx", required=False, answer=None, age_s=None, late=True)
+UNKNOWN = TargetView(kind="node", name="mlx", required=False, late=True)
 REFUSED = sight("mlx", "refused", Status.SKIP)
 
 
@@ -77,7 +78,7 @@ LOGGED_ERROR = LoggedError(
 
 
 def logs(*latest_errors: LoggedError) -> LogsView:
-    return LogsView(latest_errors=latest_errors, errors=17)
+    return LogsView(latest_errors=deque(latest_errors), errors=17)
 
 
 def view(**changes) -> View:
@@ -100,7 +101,7 @@ def view(**changes) -> View:
     web = WatchedContainer("web", "unhealthy", "its health check fails", 2, 90.0, ContainerCondition.SICK)
     whole = {
         "targets": (sight(loaded=[model]), sight("mlx", "refused", Status.WARN, late=True, age_s=7.0)),
-        "machine": MachineView(gauges, 0.1, (warning,)),
+        "machine": MachineView(gauges, 99.9, (warning,)),
         "requests": Summary(window_s=300.0, running=1, done=12, failed=2, fallbacks=1, slow=1, models=(row,)),
         "containers": ContainersView((web,), docker=True),
         "logs": logs(LOGGED_ERROR),
