@@ -167,12 +167,13 @@ def _machine(machine: MachineView | None, width: int) -> ViewSection | None:
     over = {warning.target for warning in machine.warnings}
     cpu = "cpu ?" if gauges.cpu_percent is None else f"cpu {gauges.cpu_percent:.0f} % of {gauges.cores}"
     texts = {
-        "memory": f"memory {gauges.memory_percent:.0f} % of {gib(gauges.memory_total_bytes)}",
+        "memory": f"{_GAP}memory {gauges.memory_percent:.0f} % of {gib(gauges.memory_total_bytes)}",
         "cpu": cpu,
-        **({"swap": f"swap {gauges.swap_percent:.0f} %"} if gauges.swap_total_bytes else {}),
-        **{f"disk {disk.path}": f"disk {disk.path} {disk.used_percent:.0f} %" for disk in gauges.disks},
     }
-    rows = flowed([(text, "bold red" if target in over else "") for target, text in texts.items()], width)
+    texts |= {"swap": f"swap {gauges.swap_percent:.0f} %"} if gauges.swap_total_bytes else {}
+    texts |= {f"disk {disk.path}": f"disk {disk.path} {disk.used_percent:.0f} %" for disk in gauges.disks}
+    cells = [(text, "bold red" if target in over else "") for target, text in texts.items()]
+    rows = columns([cells], width, drop=range(len(cells) - 1, 0, -1))
     for warning in machine.warnings:
         text = f"{_GAP}! {warning.target} is at {warning.value:.0f} %, over {warning.limit:g} %"
         users = ", ".join(f"{user.name} {user.pid} {gib(user.rss_bytes)}" for user in warning.users)
@@ -266,10 +267,10 @@ def columns(rows: Sequence[Sequence[Piece]], width: int, drop: Sequence[int]) ->
     ]
     used = [at for at, most in enumerate(widths) if most]
     for dropped in drop:
-        if (
-            not used
-            or sum(widths[at] + len(_GAP) for at in used[:-1]) + min(_FLEXIBLE, widths[used[-1]]) <= width
-        ):
+        needed = (
+            sum(widths[at] + len(_GAP) for at in used) - max(0, widths[used[-1]] - _FLEXIBLE) if used else 0
+        )
+        if needed <= width + len(_GAP):
             break
         used = [at for at in used if at != dropped]
     return [
@@ -280,19 +281,6 @@ def columns(rows: Sequence[Sequence[Piece]], width: int, drop: Sequence[int]) ->
         ]
         for row in rows
     ]
-
-
-def flowed(parts: Sequence[Piece], width: int) -> list[Line]:
-    """Put pieces side by side, on as many lines as they need."""
-    result: list[Line] = []
-    used = width + 1
-    for text, style in parts:
-        if used + len(_GAP) + cell_len(text) > width:
-            result.append([])
-            used = 0
-        result[-1].append((_GAP + text, style))
-        used += len(_GAP) + cell_len(text)
-    return result
 
 
 def _clock(at: float) -> str:

@@ -3,7 +3,7 @@
 import asyncio
 import contextlib
 from collections import deque
-from collections.abc import Callable, Collection, Coroutine
+from collections.abc import Callable, Collection, Coroutine, Sequence
 from itertools import islice
 from typing import Any
 
@@ -32,7 +32,6 @@ TAGGED = EntryFilter(tags=("REQUEST", "REQUEST_END", "FALLBACK", "LLM_*"))
 SEVERE = EntryFilter(level="error")
 #: How many are reported one by one between two looks; further ones are counted.
 EACH_ROUND = 100
-REQUESTS_EACH_ROUND = 200
 KEPT = 200
 #: So far back an equal error is looked for, to be counted instead of shown again.
 _NEAR = 8
@@ -169,11 +168,11 @@ class LogWatch:
         self._areas, self._wall, self._emit, self._note, self._start = areas, wall, emit, note, start
         self._began = wall()
         self._own: LogSource | None = None
-        self._room = REQUESTS_EACH_ROUND
         self._requests = RequestTracker(
             lost_s=2 * config.budgets.total_s,
             slow_s=config.watch.slow_request_s,
-            urls={member.name: member.url for member in (*config.nodes, *config.agents)},
+            urls={node.name: node.url for node in config.nodes}
+            | {agent.name: agent.url for agent in config.agents},
         )
         self.state = LogsView()
         self.caught_up = asyncio.Event()
@@ -193,9 +192,8 @@ class LogWatch:
         """Tell which requests have ended without a line of their own, once the past is read."""
         if self._own is not None:
             await self.caught_up.wait()
-        self.state.room, self._room = EACH_ROUND, REQUESTS_EACH_ROUND
-        for change in self._requests.expire(self._wall()):
-            self._tell(change)
+        self.state.room = EACH_ROUND
+        self._tell(self._requests.expire(self._wall()))
 
     def requests(self) -> Summary | None:
         """Sum up the last minutes; None where requests are not watched."""
@@ -244,15 +242,14 @@ class LogWatch:
         # The clocks and zones of other programs are not relied on.
         at = entry.at if is_own and entry.at is not None else self._wall()
         if "requests" in self._areas:
-            for change in self._requests.take(said, at):
-                self._tell(change)
+            self._tell(self._requests.take(said, at))
         is_error = (said.level or entry.level) in ("error", "critical") or said.tag == "FALLBACK"
         if is_error and "errors" in self._areas and at >= self._began:
             logged_error = self.state.take(entry, said, at)
             if logged_error is not None:
                 self._emit("error", logged_error.as_json())
 
-    def _tell(self, change: RequestChange) -> None:
-        if change.at >= self._began and self._room > 0:
-            self._room -= 1
-            self._emit("request", change.as_json())
+    def _tell(self, changes: Sequence[RequestChange]) -> None:
+        for change in changes:
+            if change.at >= self._began:
+                self._emit("request", change.as_json())

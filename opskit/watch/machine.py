@@ -8,7 +8,7 @@ from typing import Any, Literal
 from opskit.checks.model_rows import LoadedModel
 from opskit.config.schema import Config, NodeConfig, WatchConfig
 from opskit.llm.fit import gib
-from opskit.records import MutableRecord, Record, asdict, replace
+from opskit.records import Record, asdict, replace
 from opskit.system.host import Gauges, MemoryUser, Meter, is_loopback, memory_users
 from opskit.watch.view import Emit
 
@@ -19,34 +19,12 @@ DISK_MARGIN_PERCENT = 1.0
 CPU_HOLD = 3
 _LARGEST = 3
 _LARGEST_EVERY_S = 5.0
-Change = Literal["warning", "recovered"]
-
-
-class Threshold(MutableRecord):
-    """Warns when `hold` values in a row have reached `limit`; well again once one is below `limit - margin`.
-
-    `over` tells which of the two holds now: with a margin between them nothing flaps.
-    """
-
-    limit: float
-    margin: float
-    hold: int = 1
-    over: bool = False
-    _row: int = 0
-
-    def take(self, value: float) -> Change | None:
-        self._row = self._row + 1 if value >= self.limit else 0
-        before = self.over
-        self.over = value >= self.limit - self.margin if before else self._row >= self.hold
-        if self.over is before:
-            return None
-        return "warning" if self.over else "recovered"
 
 
 class MachineWarning(Record):
     """A value that crossed its limit, in percent, who uses the memory, and what to type."""
 
-    change: Change
+    change: Literal["warning", "recovered"]
     target: str
     value: float
     limit: float
@@ -61,33 +39,39 @@ class MachineWarning(Record):
 
 
 class MachineLimits:
-    """The thresholds of a machine. `over` holds the values that are too high now, by target."""
+    """The limits of a machine. `over` holds the values that are too high now, by target.
+
+    A value warns once it has reached its limit, the processor when it did so CPU_HOLD times in a row; all is
+    well again below the limit less a margin: between them nothing flaps.
+    """
 
     def __init__(self, config: WatchConfig) -> None:
         self._config = config
-        self._thresholds: dict[str, Threshold] = {}
+        self._high_cpu = 0
         self.over: dict[str, MachineWarning] = {}
 
     def take(self, gauges: Gauges) -> list[MachineWarning]:
-        config = self._config
-        values = [("memory", gauges.memory_percent, Threshold(config.memory_percent, MARGIN_PERCENT))]
-        for disk in gauges.disks:
-            limit = Threshold(config.disk_percent, DISK_MARGIN_PERCENT)
-            values.append((f"disk {disk.path}", disk.used_percent, limit))
-        if gauges.cpu_percent is not None:
-            limit = Threshold(config.cpu_percent, MARGIN_PERCENT, CPU_HOLD)
-            values.append(("cpu", gauges.cpu_percent, limit))
-        crossings = []
-        for target, value, fresh in values:
-            threshold = self._thresholds.setdefault(target, fresh)
-            change = threshold.take(value)
-            warning = MachineWarning(change or "warning", target, value, threshold.limit)
-            if change is not None:
-                crossings.append(warning)
-            self.over.pop(target, None)
-            if threshold.over:
+        """Return what changed: the values that are too high now, and those that are well again."""
+        config, cpu = self._config, gauges.cpu_percent
+        values = [("memory", gauges.memory_percent, config.memory_percent, MARGIN_PERCENT)]
+        values += [
+            (f"disk {disk.path}", disk.used_percent, config.disk_percent, DISK_MARGIN_PERCENT)
+            for disk in gauges.disks
+        ]
+        if cpu is not None:
+            self._high_cpu = self._high_cpu + 1 if cpu >= config.cpu_percent else 0
+            if "cpu" in self.over or self._high_cpu >= CPU_HOLD:
+                values.append(("cpu", cpu, config.cpu_percent, MARGIN_PERCENT))
+        changes = []
+        for target, value, limit, margin in values:
+            before = self.over.pop(target, None)
+            is_over = value >= (limit if before is None else limit - margin)
+            warning = MachineWarning("warning" if is_over else "recovered", target, value, limit)
+            if is_over:
                 self.over[target] = warning
-        return crossings
+            if is_over is (before is None):
+                changes.append(warning)
+        return changes
 
 
 def remedy(

@@ -76,7 +76,6 @@ class Summary(Record, kw_only=True):
 
 
 class _Open(MutableRecord):
-    correlation_id: str
     began: float
     last: float
     calls: RequestCalls = field(default_factory=RequestCalls)
@@ -114,9 +113,9 @@ class RequestTracker:
         if request is None:
             if said.tag not in ("REQUEST", "LLM_CALL"):
                 return []  # the rest of a request that ended, or whose beginning was not seen
-            request = self._open[identifier] = _Open(identifier, at, at)
+            request = self._open[identifier] = _Open(at, at)
             while len(self._open) > MAX_OPEN:
-                changes.append(self._end(next(iter(self._open.values())), "lost", at))
+                changes.append(self._end(next(iter(self._open)), "lost", at))
         request.last = max(request.last, at)
         call = request.calls.take(said, at)
         if call is not None:
@@ -124,30 +123,26 @@ class RequestTracker:
             if call.outcome != "unfinished" and self._is_here(call):
                 self._calls.append((at, call))
         if said.tag == "REQUEST":
-            changes.append(_change(request, "running", at))
+            changes.append(self._change(identifier, request, "running", at))
         elif request.calls.state != "running":
             state = request.calls.state
-            changes.append(self._end(request, "done" if state == "answered" else state, at))
+            changes.append(self._end(identifier, "done" if state == "answered" else state, at))
         return changes
 
     def expire(self, now: float) -> list[RequestChange]:
         """Return what has ended by `now` without a line of its own."""
         changes = []
-        for request in list(self._open.values()):
+        for identifier, request in list(self._open.items()):
             failed_at = request.calls.failed_at
             if failed_at is not None and not request.calls.open and now - failed_at >= SETTLE_S:
-                changes.append(self._end(request, "failed", failed_at))
+                changes.append(self._end(identifier, "failed", failed_at))
             elif now - request.last >= self.lost_s:
-                changes.append(self._end(request, "lost", request.last))
+                changes.append(self._end(identifier, "lost", request.last))
         return changes
 
     def summary(self, now: float) -> Summary:
         """Sum up the window that ends at `now`."""
         since = now - self.window_s
-        while self._ended and self._ended[0].at < since:
-            self._ended.popleft()
-        while self._calls and self._calls[0][0] < since:
-            self._calls.popleft()
         ended = [change for change in self._ended if change.at >= since]
         states = Counter(change.state for change in ended)
         return Summary(
@@ -164,21 +159,34 @@ class RequestTracker:
     def _is_here(self, call: ModelCall) -> bool:
         return call.url is None or self._urls.get(call.node or "", call.url) == call.url
 
-    def _end(self, request: _Open, state: State, at: float) -> RequestChange:
-        del self._open[request.correlation_id]
-        change = _change(request, state, at, max(0.0, at - request.began), slow_s=self.slow_s)
+    def _end(self, identifier: str, state: State, at: float) -> RequestChange:
+        change = self._change(identifier, self._open.pop(identifier), state, at)
         self._ended.append(change)
         return change
 
+    def _change(self, identifier: str, request: _Open, state: State, at: float) -> RequestChange:
+        call, seconds = request.calls.last, None if state == "running" else max(0.0, at - request.began)
+        node, model = ("?", "?") if call is None else _place(call)
+        return RequestChange(
+            correlation_id=identifier,
+            state=state,
+            at=at,
+            goal=request.calls.goal,
+            node=node,
+            model=model,
+            seconds=seconds,
+            attempts=request.calls.count,
+            fallback=request.fallback,
+            fault=call.fault if call is not None and call.failed else request.calls.code,
+            slow=seconds is not None and seconds > self.slow_s,
+        )
+
     def _rows(self, since: float) -> Iterator[ModelRow]:
         ended: dict[tuple[str, str], list[ModelCall]] = {}
-        for at, call in self._calls:
-            if at >= since:
-                ended.setdefault(_place(call), []).append(call)
-        running: dict[tuple[str, str], int] = {}
-        for request in self._open.values():
-            for call in filter(self._is_here, request.calls.open):
-                running[_place(call)] = running.get(_place(call), 0) + 1
+        for call in (call for at, call in self._calls if at >= since):
+            ended.setdefault(_place(call), []).append(call)
+        opened = (call for request in self._open.values() for call in request.calls.open)
+        running = Counter(map(_place, filter(self._is_here, opened)))
         for place in sorted({*ended, *running}):
             calls = ended.get(place, [])
             seconds = sorted(call.seconds for call in calls if not call.failed and call.seconds is not None)
@@ -186,7 +194,7 @@ class RequestTracker:
             yield ModelRow(
                 node=place[0],
                 model=place[1],
-                running=running.get(place, 0),
+                running=running[place],
                 done=sum(not call.failed for call in calls),
                 failed=len(faults),
                 fallbacks=sum(call.fallback for call in calls),
@@ -196,26 +204,6 @@ class RequestTracker:
                 last_fault=faults[-1] if faults else None,
                 ails=bool(calls) and calls[-1].failed,
             )
-
-
-def _change(
-    request: _Open, state: State, at: float, seconds: float | None = None, *, slow_s: float = 0.0
-) -> RequestChange:
-    call = request.calls.last
-    node, model = ("?", "?") if call is None else _place(call)
-    return RequestChange(
-        correlation_id=request.correlation_id,
-        state=state,
-        at=at,
-        goal=request.calls.goal,
-        node=node,
-        model=model,
-        seconds=seconds,
-        attempts=request.calls.count,
-        fallback=request.fallback,
-        fault=call.fault if call is not None and call.failed else request.calls.code,
-        slow=seconds is not None and seconds > slow_s,
-    )
 
 
 def _place(call: ModelCall) -> tuple[str, str]:

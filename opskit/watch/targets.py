@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import Mapping
-from typing import Any, Literal, Protocol
+from collections.abc import Awaitable, Callable, Mapping
+from typing import Any, Literal
 
 from opskit.checks.agent_probe import probe_agent
 from opskit.checks.model_rows import LoadedModel, read_loaded
@@ -30,22 +30,22 @@ class TargetReply(Record):
     levels: Mapping[str, bool] | None = None
 
 
-class Target(Protocol):
-    """Something that can be looked at. `required` makes its failure one of the watch."""
+class Target(Record):
+    """Something that can be looked at. `required` makes its failure one of the watch.
+
+    `read` reads its state; it ends within its own deadline and raises nothing for what the target does.
+    """
 
     kind: TargetKind
     name: str
     required: bool
-
-    async def read(self) -> TargetReply:
-        """Read its state; ends within its own deadline. Raises nothing for what the target does."""
+    read: Callable[[], Awaitable[TargetReply]]
 
 
-class NodeTarget:
-    kind: TargetKind = "node"
+class NodeReader:
+    """Reads one node again and again: its list of models now and then, what is loaded each time."""
 
-    def __init__(self, node: NodeConfig, survey: Survey, *, required: bool) -> None:
-        self.name, self.required = node.name, required
+    def __init__(self, survey: Survey, node: NodeConfig) -> None:
         self._node, self._survey = survey.node(node), survey
         self._deadline_s = survey.config.budgets.connect_s + survey.config.budgets.metadata_s
         self._well: NodeFacts | None = None
@@ -53,7 +53,7 @@ class NodeTarget:
         self._loaded: tuple[tuple[LoadedModel, ...], float | None] = ((), None)
 
     async def read(self) -> TargetReply:
-        """Its metadata: the list of models now and then, each time what is loaded and what it works on."""
+        """Return its state and what it works on; ends within its deadline."""
         began = time.monotonic()
         known = self._well if began - self._listed_at < RELIST_S else None
         try:
@@ -80,19 +80,10 @@ class NodeTarget:
         return TargetReply(replace(finding, seconds=facts.seconds), now, *self._loaded)
 
 
-class AgentTarget:
-    """An agent: its status page and its levels (SPEC D1)."""
-
-    kind: TargetKind = "agent"
-
-    def __init__(self, agent: AgentConfig, survey: Survey, *, required: bool) -> None:
-        self.name, self.required = agent.name, required
-        self._agent, self._survey = agent, survey
-
-    async def read(self) -> TargetReply:
-        """Its own deadlines bound it: connect, status page, and a moment for evidence of a silence."""
-        probe = await probe_agent(self._survey, self._agent)
-        return TargetReply(probe.finding(), time.monotonic(), levels=probe.facts.levels)
+async def read_agent(survey: Survey, agent: AgentConfig) -> TargetReply:
+    """Read the status page of an agent and its levels (SPEC D1); its own deadlines bound it."""
+    probe = await probe_agent(survey, agent)
+    return TargetReply(probe.finding(), time.monotonic(), levels=probe.facts.levels)
 
 
 class TargetView(Record, kw_only=True):

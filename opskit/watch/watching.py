@@ -8,8 +8,9 @@ import asyncio
 import time
 from collections import deque
 from collections.abc import AsyncGenerator, Callable, Coroutine, Mapping, Sequence
+from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from opskit.checks.model_rows import LoadedModel
 from opskit.config.schema import Config
@@ -28,7 +29,7 @@ from opskit.text import duration_s
 from opskit.watch.containers import ContainerWatch
 from opskit.watch.logs import LogWatch
 from opskit.watch.machine import MachineWatch
-from opskit.watch.targets import AgentTarget, NodeTarget, Target, TargetWatch
+from opskit.watch.targets import NodeReader, Target, TargetWatch, read_agent
 from opskit.watch.view import Kind, View, WatchEvent
 
 AREAS = ("nodes", "agents", "requests", "errors", "machine", "containers")
@@ -38,12 +39,8 @@ MOST_EVERY_S = 86_400.0
 PATIENCE_S = 0.25
 FIRST_PATIENCE_S = 1.0
 _NOTES = 5
-
-
-class Source(Protocol):
-    """Something that is looked at on each tick, and tells what changed; it holds the newest state."""
-
-    async def look(self) -> None: ...
+#: One look at something that is watched; it tells what changed.
+Look = Callable[[], Coroutine[None, None, None]]
 
 
 class Ticker(Record):
@@ -62,11 +59,6 @@ class Ticker(Record):
         while self.began + number * self.every_s <= now:
             number += 1
         return number, self.began + number * self.every_s
-
-
-def jump_s(wall: tuple[float, float], steady: tuple[float, float]) -> float:
-    """Return how far the wall clock moved beyond the steady one: the machine slept, or its clock was set."""
-    return (wall[1] - wall[0]) - (steady[1] - steady[0])
 
 
 class WatchParts(Record, kw_only=True):
@@ -110,13 +102,13 @@ async def open_parts(survey: Survey, specs: Sequence[str], only: Sequence[str], 
             raise UsageError(
                 f"--only {word!r} names nothing that can be watched", remedy=f"use one of: {known}"
             )
-    targets: list[Target] = [
-        NodeTarget(node, survey, required=node.required or node.name in areas)
+    targets = [
+        Target("node", node.name, node.required or node.name in areas, NodeReader(survey, node).read)
         for node in config.nodes
         if areas & {"nodes", node.name}
     ]
     targets += [
-        AgentTarget(agent, survey, required=agent.required or agent.name in areas)
+        Target("agent", agent.name, agent.required or agent.name in areas, partial(read_agent, survey, agent))
         for agent in config.agents
         if areas & {"agents", agent.name}
     ]
@@ -157,12 +149,11 @@ class Watch:
         clock: Callable[[], float] = time.monotonic,
         wall: Callable[[], float] = time.time,
     ) -> None:
-        self._skew_s, self._parts = config.watch.clock_skew_s, parts
-        self._clock, self._wall = clock, wall
+        self._parts, self._clock, self._wall = parts, clock, wall
         self._ready: asyncio.Queue[WatchEvent | BaseException] = asyncio.Queue()
         self._tasks: set[asyncio.Task[None]] = set()
-        #: The sources that did not answer in time, and what they are still busy with.
-        self._late: dict[Source, asyncio.Task[None]] = {}
+        #: The looks that did not end in time.
+        self._late: dict[Look, asyncio.Task[None]] = {}
         self._notes: deque[str] = deque(maxlen=_NOTES)
         self._followed: set[str] = set()
         self._number = self._skipped = 0
@@ -183,9 +174,10 @@ class Watch:
                 started=self._follow_container,
                 wall=wall,
             )
-        machine = [self._machine] if "machine" in parts.areas else []
-        containers = [self._containers] if self._containers else []
-        self._sources: list[Source] = [*self._targets, *machine, self._logs, *containers]
+        self._looks: list[Look] = [target.look for target in self._targets]
+        self._looks += [self._logs.look, *[self._machine.look] * ("machine" in parts.areas)]
+        if self._containers is not None:
+            self._looks.append(self._containers.look)
 
     async def events(self, count: int | None = None) -> AsyncGenerator[WatchEvent, None]:
         """What happens, as it happens, and a tick on each beat; ends after `count` ticks.
@@ -200,12 +192,11 @@ class Watch:
         if self._containers is not None:
             self._start(self._containers.run())
         beat = Ticker(self._clock(), self._parts.every_s)
-        number, due, clocks = 0, beat.began, (self._wall(), self._clock())
+        number, due = 0, beat.began
         try:
             while True:
                 while (event := await self._next(due)) is not None:
                     yield event
-                clocks = self._compare_clocks(clocks)
                 await self._round()
                 while (event := await self._next(self._clock())) is not None:
                     yield event
@@ -222,15 +213,15 @@ class Watch:
 
     def view(self) -> View:
         """Return what is known just now."""
-        now, late = self._clock(), {source for source, task in self._late.items() if not task.done()}
+        late = {look for look, task in self._late.items() if not task.done()}
         return View(
             at=self._wall(),
-            now=now,
+            now=self._clock(),
             number=self._number,
             skipped=self._skipped,
             every_s=self._parts.every_s,
             logs=self._logs.state,
-            targets=tuple(replace(target.state, late=target in late) for target in self._targets),
+            targets=tuple(replace(target.state, late=target.look in late) for target in self._targets),
             machine=self._machine.state,
             requests=self._logs.requests(),
             containers=None if self._containers is None else self._containers.view(),
@@ -250,10 +241,10 @@ class Watch:
 
     async def _round(self) -> None:
         """Let each source look, but never one that is still busy with it, and wait a moment for them."""
-        busy = {source: task for source, task in self._late.items() if not task.done()}
-        looks = {source: self._start(source.look()) for source in self._sources if source not in busy}
+        busy = {look: task for look, task in self._late.items() if not task.done()}
+        looks = {look: self._start(look()) for look in self._looks if look not in busy}
         await asyncio.wait(looks.values(), timeout=PATIENCE_S if self._number else FIRST_PATIENCE_S)
-        self._late = busy | {source: task for source, task in looks.items() if not task.done()}
+        self._late = busy | {look: task for look, task in looks.items() if not task.done()}
         self._number += 1
 
     def _loaded(self) -> list[LoadedModel]:
@@ -279,25 +270,12 @@ class Watch:
         if not task.cancelled() and (fault := task.exception()) is not None:
             self._ready.put_nowait(fault)
 
-    def _compare_clocks(self, before: tuple[float, float]) -> tuple[float, float]:
-        """Tell of a jump of the wall clock since the last tick; return both clocks."""
-        now = (self._wall(), self._clock())
-        jump = jump_s((before[0], now[0]), (before[1], now[1]))
-        if abs(jump) > self._skew_s:
-            way = "forward" if jump > 0 else "back"
-            detail = f"the clock went {way} by {abs(jump):.0f} s: this machine slept, or its clock was set"
-            self._tell("clock", "clock", way, detail, detail)
-        return now
-
     def _log_note(self, note: Note) -> None:
         if self._containers is not None and note.at is not None:
             return  # what a container went through is reported as its state
-        self._tell("source", note.source, "told", note.text, f"{note.source}: {note.text}")
-
-    def _tell(self, kind: str, target: str, state: str, detail: str, line: str) -> None:
-        """Tell of what is none of the targets, and on the screen as a line."""
-        self._notes.append(line)
-        self._emit("state", {"kind": kind, "target": target, "from": None, "to": state, "detail": detail})
+        self._notes.append(f"{note.source}: {note.text}")
+        body = {"kind": "source", "target": note.source, "from": None, "to": "told", "detail": note.text}
+        self._emit("state", body)
 
     def _emit(self, kind: Kind, body: Mapping[str, Any], at: float = 0.0) -> None:
         self._ready.put_nowait(WatchEvent(kind, at or self._wall(), body))

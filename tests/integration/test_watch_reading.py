@@ -14,7 +14,7 @@ from opskit.logs.record import LogEntry
 from opskit.logs.source import LeftOut, Note, Window
 from opskit.providers.node import Node
 from opskit.watch.logs import LogWatch, wanted
-from opskit.watch.targets import NodeTarget
+from opskit.watch.targets import NodeReader
 from tests.parts.checking import configuration
 from tests.parts.loopback import until
 from tests.parts.raw_server import RawServer, reply_json, serving
@@ -42,7 +42,7 @@ async def test_looking_again_asks_only_for_life_and_what_is_loaded(tmp_path: Pat
         replies(server)
         config = NodeConfig("ollama", server.url, "ollama")
         async with surveying(tmp_path) as survey:
-            target = NodeTarget(config, survey, required=False)
+            target = NodeReader(survey, config)
             answers = [await target.read() for _ in range(5)]
     assert [one.finding.state for one in answers] == ["ok"] * 5
     assert [row.shown for row in answers[-1].loaded] == ["phi3.5:3.8b"]
@@ -70,7 +70,7 @@ async def test_what_was_loaded_stays_shown_when_a_node_falls_silent(tmp_path: Pa
         replies(server)
         config = NodeConfig("ollama", server.url, "ollama")
         async with surveying(tmp_path) as survey:
-            target = NodeTarget(config, survey, required=False)
+            target = NodeReader(survey, config)
             well = await target.read()
             server.replies = {}
             ill = await target.read()

@@ -3,7 +3,7 @@
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.watch.watching import Ticker, jump_s
+from opskit.watch.watching import Ticker
 
 _TIMES = st.floats(0, 1e7, allow_nan=False)
 _EVERY = st.floats(0.5, 86_400, allow_nan=False)
@@ -31,8 +31,3 @@ def test_late_looks_do_not_drift(every: float, delays: list[float]) -> None:
 def test_a_long_sleep_is_followed_by_one_look() -> None:
     """After an hour without a look one is due next, not 720."""
     assert Ticker(0.0, 5.0).after(3600.0) == (721, 3605.0)
-
-
-def test_a_jump_is_what_the_wall_clock_moved_alone() -> None:
-    """A sleep of an hour, during which the steady clock stood still."""
-    assert jump_s((1000.0, 4605.0), (50.0, 55.0)) == 3600.0

@@ -132,7 +132,7 @@ def test_everything_is_on_a_screen_of_80_by_24() -> None:
         assert word in text, f"{word!r} is not on\n{text}"
 
 
-@pytest.mark.parametrize(("width", "height"), [(80, 12), (60, 16), (41, 24), LEAST])
+@pytest.mark.parametrize(("width", "height"), [(80, 12), (60, 14), (41, 24), LEAST])
 def test_a_small_screen_loses_no_section(width: int, height: int) -> None:
     """Rows and columns go, what there is at all and the states stay."""
     text = shown(lines(view(), width, height))

@@ -89,20 +89,6 @@ async def test_a_process_that_stood_still_looks_once() -> None:
     assert numbers == [(1, 0), (2, 720), (3, 720)]
 
 
-async def test_a_machine_that_slept_is_told_of() -> None:
-    """The wall clock went on while the steady one stood: one event, one look."""
-    clocks, told = Clocks(), []
-    async with aclosing(watch([Scripted("ok")], clocks).events(3)) as events:
-        async for event in events:
-            told.append(event)
-            if event.kind == "tick" and event.body["number"] == 1:
-                clocks.wall_offset += 3600.0
-    jumps = [event.body["detail"] for event in told if event.body.get("kind") == "clock"]
-    assert len(jumps) == 1
-    assert "forward by 3600 s" in jumps[0]
-    assert [event.body["skipped"] for event in told if event.kind == "tick"] == [0, 0, 0]
-
-
 async def test_nothing_is_left_running() -> None:
     """However a watch is ended, even with a question open."""
     async with aclosing(watch([Scripted(None)], Clocks()).events()) as events:
