@@ -13,8 +13,7 @@ from opskit.cli import render
 from opskit.cli.options import SharedOptions
 from opskit.errors import Exit
 from opskit.records import replace
-from opskit.watch.view import View, exit_of
-from opskit.watch.watching import Watch, open_parts
+from opskit.watch.watching import View, Watch, exit_of, open_parts
 
 #: How often the screen is drawn at most, and at least while nothing happens (ages grow).
 _REDRAW_S = 0.2
@@ -116,8 +115,7 @@ def _quit_by_key(on_quit: Callable[[], object]) -> Iterator[None]:
 
 def _summarise(view: View) -> None:
     """Say in one line what was watched, when the screen is gone."""
-    parts = [f"watched {view.number} looks"]
-    parts += [f"{target.name} {target.finding.state}" for target in view.targets]
+    parts = [f"watched {view.number} looks", *(f"{each.name} {each.finding.state}" for each in view.targets)]
     if view.requests is not None:
         parts.append(f"{view.requests.done} requests done, {view.requests.failed} failed")
     render.note("; ".join([*parts, f"{view.logs.errors} errors"]))

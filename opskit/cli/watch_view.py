@@ -21,7 +21,7 @@ from opskit.watch.logs import LoggedError, LogsView
 from opskit.watch.machine import MachineView
 from opskit.watch.requests import Summary
 from opskit.watch.targets import TargetView
-from opskit.watch.view import View
+from opskit.watch.watching import View
 
 Piece = tuple[str, str]
 Line = list[Piece]
@@ -147,16 +147,8 @@ def _models(loaded: Sequence[LoadedModel], width: int, age: str) -> list[Line]:
     for row in loaded:
         _, name, memory, share, _, work, remaining = ("" if cell == "?" else cell for cell in row.cells())
         remaining = {"never": "stays", "": "", "overdue": "overdue"}.get(remaining, f"expires in {remaining}")
-        rows.append(
-            [
-                (f"    {name}", ""),
-                (memory, "cyan"),
-                (work, ""),
-                (f"{share} on GPU" if share else "", "dim"),
-                (remaining, "dim"),
-                (age, "yellow"),
-            ]
-        )
+        cells = (f"    {name}", memory, work, f"{share} on GPU" if share else "", remaining, age)
+        rows.append(list(zip(cells, ("", "cyan", "", "dim", "dim", "yellow"), strict=True)))
     return columns(rows, width, drop=(3, 4, 5, 2))
 
 
@@ -192,22 +184,14 @@ def _requests(summary: Summary | None, width: int) -> ViewSection | None:
     title: Line = [("requests", _TITLE), (text, "")]
     if not summary.models:
         return ViewSection(title, [], least=0)
-    head: list[Piece] = [(name, "dim") for name in _REQUEST_COLUMNS]
-    rows = [
-        [
-            (f"{_GAP}{row.model}", ""),
-            (row.node, ""),
-            (str(row.running or ""), "cyan"),
-            (str(row.done or ""), "green"),
-            (str(row.failed or ""), "bold red"),
-            (str(row.fallbacks or ""), "yellow"),
-            (_seconds(row.median_s), ""),
-            (_seconds(row.max_s), "yellow" if row.slow else ""),
-            (row.last_fault or "", "dim"),
-        ]
-        for row in summary.models
-    ]
-    return ViewSection(title, columns([head, *rows], width, drop=(8, 7, 5, 1, 2, 6)), least=3)
+    rows = [[(name, "dim") for name in _REQUEST_COLUMNS]]
+    for row in summary.models:
+        counts = [str(count or "") for count in (row.running, row.done, row.failed, row.fallbacks)]
+        times = ["" if value is None else f"{value:.1f} s" for value in (row.median_s, row.max_s)]
+        styles = ("", "", "cyan", "green", "bold red", "yellow", "", "yellow" if row.slow else "", "dim")
+        cells = (_GAP + row.model, row.node, *counts, *times, row.last_fault or "")
+        rows.append(list(zip(cells, styles, strict=True)))
+    return ViewSection(title, columns(rows, width, drop=(8, 7, 5, 1, 2, 6)), least=3)
 
 
 def _containers(containers: ContainersView | None, width: int) -> ViewSection | None:
@@ -285,7 +269,3 @@ def columns(rows: Sequence[Sequence[Piece]], width: int, drop: Sequence[int]) ->
 
 def _clock(at: float) -> str:
     return f"{datetime.fromtimestamp(at).astimezone():%H:%M:%S}"
-
-
-def _seconds(value: float | None) -> str:
-    return "" if value is None else f"{value:.1f} s"

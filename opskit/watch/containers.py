@@ -21,7 +21,7 @@ from opskit.logs.following import Backoff
 from opskit.records import Record, asdict, replace
 from opskit.system.docker import Docker
 from opskit.system.docker_records import DockerEvent
-from opskit.watch.view import Emit
+from opskit.watch.event import Emit
 
 ACTIONS = ("start", "die", "stop", "oom", "health_status", "destroy", "pause", "unpause")
 #: More containers than this are not remembered; a container that is well is forgotten first.
@@ -212,19 +212,16 @@ class ContainerWatch:
     def _show(self, container: Container, event: DockerEvent | None = None) -> None:
         at, action = (0.0, "") if event is None else (event.at_ns / 1e9, event.action)
         before = self._known.get(container.name)
-        shown_at = at or (before.at if before else 0.0)
-        now = watched(before, self._assessed(container, at), shown_at, action)
+        now = watched(before, self._assessed(container, at), at or (before.at if before else 0.0), action)
         self._records[container.name], self._known[container.name] = container, now
         self._tell(before, now, at)
 
     def _assessed(self, container: Container, at: float) -> AssessedContainer:
         now = datetime.fromtimestamp(max(at, self._wall() + self._ahead_s), UTC)
-        were_ended = self._before.were_ended
-        if any(event.id == container.id for event in self._past):
-            is_stopped = was_stopped(container, self._past)
-            were_ended = frozenset({container.id} if is_stopped else ())
-        past = [*self._before.events, *self._past]
-        events = replace(self._before, now=now, events=past, were_ended=were_ended)
+        past, were_ended = self._past, self._before.were_ended
+        if any(event.id == container.id for event in past):
+            were_ended = frozenset({container.id} if was_stopped(container, past) else ())
+        events = replace(self._before, now=now, events=[*self._before.events, *past], were_ended=were_ended)
         peers = {**self._peers, **{record.id: record for record in self._records.values()}}
         rules = ContainerRules.of(self._config.recovery)
         assessment = assess_container(container, peers=peers, events=events, rules=rules, now=now)
@@ -248,9 +245,7 @@ class ContainerWatch:
     def _is_there(self, problem: str | None) -> None:
         if self._there is (problem is None):
             return
-        self._there = problem is None
-        text = problem or "connected to Docker"
+        self._there, text = problem is None, problem or "connected to Docker"
         self._note(text)
         state = "absent" if problem else "ok"
-        body = {"kind": "docker", "target": "docker", "from": None, "to": state, "detail": text}
-        self._emit("state", body)
+        self._emit("state", {"kind": "docker", "target": "docker", "from": None, "to": state, "detail": text})

@@ -19,8 +19,8 @@ from opskit.logs.show import settled
 from opskit.logs.source import Batch, LeftOut, LogSource, Note, Window
 from opskit.records import MutableRecord, Record, field, replace
 from opskit.text import utc
+from opskit.watch.event import Emit
 from opskit.watch.requests import RequestChange, RequestTracker, Summary
-from opskit.watch.view import Emit
 
 #: A file that is further behind is gone on with near its end: news that are minutes old are none.
 BEHIND_BYTES = 4 * 1024 * 1024
@@ -40,11 +40,8 @@ _TEXT_CHARS = 1000
 
 def wanted(entry: LogEntry) -> bool:
     """Tell whether an event tells of a request or is an error."""
-    if TAGGED.accepts(entry):
-        return True
-    finder = SEVERE.finder
-    may_be = entry.level is not None or (finder is not None and finder.search(entry.raw) is not None)
-    return may_be and SEVERE.accepts(entry)
+    may_be = entry.level is not None or (SEVERE.finder is not None and SEVERE.finder.search(entry.raw))
+    return TAGGED.accepts(entry) or (bool(may_be) and SEVERE.accepts(entry))
 
 
 class LoggedError(Record, kw_only=True):
@@ -107,14 +104,11 @@ class LogsView(MutableRecord, kw_only=True):
             text=text,
             shape=shape(text.encode("utf-8", "replace")),
         )
-        same = (
-            old
-            for old in islice(self.latest_errors, _NEAR)
-            if (old.source, old.tag, old.shape) == (error.source, error.tag, error.shape)
-        )
-        if (known := next(same, None)) is not None:
-            self.latest_errors.remove(known)
-            error = replace(error, count=known.count + 1)
+        for old in islice(self.latest_errors, _NEAR):
+            if (old.source, old.tag, old.shape) == (error.source, error.tag, error.shape):
+                self.latest_errors.remove(old)
+                error = replace(error, count=old.count + 1)
+                break
         self.latest_errors.appendleft(error)
         return error
 

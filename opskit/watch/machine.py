@@ -3,6 +3,7 @@
 import asyncio
 import shlex
 from collections.abc import Callable, Sequence
+from pathlib import Path
 from typing import Any, Literal
 
 from opskit.checks.model_rows import LoadedModel
@@ -10,7 +11,7 @@ from opskit.config.schema import Config, NodeConfig, WatchConfig
 from opskit.llm.fit import gib
 from opskit.records import Record, asdict, replace
 from opskit.system.host import Gauges, MemoryUser, Meter, is_loopback, memory_users
-from opskit.watch.view import Emit
+from opskit.watch.event import Emit
 
 #: How far below its limit a value must fall, in percent, before all is well again.
 MARGIN_PERCENT = 5.0
@@ -123,14 +124,15 @@ class MachineWatch:
     def __init__(
         self,
         config: Config,
-        disks: Sequence[str],
         *,
         clock: Callable[[], float],
         emit: Emit,
         loaded: Callable[[], Sequence[LoadedModel]],
     ) -> None:
         self._nodes, self._clock, self._emit, self._loaded = config.nodes, clock, emit, loaded
-        self._meter, self._limits = Meter(disks), MachineLimits(config.watch)
+        folder = Path(config.state_dir).absolute()
+        state = next((str(path) for path in (folder, *folder.parents) if path.exists()), "/")
+        self._meter, self._limits = Meter(("/", state)), MachineLimits(config.watch)
         self._users: tuple[MemoryUser, ...] = ()
         self._users_at = float("-inf")
         self.state: MachineView | None = None

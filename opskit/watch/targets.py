@@ -13,7 +13,7 @@ from opskit.facts.survey import Survey
 from opskit.providers.base import CallCause, CallError
 from opskit.records import Record, replace
 from opskit.result import Finding, Status
-from opskit.watch.view import Emit
+from opskit.watch.event import Emit
 
 #: How often the list of models of a node is read again.
 RELIST_S = 60.0
@@ -62,8 +62,8 @@ class NodeReader:
                 facts = await with_default(facts) if known is None else facts
         except TimeoutError:
             error = CallError(CallCause.TIMEOUT, f"no reply within {self._deadline_s:g} s")
-            took_s = time.monotonic() - began
-            facts = NodeFacts(config=self._node.config, failed=ReadingStep.HTTP, error=error, http_s=took_s)
+            facts = NodeFacts(config=self._node.config, failed=ReadingStep.HTTP, error=error)
+            facts = replace(facts, http_s=time.monotonic() - began)
         now = time.monotonic()
         self._well, self._listed_at = facts, began if known is None else self._listed_at
         if facts.failed is not None:
@@ -126,13 +126,12 @@ class TargetView(Record, kw_only=True):
         if self.answer is None or self.answer.loaded_at is None:
             return (), None
         age = max(0.0, now - self.answer.loaded_at)
-        rows = tuple(
-            row
-            if row.expires_in_s is None or row.expires_in_s < 0
-            else replace(row, expires_in_s=max(0.0, row.expires_in_s - age))
-            for row in self.answer.loaded
-        )
-        return rows, age
+        left = [(row, row.expires_in_s) for row in self.answer.loaded]
+        rows = [
+            replace(row, expires_in_s=max(0.0, left_s - age)) if left_s and left_s > 0 else row
+            for row, left_s in left
+        ]
+        return tuple(rows), age
 
     def as_json(self, now: float) -> dict[str, Any]:
         finding, age_s = self.finding, self.age_s(now)

@@ -14,23 +14,24 @@ from typing import Any
 
 from opskit.checks.model_rows import LoadedModel
 from opskit.config.schema import Config
-from opskit.errors import UsageError
+from opskit.errors import Exit, UsageError
 from opskit.facts.survey import Survey
 from opskit.logs.container import ContainerSource
 from opskit.logs.files import FileSource
 from opskit.logs.glob_source import resolve
 from opskit.logs.source import LogSource, Note
-from opskit.records import Record, replace
+from opskit.records import Record, asdict, replace
 from opskit.system.docker import Docker
 from opskit.system.docker_records import ListedContainer
 from opskit.system.logfile import LOG_NAME
 from opskit.system.threads import use_abandonable_threads
 from opskit.text import duration_s
-from opskit.watch.containers import ContainerWatch
-from opskit.watch.logs import LogWatch
-from opskit.watch.machine import MachineWatch
-from opskit.watch.targets import NodeReader, Target, TargetWatch, read_agent
-from opskit.watch.view import Kind, View, WatchEvent
+from opskit.watch.containers import ContainersView, ContainerWatch
+from opskit.watch.event import Kind, WatchEvent
+from opskit.watch.logs import LogsView, LogWatch
+from opskit.watch.machine import MachineView, MachineWatch
+from opskit.watch.requests import Summary
+from opskit.watch.targets import NodeReader, Target, TargetView, TargetWatch, read_agent
 
 AREAS = ("nodes", "agents", "requests", "errors", "machine", "containers")
 LEAST_EVERY_S = 0.5
@@ -43,29 +44,24 @@ _NOTES = 5
 Look = Callable[[], Coroutine[None, None, None]]
 
 
-class Ticker(Record):
-    """A beat that neither drifts nor catches up: ticks are due at `began`, `began + every_s`, ..."""
+def next_tick(began: float, every_s: float, now: float) -> tuple[int, float]:
+    """Return the number of the first tick that is due later than `now`, and when that is.
 
-    began: float
-    every_s: float
-
-    def after(self, now: float) -> tuple[int, float]:
-        """Return the number of the first tick that is due later than `now`, and when that is.
-
-        What was missed is left out: a slow tick or a sleep is followed by one tick.
-        """
-        number = max(0, int((now - self.began) // self.every_s) + 1)
-        # The product may round to `now` or just before it.
-        while self.began + number * self.every_s <= now:
-            number += 1
-        return number, self.began + number * self.every_s
+    Ticks are due at `began`, `began + every_s`, ...: they neither drift nor catch up. What was missed is left
+    out: a slow tick or a sleep is followed by one tick.
+    """
+    number = max(0, int((now - began) // every_s) + 1)
+    # The product may round to `now` or just before it.
+    while began + number * every_s <= now:
+        number += 1
+    return number, began + number * every_s
 
 
 class WatchParts(Record, kw_only=True):
     """What is watched. `own` is the source whose past is read too, `docker` None where nobody asks it.
 
-    `stack_containers` have their state reported at the start; beside our `own` log theirs are read as soon
-    as they are there. `disks` are folders.
+    The containers of the stack have their state reported at the start; beside our `own` log theirs are read
+    as soon as they are there.
     """
 
     areas: frozenset[str]
@@ -74,8 +70,6 @@ class WatchParts(Record, kw_only=True):
     sources: Sequence[LogSource] = ()
     own: LogSource | None = None
     docker: Docker | None = None
-    stack_containers: Sequence[str] = ()
-    disks: Sequence[str] = ("/",)
 
 
 def interval_s(text: str) -> float:
@@ -96,12 +90,9 @@ async def open_parts(survey: Survey, specs: Sequence[str], only: Sequence[str], 
     """
     config, areas = survey.config, frozenset(only or AREAS)
     names = sorted([node.name for node in config.nodes] + [agent.name for agent in config.agents])
-    for word in only:
-        if word not in (*AREAS, *names):
-            known = ", ".join([*AREAS, *names])
-            raise UsageError(
-                f"--only {word!r} names nothing that can be watched", remedy=f"use one of: {known}"
-            )
+    if unknown := next((word for word in only if word not in (*AREAS, *names)), None):
+        remedy = f"use one of: {', '.join([*AREAS, *names])}"
+        raise UsageError(f"--only {unknown!r} names nothing that can be watched", remedy=remedy)
     targets = [
         Target("node", node.name, node.required or node.name in areas, NodeReader(survey, node).read)
         for node in config.nodes
@@ -121,18 +112,62 @@ async def open_parts(survey: Survey, specs: Sequence[str], only: Sequence[str], 
                 # Raises for one that cannot be read: it was named.
                 _ = source.is_plain
     reads_own = not specs and bool(areas & {"requests", "errors"})
-    stack = tuple(dict.fromkeys(name for names in config.stack.containers.values() for name in names))
-    state = next((str(path) for path in own.parents if path.exists()), "/")
     return WatchParts(
         areas=areas,
         every_s=every_s,
         targets=targets,
         sources=sources,
         own=FileSource(own, "opskit") if reads_own else None,
-        docker=Docker() if "containers" in areas or (reads_own and stack) else None,
-        stack_containers=stack,
-        disks=tuple(dict.fromkeys(("/", state))),
+        docker=Docker() if "containers" in areas or (reads_own and config.stack.containers) else None,
     )
+
+
+class View(Record, kw_only=True):
+    """All at one moment: `at` in epoch seconds, `now` in monotonic ones. What was not asked for is None."""
+
+    at: float
+    now: float
+    number: int
+    skipped: int
+    every_s: float
+    logs: LogsView
+    targets: tuple[TargetView, ...] = ()
+    machine: MachineView | None = None
+    requests: Summary | None = None
+    containers: ContainersView | None = None
+    notes: tuple[str, ...] = ()
+
+    def as_json(self) -> dict[str, Any]:
+        """Return the body of a tick."""
+        document: dict[str, Any] = {
+            "number": self.number,
+            "skipped": self.skipped,
+            "every_s": self.every_s,
+            "status": {Exit.OK: "pass", Exit.FAILED: "fail"}.get(exit_of(self.targets), "inconclusive"),
+        }
+        for target in self.targets:
+            document.setdefault(f"{target.kind}s", []).append(target.as_json(self.now))
+        if self.machine is not None:
+            document["machine"] = self.machine.as_json(self.now)
+            document["warnings"] = [warning.as_json() for warning in self.machine.warnings]
+        if self.requests is not None:
+            document["requests"] = asdict(self.requests)
+        if self.containers is not None:
+            document["containers"] = self.containers.as_json()
+        return {**document, "logs": self.logs.as_json()}
+
+
+def exit_of(targets: Sequence[TargetView]) -> Exit:
+    """Return the exit status that the targets ask for. Pure.
+
+    A required target that is not well fails; nothing to be seen is no answer.
+    """
+    if any(target.required and target.failed for target in targets):
+        return Exit.FAILED
+    unseen = [target for target in targets if not target.answers]
+    if any(target.required for target in unseen) or (targets and len(unseen) == len(targets)):
+        return Exit.INCONCLUSIVE
+    return Exit.OK
 
 
 class Watch:
@@ -155,18 +190,19 @@ class Watch:
         #: The looks that did not end in time.
         self._late: dict[Look, asyncio.Task[None]] = {}
         self._notes: deque[str] = deque(maxlen=_NOTES)
-        self._followed: set[str] = set()
         self._number = self._skipped = 0
         self._targets = [TargetWatch(target, self._emit) for target in parts.targets]
-        self._machine = MachineWatch(config, parts.disks, clock=clock, emit=self._emit, loaded=self._loaded)
+        self._machine = MachineWatch(config, clock=clock, emit=self._emit, loaded=self._loaded)
         self._logs = LogWatch(
             config, parts.areas, wall=wall, emit=self._emit, note=self._log_note, start=self._start
         )
+        stack = config.stack.containers.values()
+        self._stack = tuple(dict.fromkeys(name for names in stack for name in names))
         self._containers: ContainerWatch | None = None
         if parts.docker is not None:
             self._containers = ContainerWatch(
                 parts.docker,
-                parts.stack_containers,
+                self._stack,
                 config,
                 is_asked="containers" in parts.areas,
                 emit=self._emit,
@@ -191,8 +227,8 @@ class Watch:
             self._logs.follow(source)
         if self._containers is not None:
             self._start(self._containers.run())
-        beat = Ticker(self._clock(), self._parts.every_s)
-        number, due = 0, beat.began
+        number, began = 0, self._clock()
+        due = began
         try:
             while True:
                 while (event := await self._next(due)) is not None:
@@ -203,8 +239,7 @@ class Watch:
                 yield WatchEvent("tick", self._wall(), self.view().as_json())
                 if count is not None and self._number >= count:
                     return
-                before = number
-                number, due = beat.after(self._clock())
+                before, (number, due) = number, next_tick(began, self._parts.every_s, self._clock())
                 self._skipped += number - before - 1
         finally:
             for task in self._tasks:
@@ -252,10 +287,8 @@ class Watch:
         return [row for answer in answers if answer is not None for row in answer.loaded]
 
     def _follow_container(self, name: str) -> None:
-        parts = self._parts
-        is_new = name in parts.stack_containers and name not in self._followed
-        if is_new and parts.own is not None and parts.docker is not None:
-            self._followed.add(name)
+        parts, is_new = self._parts, name not in self._logs.state.sources
+        if is_new and name in self._stack and parts.own is not None and parts.docker is not None:
             self._logs.follow(ContainerSource(parts.docker, ListedContainer(name, name, "", "running")))
 
     def _start(self, work: Coroutine[None, None, None]) -> asyncio.Task[None]:

@@ -19,7 +19,7 @@ from opskit.watch.logs import LoggedError, LogsView
 from opskit.watch.machine import MachineView, MachineWarning
 from opskit.watch.requests import ModelRow, Summary
 from opskit.watch.targets import TargetReply, TargetView
-from opskit.watch.view import View, exit_of
+from opskit.watch.watching import View, exit_of
 
 GIB = 1024**3
 

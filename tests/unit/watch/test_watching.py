@@ -9,8 +9,8 @@ import pytest
 
 from opskit.config.schema import Config
 from opskit.result import Finding, Status
+from opskit.watch.event import WatchEvent
 from opskit.watch.targets import Target, TargetReply
-from opskit.watch.view import WatchEvent
 from opskit.watch.watching import FIRST_PATIENCE_S, Watch, WatchParts
 
 
