@@ -15,7 +15,7 @@ from opskit.checks.container_assessment import (
 from opskit.config.schema import Config
 from opskit.errors import OpskitError
 from opskit.facts.container import Container
-from opskit.facts.container_events import KEPT_EVENTS, ContainerEvents, was_stopped
+from opskit.facts.container_events import KEPT_EVENTS, ContainerEvents, may_be_stopping, was_stopped
 from opskit.facts.container_survey import read_container, read_containers, survey_containers
 from opskit.logs.following import Backoff
 from opskit.records import Record, asdict, replace
@@ -23,7 +23,7 @@ from opskit.system.docker import Docker
 from opskit.system.docker_records import DockerEvent
 from opskit.watch.event import Emit
 
-ACTIONS = ("start", "die", "stop", "oom", "health_status", "destroy", "pause", "unpause")
+ACTIONS = ("start", "kill", "die", "stop", "oom", "health_status", "destroy", "pause", "unpause")
 #: More containers than this are not remembered; a container that is well is forgotten first.
 MAX_KNOWN = 500
 #: Only Docker itself tells these: the health log, and how often it has restarted a container.
@@ -193,31 +193,39 @@ class ContainerWatch:
                 self._started(container.name)
 
     async def _take(self, event: DockerEvent) -> None:
+        known = self._records.get(event.name)
+        if event.action == "start" and known is not None:
+            self._show(known, told=True)
         self._past.append(event)
+        if event.action == "kill":
+            return  # it tells who ended the container, once that has ended
         if event.action == "destroy":
             self._records.pop(event.name, None)
             self._tell(self._known.pop(event.name, None), None, event.at_ns / 1e9)
             return
-        known = self._records.get(event.name)
-        if known is None or known.id != event.id or event.action in _READ_AGAIN:
-            known = await read_container(self._docker, event.id) or known
         if event.action == "start":
             self._started(event.name)
+        if known is None or known.id != event.id or event.action in _READ_AGAIN:
+            known = await read_container(self._docker, event.id) or known
         known = known or Container(id=event.id, name=event.name, status="running")
-        self._show(after(known, event), event)
+        self._show(after(known, event), event, told=event.action in ("start", "stop"))
         while len(self._known) > MAX_KNOWN:
             name = min(self._known, key=lambda name: not self._known[name].is_well)
             del self._known[name], self._records[name]
 
-    def _show(self, container: Container, event: DockerEvent | None = None) -> None:
+    def _show(self, container: Container, event: DockerEvent | None = None, *, told: bool = False) -> None:
+        """Show a container as it is now; `told` tells that no `stop` is awaited that explains its end."""
         at, action = (0.0, "") if event is None else (event.at_ns / 1e9, event.action)
-        before = self._known.get(container.name)
-        now = watched(before, self._assessed(container, at), at or (before.at if before else 0.0), action)
-        self._records[container.name], self._known[container.name] = container, now
-        self._tell(before, now, at)
-
-    def _assessed(self, container: Container, at: float) -> AssessedContainer:
         now = datetime.fromtimestamp(max(at, self._wall() + self._ahead_s), UTC)
+        before = self._known.get(container.name)
+        self._records[container.name] = container
+        if told or not may_be_stopping(container, self._past, now):
+            shown_at = at or (before.at if before else 0.0)
+            shown = watched(before, self._assessed(container, now), shown_at, action)
+            self._known[container.name] = shown
+            self._tell(before, shown, at)
+
+    def _assessed(self, container: Container, now: datetime) -> AssessedContainer:
         past, were_ended = self._past, self._before.were_ended
         if any(event.id == container.id for event in past):
             were_ended = frozenset({container.id} if was_stopped(container, past) else ())

@@ -69,6 +69,19 @@ def test_a_crash_and_a_restart(box, watch) -> None:
     assert known[name]["restarts"] == 1
 
 
+def test_a_stop_by_hand_is_told_once_and_as_one(box, watch) -> None:
+    """The end comes a moment before the `stop` that explains it: only together are they news."""
+    name = box.name("agent")
+    container = box.run("sleep 1000", name=name)
+    told = watch("--only", "containers")
+    container.stop(timeout=1)
+    stopped = told.until("state", target=name)
+    assert (stopped["to"], stopped["condition"]) == ("exited", "left")
+    container.start()
+    assert told.until("state", target=name)["to"] == "running"
+    assert sum(event.get("target") == name for event in told.seen) == 2
+
+
 def test_a_container_that_turns_unhealthy(box, watch) -> None:
     """And well again; nothing is told of the first time that it is healthy."""
     name = box.name("web")
