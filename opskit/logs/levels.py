@@ -76,7 +76,8 @@ _COLOUR = rb"(?:\x1b\[[\d;]*m)*"
 SIGNS = (
     rb"(?:\b|\[[\d;]{1,12}m)(?:CRIT|CRITICAL|FATAL|SEVERE|PANIC)\b|Traceback \(most recent call last\)"
     rb'|(?:level|severity|lvl)\w{0,5}(?:"\s*:\s*"|="?)(?i:warn|err|crit|fatal|d?panic|alert|emerg|severe)'
-    rb'|"@l"\s*:\s*"[WEF]'
+    rb'|"(?:@l|s)"\s*:\s*"[WEF]'
+    rb'|everity_?(?i:number"\s*:\s*"?(?:1[3-9]|2[0-4]|<?severity_?number[_.](?:warn|err|fatal)))'
     rb'|(?:level|severity|lvl)\w{0,5}(?:"\s*:\s*"?|="?)(?:[456]\d|[0-4])\b'
     rb"|(?:[\[:]|\[[\d;]{1,12}m)(?:warn(?:ing)?|err(?:or)?|crit(?:ical)?|alert|emerg|fatal) *%b *\]"
     rb"|\b(?i:warn(?:ing)?|err(?:or)?|fail|crit(?:ical)?|alert|emerg|fatal|panic|severe)\]?:\s"
@@ -102,6 +103,7 @@ _HIGHEST_NUMBER = 69
 SEVERITIES: tuple[Level, ...] = (
     *("critical", "critical", "critical", "error", "warning", "info", "info", "debug"),
 )
+_OTEL_SEVERITY = re.compile(r"^(\d{1,2})(?:\.0)?$|(?:^|[._])(TRACE|DEBUG|INFO|WARN|ERROR|FATAL)[2-4]?\b")
 #: A level word further behind than this is not in front of the message.
 _LEVEL_IN_FRONT = 120
 _MESSAGE_BYTES = 500
@@ -173,6 +175,25 @@ def json_level(value: Any, body: Mapping[str, Any]) -> Level | None:
             return SEVERITIES[int(value)]  # GELF
         return _numbered(value)
     return None if value is None else level_of(str(value))
+
+
+def letter_level(value: Any) -> Level | None:
+    """The level that a letter stands for, as MongoDB writes it: `E`, `W`, `D1` to `D5`."""
+    return _LETTERS.get(value[:1].encode()) if isinstance(value, str) and value[1:] in "12345" else None
+
+
+def otel_level(value: Any) -> Level | None:
+    """The level of a severity number of OpenTelemetry: 1 to 24, four for each level, or its name.
+
+    The name may be that of the protocol, `SEVERITY_NUMBER_ERROR2`, or of a program.
+    """
+    named = _OTEL_SEVERITY.search(str(value).upper())
+    if named is None:
+        return None
+    if named[2]:
+        return level_of(named[2])
+    number = (int(named[1]) - 1) // 4
+    return ("debug", *LEVELS)[number] if 0 <= number <= len(LEVELS) else None
 
 
 @cache

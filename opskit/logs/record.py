@@ -7,17 +7,20 @@ hold invalid UTF-8 and NUL bytes, and raw output must be byte for byte what stan
 
 import json
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any, Literal
 
 from opskit.logs.levels import (
     COMPLAINTS,
     LEADING_LEVEL,
+    LEVELS,
     TRACEBACK,
     Level,
     json_level,
+    letter_level,
     level_of,
     line_level,
+    otel_level,
     word_level,
 )
 from opskit.logs.tag_search import STANDARD_TAGS, tag_pattern
@@ -45,8 +48,16 @@ _NAMED = re.compile(rb"correlation[ _-]?id:?\s+(\S{1,64})", re.IGNORECASE)
 UUID = re.compile(rb"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
 #: Keys of JSON lines as their writers mean them: small letters without `_`, `-`, `.` and a leading `@`.
 _LEVEL_KEYS = ("level", "severity", "lvl", "levelname", "loglevel", "errorseverity", "severitytext", "l")
-_MESSAGE_KEYS = ("message", "msg", "event", "error", "text", "shortmessage", "body", "mt", "m")
-_TIME_KEYS = ("timestamp", "time", "ts", "asctime", "t")
+_MESSAGE_KEYS = (
+    *("message", "msg", "event", "error", "text", "shortmessage", "body", "mt", "m", "textpayload"),
+)
+_TIME_KEYS = (
+    *("timestamp", "time", "ts", "asctime", "t"),
+    *("timeunixnano", "observedtimeunixnano", "observedtimestamp", "instant"),
+)
+#: What a time that is written as an object calls its number or its text, and the part of a second beside it.
+_TIME_PARTS = ("timestamp", "$date", "$numberlong", "$timestamp", "t", "seconds", "epochsecond")
+_NANOSECONDS = ("nanos", "nanoofsecond")
 _IDENTIFIER_KEYS = ("correlationid", "xcorrelationid", "requestid", "xrequestid", "traceid")
 _PUNCTUATION = str.maketrans("", "", "_-.@")
 #: More digits than a time in nanoseconds has.
@@ -126,6 +137,7 @@ def _json(line: bytes) -> Facts | None:
     if body is None:
         return None
     level, message, at, identifier = _said(body)
+    at = timestamp(line) if at is None else at
     if tag := _TAG.match(text := message.encode("utf-8", "replace")):
         # A formatter of JSON around a tagged line.
         inner = _tagged(text, tag)
@@ -141,6 +153,7 @@ def complaint(line: bytes) -> tuple[Level, bytes, float | None] | None:
     """
     if (body := json_object(line)) is not None:
         level, message, at, _ = _said(body)
+        at = timestamp(line) if at is None else at
         return (level, message.encode("utf-8", "replace"), at) if level in COMPLAINTS else None
     said = line_level(line)
     if said is None or said.level not in COMPLAINTS:
@@ -219,31 +232,94 @@ def json_object(line: bytes) -> dict[str, Any] | None:
 
 def _said(body: Mapping[str, Any]) -> tuple[Level | None, str, float | None, str | None]:
     """The level, message, time and id of a JSON line; what it does not say itself an object in it may say."""
+    if isinstance(body.get("resourceLogs"), list):
+        return _worst_of(body["resourceLogs"])
     keys = _by_meaning(body)
-    below = [_by_meaning(value) for value in body.values() if isinstance(value, dict)]
-    level: Level | None = None
-    place = keys
+    below = [_by_meaning(each) for value in body.values() if (each := _object_of(value)) is not None]
+    level, place = None, keys
     for named in (keys, *below):
-        levels = (json_level(named[key], body) for key in _LEVEL_KEYS if key in named)
-        if (level := next(filter(None, levels), None)) is not None:
+        level = _level(named, body)
+        if level is not None:
             place = named
             break
     message = next(
         (text for each in (place, keys, *below) if (text := _first_of(each, _MESSAGE_KEYS)) is not None), ""
     )
-    times = (time for each in (keys, *below) if (time := _first_of(each, _TIME_KEYS)) is not None)
+    written = (_json_time(each[name]) for each in (keys, *below) for name in _TIME_KEYS if name in each)
+    at = next((at for at in written if at is not None), None)
     identifiers = (name for each in (keys, *below) if (name := _first_of(each, _IDENTIFIER_KEYS)) is not None)
-    identifier = next(identifiers, None)
-    return level, str(message), _json_time(next(times, None)), None if identifier is None else str(identifier)
+    # OpenTelemetry writes an id of nothing as zeros.
+    identifier = str(next(identifiers, "")).removeprefix("0x")
+    return (
+        level,
+        _text_in(message),
+        at,
+        identifier if identifier.strip("0") else None,
+    )
 
 
 def _by_meaning(body: Mapping[str, Any]) -> dict[str, Any]:
     return {key.lower().translate(_PUNCTUATION): value for key, value in body.items() if value is not None}
 
 
+def _level(keys: Mapping[str, Any], body: Mapping[str, Any]) -> Level | None:
+    levels = (json_level(keys[name], body) for name in _LEVEL_KEYS if name in keys)
+    level = next((level for level in levels if level is not None), None)
+    if level is None and "severitynumber" in keys:
+        level = otel_level(keys["severitynumber"])
+    return letter_level(keys["s"]) if level is None and {"t", "s", "c"} <= keys.keys() else level
+
+
+def _worst_of(resources: Iterable[Any]) -> tuple[Level | None, str, float | None, str | None]:
+    """What the worst record of a whole request of OpenTelemetry says: its collector writes one as a line."""
+    scopes = (
+        scope for each in resources if isinstance(each, dict) for scope in _listed(each.get("scopeLogs"))
+    )
+    records = (
+        record for each in scopes if isinstance(each, dict) for record in _listed(each.get("logRecords"))
+    )
+    said = (_said(record) for record in records if isinstance(record, dict) and "resourceLogs" not in record)
+    return max(
+        said, key=lambda each: LEVELS.index(each[0]) if each[0] else -1, default=(None, "", None, None)
+    )
+
+
+def _object_of(value: Any) -> Mapping[str, Any] | None:
+    """An object, or the list of keys and values that OpenTelemetry writes in the place of one."""
+    if isinstance(value, dict):
+        return value
+    pairs = [each for each in _listed(value) if isinstance(each, dict) and isinstance(each.get("key"), str)]
+    return {pair["key"]: _unwrapped(pair.get("value")) for pair in pairs} or None
+
+
+def _listed(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []
+
+
+def _unwrapped(value: Any) -> Any:
+    """A value without the object around it that names its kind: `{"stringValue": "text"}`."""
+    if isinstance(value, dict) and len(value) == 1 and next(iter(value)).lower().endswith("value"):
+        (value,) = value.values()
+    return value.get("values", value) if isinstance(value, dict) else value
+
+
+def _text_in(value: Any) -> str:
+    """What a message says: a text, or of an object the text in it, else the whole in JSON."""
+    value = _unwrapped(value)
+    if isinstance(value, str):
+        return value
+    keys = _by_meaning(_object_of(value) or {})
+    text = _first_of(keys, _MESSAGE_KEYS)
+    if isinstance(text, str):
+        return text
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, dict | list) else str(value)
+
+
 def _json_time(value: Any) -> float | None:
     if isinstance(value, dict):
-        value = value.get("timestamp")
+        parts = _by_meaning(value)
+        at, nanoseconds = _json_time(_first_of(parts, _TIME_PARTS)), _first_of(parts, _NANOSECONDS)
+        return at + nanoseconds / 1e9 if at is not None and isinstance(nanoseconds, int) else at
     if not isinstance(value, str):
         return epoch_s(value)
     if value.isascii() and value.isdigit():

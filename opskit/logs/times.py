@@ -14,11 +14,13 @@ HEAD = 400
 _BACK = 200
 #: Clocks of other machines may be ahead by so much.
 _AHEAD_S = 86_400.0
-#: A written time, or a number under one of the names that JSON lines give it.
+#: A written time, or a number under one of the names that JSON lines give it, which may stand in an object:
+#: `"t":{"$date":{"$numberLong":"1777890030000"}}`.
 _TIME = re.compile(
     rb"(\d{4}[-/]\d\d[-/]\d\d(?:[T ]| - )\d\d:\d\d):([0-5]\d(?:[.,]\d{1,9})?)\d*"
     rb"(?:\s?(Z\b|UTC\b|GMT\b|[+-]\d\d:?\d\d(?!\d)))?"
-    rb'|"(?:ts|time|@?timestamp)"\s*:\s*"?'
+    rb'|"(?:ts?|time|@?timestamp|instant|(?:observedT|t)imeUnixNano)"\s*:\s*'
+    rb'(?:\{\s*"[$\w]{1,12}"\s*:\s*){0,2}"?'
     rb"(\d{10}(?:\d{3}){0,3}(?:\.\d+)?|\d\.\d+[eE]\+?\d\d?)(?![\w.-])"
 )
 _MONTHS = (b"Jan", b"Feb", b"Mar", b"Apr", b"May", b"Jun", b"Jul", b"Aug", b"Sep", b"Oct", b"Nov", b"Dec")

@@ -160,3 +160,59 @@ def test_the_minutes_of_statistics_are_those_of_every_writing():
     assert (tally.first, tally.last) == (AT.timestamp(), AT.timestamp() + 240)
     assert len(tally.timeline.buckets) == 5
     assert LogEntry("app", b"x").at is None
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        b'{"timeUnixNano":"1777890030500000000","body":{"stringValue":"x"}}',
+        b'{"timeUnixNano":1777890030500000000,"body":{"stringValue":"x"}}',
+        b'{"timeUnixNano":"0","observedTimeUnixNano":"1777890030500000000"}',
+        b'{"t":{"$date":"2026-05-04T10:20:30.500+00:00"},"s":"I","c":"NETWORK"}',
+        b'{"t": {"$date": 1777890030500}, "s": "I", "c": "NETWORK"}',
+        b'{"t":{"$date":{"$numberLong":"1777890030500"}},"s":"I","c":"NETWORK"}',
+        b'{"_id":1,"createdAt":{"$date":"2026-05-04T10:20:30.500Z"},"msg":"x"}',
+        b'{"instant":{"epochSecond":1777890030,"nanoOfSecond":500000000},"message":"x"}',
+        b'{"timestamp":{"seconds":1777890030,"nanos":500000000},"message":"x"}',
+        b'{"ts":{"$timestamp":{"t":1777890030,"i":1}},"message":"x"}',
+    ],
+)
+def test_a_time_that_is_written_as_an_object_or_in_nanoseconds(line: bytes) -> None:
+    """OpenTelemetry, MongoDB, Log4j and protobuf; a search that reads no JSON knows it to the second."""
+    assert facts(line).at == pytest.approx(1777890030.5, abs=0.0 if b"$timestamp" not in line else 0.5)
+    assert timestamp(line) == pytest.approx(1777890030.5, abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("line", "message"),
+    [
+        (b'{"severityNumber":9,"body":{"stringValue":"queue is long"}}', "queue is long"),
+        (b'{"severity_number":9,"body":{"string_value":"queue is long"}}', "queue is long"),
+        (
+            b'{"body":{"kvlistValue":{"values":[{"key":"msg","value":{"stringValue":"in a list"}}]}}}',
+            "in a list",
+        ),
+        (b'{"body":{"message":"structured","code":5}}', "structured"),
+        (b'{"body":{"intValue":"5"}}', "5"),
+        (b'{"body":{"code":5}}', '{"code": 5}'),
+    ],
+)
+def test_a_message_that_is_written_as_an_object(line: bytes, message: str) -> None:
+    """The text in it, else the object as JSON."""
+    assert facts(line).message == message
+
+
+@pytest.mark.parametrize(
+    ("line", "identifier"),
+    [
+        (b'{"trace_id":"0x5b8efff798038103d269b633813fc60c","body":"x"}', "5b8efff798038103d269b633813fc60c"),
+        (b'{"trace_id":"0x00000000000000000000000000000000","body":"x"}', None),
+        (
+            b'{"body":"x","attributes":[{"key":"correlation_id","value":{"stringValue":"job-7"}}]}',
+            "job-7",
+        ),
+    ],
+)
+def test_the_id_of_a_record_of_opentelemetry(line: bytes, identifier: str | None) -> None:
+    """That of its trace, unless that is none, or one among its attributes."""
+    assert facts(line).correlation_id == identifier
