@@ -42,6 +42,6 @@ def watch(
     from opskit.cli import watch_run
     from opskit.watch.watching import interval_s
 
-    every_s = interval_s(every)
-    status: Exit = context.run(watch_run.run(sources or (), only or (), every_s, count, shared))
+    work = watch_run.run(sources or (), only or (), interval_s(every), count, shared)
+    status: Exit = context.run(work)
     raise typer.Exit(int(status))

@@ -48,9 +48,7 @@ class WatchedContainer(Record):
         return self.condition is ContainerCondition.WELL
 
     def as_json(self) -> dict[str, Any]:
-        document = asdict(self)
-        del document["at"]
-        return document
+        return {name: value for name, value in asdict(self).items() if name != "at"}
 
 
 def after(container: Container, event: DockerEvent) -> Container:

@@ -93,13 +93,10 @@ def remedy(
     if unloads:
         size_bytes, unload = max(unloads)
         return f"{unload} unloads the largest model ({gib(size_bytes)})"
-    if users:
-        first = users[0]
-        return (
-            f"`ps -o pid,rss,args -p {first.pid}` shows the largest process, {first.name} "
-            f"({gib(first.rss_bytes)}); end it if it is not needed"
-        )
-    return "`opskit models loaded` shows what models hold"
+    if not users:
+        return "`opskit models loaded` shows what models hold"
+    size, show = gib(users[0].rss_bytes), f"`ps -o pid,rss,args -p {users[0].pid}`"
+    return f"{show} shows the largest process, {users[0].name} ({size}); end it if it is not needed"
 
 
 class MachineView(Record):

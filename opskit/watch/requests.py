@@ -38,8 +38,7 @@ class RequestChange(Record, kw_only=True):
     slow: bool = False
 
     def as_json(self) -> dict[str, Any]:
-        document = asdict(self)
-        del document["at"]
+        document = {name: value for name, value in asdict(self).items() if name != "at"}
         return {**document, "seconds": None if self.seconds is None else round(self.seconds, 3)}
 
 

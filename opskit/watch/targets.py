@@ -127,11 +127,8 @@ class TargetView(Record, kw_only=True):
             return (), None
         age = max(0.0, now - self.answer.loaded_at)
         left = [(row, row.expires_in_s) for row in self.answer.loaded]
-        rows = [
-            replace(row, expires_in_s=max(0.0, left_s - age)) if left_s and left_s > 0 else row
-            for row, left_s in left
-        ]
-        return tuple(rows), age
+        aged = (replace(row, expires_in_s=max(0.0, s - age)) if s and s > 0 else row for row, s in left)
+        return tuple(aged), age
 
     def as_json(self, now: float) -> dict[str, Any]:
         finding, age_s = self.finding, self.age_s(now)

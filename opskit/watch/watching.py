@@ -196,8 +196,7 @@ class Watch:
         self._logs = LogWatch(
             config, parts.areas, wall=wall, emit=self._emit, note=self._log_note, start=self._start
         )
-        stack = config.stack.containers.values()
-        self._stack = tuple(dict.fromkeys(name for names in stack for name in names))
+        self._stack = tuple({name: None for names in config.stack.containers.values() for name in names})
         self._containers: ContainerWatch | None = None
         if parts.docker is not None:
             self._containers = ContainerWatch(
