@@ -55,6 +55,8 @@ _TIME_KEYS = (
     *("timestamp", "time", "ts", "asctime", "t"),
     *("timeunixnano", "observedtimeunixnano", "observedtimestamp", "instant"),
 )
+#: OpenTelemetry writes the id of nothing as zeros.
+_NO_IDS = ("", "0" * 16, "0" * 32)
 #: What a time that is written as an object calls its number or its text, and the part of a second beside it.
 _TIME_PARTS = ("timestamp", "$date", "$numberlong", "$timestamp", "t", "seconds", "epochsecond")
 _NANOSECONDS = ("nanos", "nanoofsecond")
@@ -235,7 +237,8 @@ def _said(body: Mapping[str, Any]) -> tuple[Level | None, str, float | None, str
     if isinstance(body.get("resourceLogs"), list):
         return _worst_of(body["resourceLogs"])
     keys = _by_meaning(body)
-    below = [_by_meaning(each) for value in body.values() if (each := _object_of(value)) is not None]
+    nested = (_object_of(value) for value in body.values() if isinstance(value, dict | list))
+    below = [_by_meaning(value) for value in nested if value is not None]
     level, place = None, keys
     for named in (keys, *below):
         level = _level(named, body)
@@ -248,14 +251,8 @@ def _said(body: Mapping[str, Any]) -> tuple[Level | None, str, float | None, str
     written = (_json_time(each[name]) for each in (keys, *below) for name in _TIME_KEYS if name in each)
     at = next((at for at in written if at is not None), None)
     identifiers = (name for each in (keys, *below) if (name := _first_of(each, _IDENTIFIER_KEYS)) is not None)
-    # OpenTelemetry writes an id of nothing as zeros.
     identifier = str(next(identifiers, "")).removeprefix("0x")
-    return (
-        level,
-        _text_in(message),
-        at,
-        identifier if identifier.strip("0") else None,
-    )
+    return level, _text_in(message), at, None if identifier in _NO_IDS else identifier
 
 
 def _by_meaning(body: Mapping[str, Any]) -> dict[str, Any]:

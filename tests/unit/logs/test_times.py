@@ -207,6 +207,7 @@ def test_a_message_that_is_written_as_an_object(line: bytes, message: str) -> No
     [
         (b'{"trace_id":"0x5b8efff798038103d269b633813fc60c","body":"x"}', "5b8efff798038103d269b633813fc60c"),
         (b'{"trace_id":"0x00000000000000000000000000000000","body":"x"}', None),
+        (b'{"request_id":0,"msg":"x"}', "0"),
         (
             b'{"body":"x","attributes":[{"key":"correlation_id","value":{"stringValue":"job-7"}}]}',
             "job-7",
