@@ -17,6 +17,7 @@ from opskit.errors import OpskitError
 from opskit.facts.container import Container
 from opskit.facts.container_events import KEPT_EVENTS, ContainerEvents, may_be_stopping, was_stopped
 from opskit.facts.container_survey import read_container, read_containers, survey_containers
+from opskit.facts.stack_containers import stack_projects
 from opskit.logs.following import Backoff
 from opskit.records import Record, asdict, replace
 from opskit.system.docker import Docker
@@ -122,9 +123,9 @@ class ContainersView(Record):
 class ContainerWatch:
     """Listens to Docker, and keeps the state of each container that it tells of.
 
-    The state of the containers `names` is read at the start, when no event tells it. `is_asked` False keeps
-    changes of containers to itself. `started` is called with each name that may begin to write a log, `note`
-    with a line for the screen. `wall` is epoch seconds.
+    The state of the containers `names`, and of those of the Compose projects, is read at the start, when no
+    event tells it. `is_asked` False keeps changes of containers to itself. `started` is called with each name
+    that may begin to write a log, `note` with a line for the screen. `wall` is epoch seconds.
     """
 
     def __init__(
@@ -181,7 +182,11 @@ class ContainerWatch:
 
     async def _read_all(self) -> None:
         """The containers of the stack as they are now: no event tells of what has long been so."""
-        containers = await read_containers(self._docker, self._names)
+        listed = await self._docker.containers()
+        of_project = stack_projects(listed, self._config.compose_files(), self._names)
+        names = [*self._names, *(member.name for member in listed if member.id in of_project)]
+        read = await read_containers(self._docker, dict.fromkeys(names))
+        containers = [container for container in read if not container.one_off]
         survey = await survey_containers(self._docker, containers, self._config)
         self._ahead_s = survey.now.timestamp() - self._wall()
         self._peers, self._before = survey.peers, survey.events or self._before

@@ -110,6 +110,17 @@ def test_what_has_long_been_so_is_told_of_the_stack(box, watch, home: Path) -> N
     assert (found["to"], found["detail"]) == ("exited", "exit code 3")
 
 
+def test_what_has_long_been_so_is_told_of_a_project(box, watch, home: Path) -> None:
+    """So is a container of a Compose project, whatever it is called."""
+    file = home / "compose.yml"
+    file.write_text("services: {web: {image: a}}\n")
+    (home / "opskit.yaml").write_text(f"stack: {{compose: {{app: [{file}]}}}}\n")
+    labels = {"com.docker.compose.project": "app", "com.docker.compose.service": "web"}
+    made = box.run("exit 3", labels={**labels, "com.docker.compose.project.config_files": str(file)})
+    made.wait()
+    assert watch().until("state", kind="container", target=made.name)["to"] == "exited"
+
+
 def test_the_logs_of_the_stack_are_read_as_soon_as_they_are_there(box, watch, home: Path) -> None:
     """A container that is made later is followed too, through a restart; none of its old errors is new."""
     name = box.name("victoria")
