@@ -2,10 +2,12 @@
 
 import asyncio
 import contextlib
+import math
 import os
 import socket
 import sqlite3
 import threading
+import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -93,10 +95,22 @@ class PostgresDatabase:
         self._url = url
         self._lock = threading.Lock()
         self._connection: Any = None
+        self._is_broken_off = False
+        #: Why the server was away, and when that was known.
+        self._away, self._away_at = "", -math.inf
         self._thread = ThreadPoolExecutor(1, "PostgreSQL")
 
     async def off_loop(self, call: Callable[[], T]) -> T:
-        waiting = asyncio.get_running_loop().run_in_executor(self._thread, call)
+        asked_at = time.monotonic()
+
+        def answer() -> T:
+            if self._away_at > asked_at:
+                # Each call that waited for the same answer would wait for another one.
+                raise _unusable(self._away)
+            return call()
+
+        waiting = asyncio.get_running_loop().run_in_executor(self._thread, answer)
+        waiting.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
         done, _ = await asyncio.wait({waiting}, timeout=_SILENT_S)
         if not done:
             self._break_off()
@@ -106,22 +120,24 @@ class PostgresDatabase:
         """End the statement that waits for an answer, in whichever thread."""
         with contextlib.suppress(OSError, self._psycopg.Error):
             if self._connection is not None:
+                self._is_broken_off = True
                 with socket.socket(fileno=os.dup(self._connection.fileno())) as handle:
                     handle.shutdown(socket.SHUT_RDWR)
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
         with self._lock:
+            self._is_broken_off = False
             try:
                 if self._connection is None or self._connection.closed:
                     self._connection = self._psycopg.connect(self._url, autocommit=True, connect_timeout=5)
                 cursor = self._connection.execute(statement.replace("?", "%s"), values)
                 return cursor.fetchall() if cursor.description is not None else []
             except self._psycopg.Error as error:
-                why = str(error).strip().splitlines()
-                raise StateError(
-                    f"PostgreSQL: {why[0] if why else type(error).__name__}",
-                    remedy="start the PostgreSQL that DATABASE_URL names, or unset it to use a file",
-                ) from error
+                why = next(iter(str(error).strip().splitlines()), type(error).__name__)
+                self._away = f"it gave no answer within {_SILENT_S:g} s" if self._is_broken_off else why
+                if isinstance(error, self._psycopg.OperationalError):
+                    self._away_at = time.monotonic()
+                raise _unusable(self._away) from error
 
     def close(self) -> None:
         if self._lock.locked():
@@ -130,6 +146,13 @@ class PostgresDatabase:
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
+
+
+def _unusable(why: str) -> StateError:
+    remedy = (
+        "start the PostgreSQL that DATABASE_URL names with its user and database, or unset it to use a file"
+    )
+    return StateError(f"PostgreSQL: {why}", remedy=remedy)
 
 
 def open_database(url: str | None, folder: Path) -> Database:

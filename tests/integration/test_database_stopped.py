@@ -64,12 +64,25 @@ def test_a_server_whose_database_is_stopped_goes_on(postgres: Postgres, tmp_path
             assert (status["status"], status["queue"]) == ("online", None)
             assert "PostgreSQL" in status["last_error"]["error_message"]
             reply = client.post("/run", json={"goal": "hi", "async_mode": True}, timeout=30)
-            assert (reply.status_code, reply.json()["error_code"]) == (500, "STATE_001")
+            assert (reply.status_code, reply.json()["error_code"]) == (503, "STATE_001")
         receipt = client.post("/run", json={"goal": "hi", "async_mode": True}, timeout=30).json()
         assert receipt["status"] == "queued"
         assert client.get(receipt["status_url"], timeout=30).status_code == 200
         with Stopped(postgres):
             assert victoria.stop(timeout_s=25) == 0
+
+
+async def test_who_waits_beside_others_waits_no_longer(postgres: Postgres):
+    """What was asked while the server was away is not asked again, each for its own time."""
+    database = PostgresDatabase(postgres.url)
+    store = RunStore(database, "a:1")
+    with Stopped(postgres):
+        began = time.monotonic()
+        replies = await asyncio.gather(*(store.ask(store.counts) for _ in range(6)), return_exceptions=True)
+        assert time.monotonic() - began < 9
+    assert [str(reply) for reply in replies] == ["PostgreSQL: it gave no answer within 5 s"] * 6
+    assert (await store.ask(store.counts))["queued"] == 0
+    store.close()
 
 
 async def test_a_claim_that_nobody_answered_is_taken_up(postgres: Postgres):
