@@ -1,5 +1,6 @@
 """`opskit trace "goal" | show ID | list`: the path of a request as a waterfall."""
 
+import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -19,6 +20,8 @@ _NAME_COLUMNS = 34
 _SECONDS_COLUMNS = 9
 _WIDEST_BAR = 60
 _LISTED = 20
+#: No goal looks so.
+_ID = re.compile(r"[0-9a-f]{8}[0-9a-f-]*", re.IGNORECASE)
 
 
 @shares("sandbox", "verbose")
@@ -27,8 +30,8 @@ def trace(
     words: Annotated[
         list[str],
         typer.Argument(
-            metavar='"GOAL" | show ID | list',
-            help="A goal to run and trace; `show` with the beginning of an id; `list`.",
+            metavar='"GOAL" | [show] ID | list',
+            help="A goal to run and trace; the beginning of an id; `list`.",
         ),
     ],
     html: Annotated[
@@ -59,6 +62,8 @@ def trace(
         from opskit.cli.inputs import check_output
 
         check_output(html)
+    if len(words) == 1 and _ID.fullmatch(words[0]):
+        words = ["show", *words]
     match words:
         case ["list"]:
             _list(shared, count)
@@ -214,14 +219,15 @@ def _show(trace_found: "Trace", html: Path | None, *, json: bool, drawn: bool = 
 
 def draw(trace_found: "Trace") -> None:
     """Draw the waterfall: the note of a span stands behind its bar where there is room, else below."""
-    from opskit.trace.waterfall import bar, rows
+    from opskit.trace.waterfall import bar, headline, rows
 
     drawn = rows(trace_found)
     names = [f"{'  ' * row.depth}{render.printable(row.span.name)}" for row in drawn]
     name_columns = min(_NAME_COLUMNS, max(map(len, names), default=0))
     columns = max(10, min(_WIDEST_BAR, render.width() - name_columns - _SECONDS_COLUMNS - 4))
-    failed = ", failed" if trace_found.status.value == "error" else ""
-    render.heading(f"trace {trace_found.correlation_id}: {trace_found.seconds:.3f} s{failed}")
+    render.heading(f"trace {headline(trace_found)}")
+    if trace_found.goal:
+        render.paragraph("goal: ", trace_found.goal)
     for name, row in zip(names, drawn, strict=True):
         short = name if len(name) <= name_columns else f"{name[: name_columns - 1]}…"
         style = "red" if row.failed else ""

@@ -115,7 +115,7 @@ class Engine:
 
     @contextlib.contextmanager
     def _recorded(self, goal: Goal, category: str, identifier: str) -> Iterator[Span]:
-        attributes = {"opskit.where": goal.where, "opskit.category": category}
+        attributes = {"opskit.where": goal.where, "opskit.category": category, "opskit.task_id": goal.task_id}
         recording = None
         try:
             with record("opskit run", identifier, traceparent=goal.traceparent, attributes=attributes) as (

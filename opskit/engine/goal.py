@@ -23,7 +23,7 @@ class Goal(Record):
     is auto or one of `opskit.agent.method`. `history` are the lines of the conversation before it, else those
     of `session_id`; `traceparent` is the span of a caller elsewhere. `project` is whose memory is used, None
     for the main one; `use_cache` takes an answer that was given before. `session_id` and `patience_s` are for
-    an agent too (`AgentClient.run`).
+    an agent too (`AgentClient.run`). `task_id` is the run of a server that it is.
     """
 
     text: str
@@ -38,6 +38,7 @@ class Goal(Record):
     patience_s: float = 0.0
     project: str | None = None
     use_cache: bool = False
+    task_id: str | None = None
 
 
 class RunResult(Record):

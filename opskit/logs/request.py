@@ -249,12 +249,12 @@ def trace_of(story: Story) -> Trace:
         parent_id=None,
         name="request",
         start=start,
-        seconds=story.total_s,
+        seconds=story.total_s if story.answered or story.state != "running" else None,
         attributes={"opskit.source": "log"},
     )
     root.status = SpanStatus.OK if story.answered else statuses.get(story.state, SpanStatus.ERROR)
-    if story.code is not None:
-        root.attributes["error.type"] = story.code
+    if root.status is SpanStatus.ERROR:
+        root.fail(story.code or story.state)
     calls = [_call(call, root) for call in story.attempts if call.began is not None]
     return Trace(trace_id, story.correlation_id, story.goal or "", start, (root, *calls))
 

@@ -193,7 +193,10 @@ def _inside(recording: Recording, stage: Span) -> Iterator[None]:
     except BaseException as error:
         # A reader may go away once it has what it wanted.
         if stage.status is SpanStatus.UNSET:
-            stage.fail(getattr(error, "code", None) or type(error).__name__, str(error))
+            # What is no Exception comes from outside: a task that is cancelled, Ctrl-C, a reader that left.
+            is_own = isinstance(error, Exception)
+            kind = getattr(error, "code", None) or type(error).__name__
+            stage.fail(kind if is_own else "interrupted", str(error))
         raise
     finally:
         recording.end(stage)
@@ -208,7 +211,8 @@ def _unkept(name: str) -> Span:
 class Leaf:
     """A span without stages of its own code, for generators: it does not become the current one.
 
-    `part` adds what went on inside once that is known, each behind the part before it.
+    `part` adds what went on inside once that is known, each behind the part before it; the part that lasted
+    until the end has failed where the whole has.
     """
 
     def __init__(self, name: str, kind: SpanKind, attributes: Mapping[str, Attribute]) -> None:
@@ -223,7 +227,8 @@ class Leaf:
         if self._recording is not None and until_s > after_s:
             start = self.span.start + after_s
             part = self._recording.add(name, self.span, SpanKind.INTERNAL, start, until_s - after_s, {})
-            part.status = self.span.status
+            is_last = until_s >= (self.span.seconds or 0.0)
+            part.status = self.span.status if is_last else SpanStatus.OK
 
     def end(self) -> None:
         if self._recording is not None:

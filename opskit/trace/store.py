@@ -128,7 +128,7 @@ class TraceStore:
             return [self._trace(db, row) for row in rows]
 
     def find(self, identifier: str) -> Trace | None:
-        """Return the trace whose correlation or trace id is, or begins with, `identifier`.
+        """Return the trace whose correlation or trace id, or task id at Victoria, begins with `identifier`.
 
         None where there is none. Raises UsageError for a beginning that is too short or fits several.
         """
@@ -143,8 +143,9 @@ class TraceStore:
         with self._opened() as db:
             rows = db.execute(
                 "SELECT * FROM traces WHERE substr(correlation_id, 1, ?1) = ?2"
-                " OR substr(trace_id, 1, ?1) = ?2 ORDER BY start DESC LIMIT 20",
-                (len(wanted), wanted),
+                " OR substr(trace_id, 1, ?1) = ?2 OR trace_id IN"
+                " (SELECT trace_id FROM spans WHERE instr(attributes, ?3)) ORDER BY start DESC LIMIT 20",
+                (len(wanted), wanted, f'"opskit.task_id": "{wanted}'),
             ).fetchall()
             exact = [row for row in rows if wanted in (row[0], row[1])]
             if len(rows) > 1 and len(exact) != 1:

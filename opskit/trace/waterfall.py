@@ -34,7 +34,20 @@ def rows(trace: Trace) -> list[Row]:
     def share(at: float) -> float:
         return min(1.0, max(0.0, (at - begin) / whole_s))
 
-    return [Row(depth, span, share(span.start), share(span.end), _note(span)) for depth, span in trace.tree()]
+    return [
+        Row(depth, span, share(span.start), 1.0 if span.seconds is None else share(span.end), _note(span))
+        for depth, span in trace.tree()
+    ]
+
+
+def headline(trace: Trace) -> str:
+    """Return which trace it is, when it began, how long it took and how it ended."""
+    began = f"{datetime.fromtimestamp(trace.start, UTC):%Y-%m-%d %H:%M:%S} UTC"
+    if trace.root is not None and trace.root.seconds is None:
+        how = "no end in its log: it still runs, or its process was killed"
+    else:
+        how = f"{trace.seconds:.3f} s{', failed' if trace.status is SpanStatus.ERROR else ''}"
+    return f"{trace.correlation_id} · {began} · {how}"
 
 
 def bar(row: Row, width: int) -> str:
@@ -97,12 +110,7 @@ td:first-child { color: var(--dim); width: 16rem; }
 
 def page(trace: Trace) -> str:
     """Return the page; every text of the trace is escaped."""
-    began = datetime.fromtimestamp(trace.start, UTC)
-    failed = "" if trace.root is None or trace.root.status.value != "error" else ", failed"
-    facts = (
-        f"{trace.correlation_id} · {began:%Y-%m-%d %H:%M:%S} UTC · {trace.seconds:.3f} s{failed} · "
-        f"{len(trace.spans)} spans"
-    )
+    facts = f"{headline(trace)} · {len(trace.spans)} spans"
     title = escape(trace.goal or trace.correlation_id)
     return (
         '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'

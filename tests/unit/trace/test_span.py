@@ -58,6 +58,27 @@ def test_an_exception_fails_every_stage_it_passes():
     assert failures == [(name, SpanStatus.ERROR, "ValueError", "no plan") for name in ("request", "plan")]
 
 
+def test_what_comes_from_outside_interrupts_a_stage():
+    """A task that is cancelled and Ctrl-C are told in one word."""
+    for outside in (asyncio.CancelledError, KeyboardInterrupt):
+        with pytest.raises(outside), record("request", UUID) as (_, root):
+            raise outside
+        assert (root.status, root.attributes["error.type"]) == (SpanStatus.ERROR, "interrupted")
+
+
+def test_only_the_part_that_lasted_until_the_end_has_failed():
+    """The wait of an answer that turned out bad was well."""
+    with record("request", UUID) as (recording, _):
+        leaf = Leaf("chat", SpanKind.CLIENT, {})
+        leaf.span.fail("loop")
+        leaf.end()
+        whole_s = leaf.span.seconds or 0.0
+        leaf.part("wait", 0.0, whole_s / 2)
+        leaf.part("generate", whole_s / 2, whole_s)
+    statuses = {stage.name: stage.status for stage in recording.spans}
+    assert (statuses["wait"], statuses["generate"]) == (SpanStatus.OK, SpanStatus.ERROR)
+
+
 def test_a_stage_that_was_well_stays_well_when_its_reader_leaves():
     """Who has the answer may close the generator."""
 
