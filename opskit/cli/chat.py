@@ -7,6 +7,7 @@ import typer
 
 from opskit.cli import context, render
 from opskit.cli.options import LocalOption, SharedOptions, shares
+from opskit.errors import OpskitError
 
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
@@ -54,12 +55,15 @@ async def _chat(local: bool, model: str | None, shared: SharedOptions) -> None:
             conversation = _Conversation(app, "local" if local else "auto", name_of_model(model), lines)
             ask = _reader(app)
             while (text := await ask()) is not None:
-                # A goal may begin with a path.
-                if text.startswith("/") and "/" not in text.split()[0][1:]:
-                    if not await conversation.command(text):
-                        return
-                elif text:
-                    await conversation.answer(text)
+                try:
+                    # A goal may begin with a path.
+                    if text.startswith("/") and "/" not in text.split()[0][1:]:
+                        if not await conversation.command(text):
+                            return
+                    elif text:
+                        await conversation.answer(text)
+                except OpskitError as error:
+                    render.error(error, as_json=False)
 
 
 class _LogLines:
@@ -90,22 +94,21 @@ class _Conversation:
         self._last_id: str | None = None
 
     async def answer(self, text: str) -> None:
-        """Answer a goal; Ctrl-C ends the answer, not the chat."""
+        """Answer a goal; Ctrl-C ends the answer, not the chat. Raises OpskitError."""
         import asyncio
         import signal
 
-        from opskit.engine.goal import RunFailed
+        from opskit.cli.inputs import checked_goal
         from opskit.providers.base import Message
+        from opskit.tags import correlated
 
-        work = asyncio.ensure_future(self._result(text))
+        text = checked_goal(text, self._app.config.limits.goal_bytes)
+        with correlated() as self._last_id:
+            work = asyncio.ensure_future(self._result(text))
         before = signal.getsignal(signal.SIGINT)
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, work.cancel)
         try:
             result = await work
-        except RunFailed as failed:
-            self._last_id = str(failed.document["correlation_id"])
-            render.error(failed, as_json=False)
-            return
         except asyncio.CancelledError:
             current = asyncio.current_task()
             if current is not None and current.cancelling():
@@ -115,7 +118,6 @@ class _Conversation:
         finally:
             asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
             signal.signal(signal.SIGINT, before)
-        self._last_id = result.correlation_id
         self._history += [Message("user", text), Message("assistant", result.output)]
         del self._history[: -2 * _PAIRS]
         for note in result.notes:
@@ -181,7 +183,7 @@ class _Conversation:
 
         trace = None if self._last_id is None else self._app.traces.store.find(self._last_id)
         if trace is None:
-            render.line("nothing was answered yet")
+            render.line("nothing was asked yet")
         else:
             draw(trace)
 

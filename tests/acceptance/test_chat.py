@@ -51,6 +51,15 @@ def test_a_goal_that_fails_leaves_the_chat_open(tmp_path: Path):
     assert "/history" in result.out
 
 
+def test_what_cannot_be_a_goal_leaves_the_chat_open(tmp_path: Path):
+    """Bytes that are no text, and a model name that is none, are told; the next line is answered."""
+    stdin = b"\xff\xfe bad\n/model \x07\n" + piped(GOAL)
+    result = opskit("chat", "--sandbox", "--local", home=tmp_path, stdin=stdin)
+    assert (result.status, result.out) == (0, "42\n")
+    assert "VAL_002: the goal is not UTF-8 text" in result.err
+    assert "VAL_002: that is no model name" in result.err
+
+
 def test_a_goal_may_begin_with_a_path(tmp_path: Path):
     """It is no command that is not known."""
     result = opskit("chat", "--local", home=tmp_path, stdin=piped("/srv/app.log says what?"))
@@ -70,6 +79,8 @@ async def test_a_terminal_edits_keeps_history_and_interrupts(tmp_path: Path):
                 await asyncio.sleep(0.02)
             terminal.press(CTRL_C)
             await asyncio.to_thread(terminal.read_until, "interrupted")
+            terminal.press("/trace\r")
+            await asyncio.to_thread(terminal.read_until, f"goal: {GOAL}")
             terminal.press(f"{GOAL}\r")
             await asyncio.to_thread(terminal.read_until, " · ")
             await asyncio.to_thread(terminal.read_until, ">")
