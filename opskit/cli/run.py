@@ -169,7 +169,8 @@ async def _submit(app: "App", wanted: "Goal", max_steps: int, *, json: bool) -> 
         render.document({"schema_version": SCHEMA_VERSION, "ok": True, **receipt})
     else:
         render.line(str(receipt["task_id"]))
-        render.note("queued at Victoria; `opskit run --follow ID` waits for its answer")
+        ways = "`opskit run --follow ID` waits for its answer, `opskit trace ID` shows its way"
+        render.note(f"queued at Victoria (correlation id {receipt.get('correlation_id')}): {ways}")
 
 
 async def _run(app: "App", wanted: "Goal", max_steps: int, *, pieces: bool, json: bool) -> None:

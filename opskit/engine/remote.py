@@ -70,8 +70,7 @@ class RemoteAgent:
                 await agent.status()
         except CallError as error:
             if must:
-                problem = OpskitError("COMM_001", f"Victoria at {agent.config.url}: {error.text}")
-                raise run.failure(problem) from error
+                raise run.failure(_unreached(agent, error)) from error
             if agent.config.explicit or error.cause is not CallCause.REFUSED:
                 run.on_note(f"Victoria at {agent.config.url} is not usable ({error.text}); answering here")
             return None
@@ -145,11 +144,17 @@ def reached(agent: AgentClient) -> Iterator[None]:
     try:
         yield
     except CallError as error:
-        codes = {404: "VAL_002", 409: "APPROVAL_002"}
-        code = "GEN_001" if error.cause is CallCause.IN_BAND else codes.get(error.status or 0, "COMM_001")
-        where = "" if error.cause is CallCause.IN_BAND else f"{agent.name} at {agent.config.url}: "
-        remedy = f"set `agents.{agent.name}.api_key` to its token" if error.status in (401, 403) else None
-        raise OpskitError(code, f"{where}{error.text}", remedy=remedy) from error
+        raise _unreached(agent, error) from error
+
+
+def _unreached(agent: AgentClient, error: CallError) -> OpskitError:
+    if error.cause is CallCause.IN_BAND:
+        return OpskitError("GEN_001", error.text)
+    code = {404: "VAL_002", 409: "APPROVAL_002"}.get(error.status or 0, "COMM_001")
+    remedies = dict.fromkeys((401, 403), f"set `agents.{agent.name}.api_key` to its token")
+    remedies[404] = "`opskit run --async` prints the id of a run, which the agent that took it knows"
+    text = f"{agent.name} at {agent.config.url}: {error.text}"
+    return OpskitError(code, text, remedy=remedies.get(error.status or 0))
 
 
 def _pairs(history: Sequence[Message]) -> list[tuple[str, str]]:

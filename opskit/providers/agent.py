@@ -1,6 +1,7 @@
 """A client of the agents over HTTP (SPEC D1, D2): Victoria, Veronica, and anything shaped like them."""
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
@@ -26,6 +27,8 @@ _FAILED = ("failed", "error", "interrupted", "cancelled")
 RUN_ENDS = ("completed", "success", "needs_approval", *_FAILED)
 #: A server that is restarted is waited for.
 _RESTART_S = 60.0
+#: How long an agent may take to cancel a run that nobody waits for any more.
+_CANCEL_S = 2.0
 _POLL_FIRST_S = 0.05
 _POLL_LAST_S = 1.0
 
@@ -103,8 +106,9 @@ class AgentClient:
 
         `history` are goals with their answers, the oldest first. An agent that does not tell how the run goes
         on is asked for `patience_s` more: it may be restarting. Without `use_cache` an answer that the agent
-        remembers is none. Raises CallError: TIMEOUT after `deadline_s`, IN_BAND when the agent says that the
-        run failed; ApprovalNeeded when it waits for a person.
+        remembers is none. A run that nobody waits for any more is cancelled there. Raises CallError: TIMEOUT
+        after `deadline_s`, IN_BAND when the agent says that the run failed; ApprovalNeeded when a person has
+        to decide.
         """
         options: dict[str, Any] = {} if method == "auto" else {"method": method}
         if project is not None:
@@ -115,7 +119,13 @@ class AgentClient:
                     goal, session_id=session_id, history=history, options=options, use_cache=use_cache
                 )
                 if reply.get("task_id") and "output" not in reply:
-                    reply = await self._poll(reply, str(reply["task_id"]), on_state, patience_s)
+                    try:
+                        reply = await self._poll(reply, str(reply["task_id"]), on_state, patience_s)
+                    except asyncio.CancelledError:
+                        with contextlib.suppress(CallError):
+                            path = f"/run/cancel/{quote(str(reply['task_id']), safe='')}"
+                            await self._http.post_json(path, {}, timeout_s=_CANCEL_S)
+                        raise
         except TimeoutError as exc:
             raise CallError(CallCause.TIMEOUT, f"the run did not end within {deadline_s:g} s") from exc
         return _reply(reply)
@@ -185,7 +195,9 @@ class AgentClient:
                 patient = time.monotonic() - heard_at < patience_s
                 if error.status == 404 or (misses >= 3 and not patient):
                     raise
-                body = None
+                if misses == 1 and patience_s:
+                    on_state(f"{error.text}; asking again for up to {patience_s:g} s")
+                body, state = None, ""
             else:
                 misses, heard_at = 0, time.monotonic()
             if isinstance(body, Mapping):
