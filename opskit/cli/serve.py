@@ -12,6 +12,8 @@ app = typer.Typer(no_args_is_help=True)
 _PORT = 8010
 #: Longer than clients keep a connection (httpx: 5 s): a request on one that is just being closed is lost.
 _KEPT_S = 75
+#: For the last answers, once no run is under way.
+_LAST_ANSWERS_S = 5
 
 
 @app.command("victoria")
@@ -74,21 +76,30 @@ async def _serve(
         try:
             listener = listening_socket(host, port)
         except OSError as error:
-            is_taken = error.errno == errno.EADDRINUSE
-            raise OpskitError(
-                "COMM_002",
-                f"{authority(host, port)} cannot be listened on: {str(error.strerror).partition(' (')[0]}",
-                remedy=f"`opskit diagnose network` names who holds port {port}; `--port N` takes another"
-                if is_taken
-                else "`--host` takes an address of this machine, `--port` one from 1024 on",
-            ) from error
+            why = str(error.strerror).partition(" (")[0]
+            remedy = "`--host` takes an address of this machine, `--port` one from 1024 on"
+            if error.errno == errno.EADDRINUSE:
+                from opskit.facts.port_owner import read_port
+
+                holder = (await read_port(app.survey, "tcp", port)).owner
+                why = f"{why} by {holder.words}" if holder is not None else why
+                remedy = "end it, or take another port with `--port N`"
+            text = f"{authority(host, port)} cannot be listened on: {why}"
+            raise OpskitError("COMM_002", text, remedy=remedy) from error
         bound = listener.getsockname()[1]
         store = RunStore(open_database(app.environ.get("DATABASE_URL"), Path(app.folder)), f"{host}:{bound}")
         approvals = Approvals(
             store, Audit(app.folder, app.config.log, AUDIT_NAME), app.config.agent.approval_s
         )
         api_server = api.VictoriaServer(
-            app, lambda made: Runs(store, made.work, concurrency=concurrency, approvals=approvals)
+            app,
+            lambda made: Runs(
+                store,
+                made.work,
+                concurrency=concurrency,
+                approvals=approvals,
+                on_interrupted=made.write_interrupted,
+            ),
         )
         asgi = api.create_app(api_server, token=token, hosts=loopback_names(host), drain_s=drain_s)
 
@@ -106,7 +117,7 @@ async def _serve(
             async def _stops(self) -> None:
                 await stop.wait()
                 # Its port stays open meanwhile: a server that drains answers, and is not down.
-                await api_server.runs.drain(drain_s)
+                await api_server.runs.aclose(drain_s)
                 self.should_exit = True
 
         running = Server(
@@ -115,7 +126,7 @@ async def _serve(
                 log_level="warning",
                 access_log=False,
                 lifespan="on",
-                timeout_graceful_shutdown=int(drain_s) + 5,
+                timeout_graceful_shutdown=_LAST_ANSWERS_S,
                 timeout_keep_alive=_KEPT_S,
                 server_header=False,
             )

@@ -51,8 +51,12 @@ def add_error_handlers(api: FastAPI) -> None:
         return JSONResponse(error.as_json(), status_code=error.spec.http_status)
 
     @api.exception_handler(HTTPException)
-    async def refused(_: Request, error: HTTPException) -> JSONResponse:
-        problem = OpskitError("VAL_002", str(error.detail), remedy=_DOCS)
+    async def refused(request: Request, error: HTTPException) -> JSONResponse:
+        path, why = request.url.path, str(error.detail)
+        if error.status_code in (404, 405) and why in ("Not Found", "Method Not Allowed"):
+            what = f"{request.method} is not possible on" if error.status_code == 405 else "there is no path"
+            why = f"{what} {path}"
+        problem = OpskitError("VAL_002", why, remedy=_DOCS)
         headers = {"WWW-Authenticate": "Bearer"} if error.status_code == 401 else error.headers
         return JSONResponse(problem.as_json(), status_code=error.status_code, headers=headers)
 
@@ -64,9 +68,11 @@ def add_error_handlers(api: FastAPI) -> None:
             for item in error.errors()
         ]
         missing = any(item["type"] == "missing" for item in problems)
-        places = ", ".join(".".join(item["loc"]) for item in problems)
+        why = "; ".join(f"{'.'.join(item['loc'])}: {item['msg']}" for item in problems)
+        if any(item["type"] == "json_invalid" or item["loc"] == ["body"] for item in problems):
+            why = "the body must be a JSON object, sent with `Content-Type: application/json`"
         code = "VAL_003" if missing else "VAL_002"
-        document = OpskitError(code, f"the request is not valid: {places}", remedy=_DOCS).as_json()
+        document = OpskitError(code, f"the request is not valid: {why}", remedy=_DOCS).as_json()
         document["details"]["problems"] = problems
         return JSONResponse(document, status_code=422)
 
@@ -91,11 +97,13 @@ class Guard:
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
         host = urlsplit(f"//{headers.get('host', '')}").hostname or ""
         if self._hosts and host not in self._hosts:
-            await _refuse(scope, receive, send, 403, f"this server is not addressed as {host!r}")
+            why = f"this server is not addressed as {host!r}, but as localhost or 127.0.0.1"
+            await _refuse(scope, receive, send, 403, why)
             return
+        too_long = f"the body has more than {self._limit_bytes} bytes"
         length = headers.get("content-length", "0")
         if length.isdecimal() and int(length) > self._limit_bytes:
-            await _refuse(scope, receive, send, 413, f"more than {self._limit_bytes} bytes")
+            await _refuse(scope, receive, send, 413, too_long)
             return
         read = 0
 
@@ -104,7 +112,7 @@ class Guard:
             message = await receive()
             read += len(message.get("body", b""))
             if read > self._limit_bytes:
-                raise HTTPException(413, f"more than {self._limit_bytes} bytes")
+                raise HTTPException(413, too_long)
             return message
 
         await self._app(scope, bounded, send)

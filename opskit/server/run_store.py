@@ -15,7 +15,7 @@ from functools import partial
 from typing import Any, ParamSpec, TypeVar
 from uuid import uuid4
 
-from opskit.records import Record
+from opskit.records import Record, replace
 from opskit.server.database import Database
 
 P = ParamSpec("P")
@@ -279,7 +279,7 @@ class RunStore:
                 continue
             error = {"error_code": "GEN_001", "error_message": "the server ended while the run was under way"}
             if self.end(token, RunStatus.INTERRUPTED, error=error):
-                interrupted.append(run)
+                interrupted.append(replace(run, error=error))
         return interrupted
 
     def counts(self) -> dict[str, int]:

@@ -50,31 +50,37 @@ class _Live(MutableRecord):
 class Runs:
     """The workers of a server. `concurrency` runs are under way at once; the others wait in the store.
 
-    Without `approvals` a run that needs one fails.
+    Without `approvals` a run that needs one fails. `on_interrupted` gets what a server that died left.
     """
 
     def __init__(
-        self, store: RunStore, work: Work, *, concurrency: int, approvals: "Approvals | None" = None
+        self,
+        store: RunStore,
+        work: Work,
+        *,
+        concurrency: int,
+        approvals: "Approvals | None" = None,
+        on_interrupted: Callable[[Run], None] = lambda _: None,
     ) -> None:
         self.store = store
         self.approvals = approvals
         self._work = work
         self._concurrency = concurrency
+        self._on_interrupted = on_interrupted
         self._wake = asyncio.Event()
         self._live: dict[str, _Live] = {}
         self._workers: list[asyncio.Task[None]] = []
-        self.draining = False
+        self.draining = self._closed = False
         self.started_at = time.time()
 
-    async def start(self) -> list[Run]:
-        """Settle what an earlier server left, and begin; return the runs that were interrupted."""
-        interrupted = await self.store.ask(self.store.recover, starting=True)
+    async def start(self) -> None:
+        """Settle what an earlier server left, and begin."""
+        await self._settle(starting=True)
         self._workers = [
             asyncio.create_task(self._works(), name=f"run worker {number}")
             for number in range(self._concurrency)
         ]
         self._workers.append(asyncio.create_task(self._watches(), name="lost runs"))
-        return interrupted
 
     async def submit(self, request: Mapping[str, Any], correlation_id: str) -> str:
         """Queue a run; it is in the store when this returns. Raises OpskitError while the server drains."""
@@ -107,19 +113,27 @@ class Runs:
         return run
 
     async def ended(self, task_id: str) -> Run:
-        """Wait for the end of a run, or for the moment when only a person can let it go on."""
+        """Wait for the end of a run, or for the moment when only a person can let it go on.
+
+        Raises OpskitError where the server ends before.
+        """
         while True:
             run = await self.store.ask(self.store.get, task_id)
             if run is None:
                 raise OpskitError("VAL_002", f"there is no run {task_id}")
             if run.status.is_end or run.status is RunStatus.NEEDS_APPROVAL:
                 return run
+            if self._closed:
+                why = f"the server has ended, and run {task_id} is {run.status}"
+                remedy = f"`GET /run/status/{task_id}` answers once the server runs again"
+                raise OpskitError("COMM_001", why, remedy=remedy)
             await self._live.setdefault(task_id, _Live()).next_change()
 
     async def events(self, task_id: str, after: int = 0) -> AsyncIterator[tuple[str, Mapping[str, Any]]]:
         """Yield what happens in a run: `step`, `observation`, `note`, `needs_approval`, at last `end`.
 
-        The first `after` events are left out, where that many are known: events before a restart are not.
+        The first `after` events are left out, where that many are known: events before a restart are not. A
+        server that ends has no `end` for a run that goes on after it.
         """
         live = self._live.get(task_id) or _Live()
         seen = after if after <= live.count else 0
@@ -136,27 +150,24 @@ class Runs:
             if run is None or ended:
                 yield "end", {} if run is None else run.as_json()
                 return
+            if self._closed:
+                return
             await live.next_change()
 
-    async def drain(self, drain_s: float) -> None:
-        """Take nothing more, and let what runs end within `drain_s`; what is queued stays."""
+    async def aclose(self, drain_s: float) -> None:
+        """Take nothing more, and interrupt what has not ended within `drain_s`; what is queued stays."""
         self.draining = True
         for worker in self._workers:
             worker.cancel()
         await asyncio.gather(*self._workers, return_exceptions=True)
-        if tasks := self._under_way():
-            await asyncio.wait(tasks, timeout=drain_s)
-
-    async def aclose(self, drain_s: float) -> None:
-        """Drain, and interrupt what runs after `drain_s`."""
-        await self.drain(drain_s)
-        tasks = self._under_way()
-        for task in tasks:
-            task.cancel()
-        await asyncio.gather(*tasks, return_exceptions=True)
-
-    def _under_way(self) -> "list[asyncio.Task[None]]":
-        return [live.task for live in self._live.values() if live.task is not None]
+        if tasks := [live.task for live in self._live.values() if live.task is not None]:
+            _, late = await asyncio.wait(tasks, timeout=drain_s)
+            for task in late:
+                task.cancel()
+            await asyncio.gather(*late, return_exceptions=True)
+        self._closed = True
+        for live in self._live.values():
+            live.changed.set()
 
     async def _works(self) -> None:
         while True:
@@ -242,12 +253,16 @@ class Runs:
                     live.task.cancel()
                     return
 
+    async def _settle(self, *, starting: bool) -> None:
+        for run in await self.store.ask(self.store.recover, starting=starting):
+            self._on_interrupted(run)
+
     async def _watches(self) -> None:
         """Settle the runs of other servers that died."""
         while True:
             await asyncio.sleep(_LOST_S)
             with contextlib.suppress(OpskitError):
-                await self.store.ask(self.store.recover, starting=False)
+                await self._settle(starting=False)
                 if self.approvals is not None:
                     await self.store.ask(self.approvals.expire)
                 self._wake_workers()

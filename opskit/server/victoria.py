@@ -4,14 +4,15 @@ import asyncio
 import hmac
 import json
 import math
+import re
 import time
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 from fastapi import Depends, FastAPI, Header, Query, Request
 from fastapi.responses import JSONResponse, PlainTextResponse, Response, StreamingResponse
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 from starlette.exceptions import HTTPException
 
 from opskit import __version__
@@ -27,17 +28,22 @@ from opskit.providers.base import Message
 from opskit.server.errors import RESPONSES, Guard, add_error_handlers, status_of
 from opskit.server.run_store import Run, RunStatus
 from opskit.server.runs import Runs
-from opskit.tags import correlated, new_correlation_id
+from opskit.tags import Tag, correlated, new_correlation_id
 
 HISTORY_PAIRS = 30
 _ID = r"^[A-Za-z0-9._:-]{1,128}$"
+#: PostgreSQL has no NUL in a text.
+_NO_NUL = r"^[^\x00]*$"
 _WHO = r"^[^\x00-\x1f\x7f]{1,128}$"
 #: How old a status page may be: counting a hundred thousand runs takes 6 ms.
 _STATUS_S = 0.5
 #: How long a status page waits for the database.
 _QUEUE_S = 1.0
 
-Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1_000_000)]
+Text = Annotated[
+    str, StringConstraints(strip_whitespace=True, min_length=1, max_length=1_000_000, pattern=_NO_NUL)
+]
+Line = Annotated[str, StringConstraints(max_length=100_000, pattern=_NO_NUL)]
 
 
 class ApprovalDecision(BaseModel):
@@ -49,11 +55,19 @@ class ApprovalDecision(BaseModel):
 
 
 class Pair(BaseModel):
-    """One exchange of a chat."""
+    """One exchange of a chat; what holds neither line is none."""
 
-    model_config = ConfigDict(extra="ignore")
-    user: str = Field("", max_length=100_000)
-    assistant: str = Field("", max_length=100_000)
+    model_config = ConfigDict(
+        extra="ignore", json_schema_extra={"anyOf": [{"required": ["user"]}, {"required": ["assistant"]}]}
+    )
+    user: Line = ""
+    assistant: Line = ""
+
+    @model_validator(mode="after")
+    def _holds_a_line(self) -> Self:
+        if not self.model_fields_set:
+            raise ValueError("an exchange needs `user`, `assistant` or both")
+        return self
 
 
 class RunRequest(BaseModel):
@@ -63,8 +77,8 @@ class RunRequest(BaseModel):
     goal: Text
     project_context: str | None = Field(None, max_length=200)
     session_id: str | None = Field(None, pattern=_ID)
-    chat_history: list[Pair] = Field([], max_length=1000)
-    async_mode: bool = False
+    chat_history: list[Pair] | None = Field(None, max_length=1000)
+    async_mode: bool | None = False
     method: str = Field("auto", pattern=rf"^(auto|{'|'.join(METHODS)})$")
     model: str | None = Field(None, max_length=200)
     max_steps: int = Field(8, ge=1, le=50)
@@ -110,11 +124,12 @@ class VictoriaServer:
             "local",
             request.model,
             method=request.method,
-            history=_history(request.chat_history),
+            history=_history(request.chat_history or ()),
             traceparent=run.request.get("traceparent"),
             session_id=request.session_id,
             project=project,
             use_cache=not run.request.get("no_cache", False),
+            task_id=run.task_id,
         )
         with correlated(run.correlation_id):
             result = await engine.run(goal, None, on_note)
@@ -132,6 +147,12 @@ class VictoriaServer:
             },
         }
         return {"output": result.output, "knowledge": knowledge}
+
+    def write_interrupted(self, run: Run) -> None:
+        """Write the end of a run that its server could not write: it died."""
+        with correlated(run.correlation_id):
+            why = (run.error or {}).get("error_message")
+            self.app.log.write(Tag.REQUEST_END, outcome="interrupted", why=why)
 
     async def status(self) -> dict[str, Any]:
         """Return the status page, which is at most `_STATUS_S` old."""
@@ -195,8 +216,8 @@ def create_app(
         try:
             yield
         finally:
-            # A server that was told to end has drained while it still answered.
-            await server.runs.aclose(0.0 if server.runs.draining else drain_s)
+            # One that was told to end has drained while it still answered: nothing is left to do.
+            await server.runs.aclose(drain_s)
 
     def permitted(request: Request, authorization: Annotated[str, Header()] = "") -> None:
         if token is None:
@@ -204,7 +225,8 @@ def create_app(
         # The bytes of a header come as Latin-1.
         scheme, _, given = authorization.encode("latin-1").partition(b" ")
         if scheme.lower() != b"bearer" or not hmac.compare_digest(given.strip(), token.encode()):
-            raise HTTPException(401, f"{request.url.path} needs a token: Authorization: Bearer TOKEN")
+            why = "needs the token of this server" if authorization else "needs a token"
+            raise HTTPException(401, f"{request.url.path} {why}: Authorization: Bearer TOKEN")
 
     api = FastAPI(
         title="Victoria", version=__version__, lifespan=lifespan, description="The agent of opskit."
@@ -308,9 +330,9 @@ def _add_runs(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
         return {"approval_id": approval_id, "task_id": run.task_id, "status": run.status, "by": by}
 
     async def _known(task_id: str) -> Run:
-        run = await runs.store.ask(runs.store.get, task_id)
+        run = await runs.store.ask(runs.store.get, task_id) if re.match(_ID, task_id) else None
         if run is None:
-            raise HTTPException(404, f"there is no run {task_id}")
+            raise HTTPException(404, f"there is no run {task_id[:128]}; `POST /run` answers with its id")
         return run
 
 
@@ -327,6 +349,9 @@ def _add_pages(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None
     async def health() -> dict[str, str]:
         """Whether the server serves; says nothing of models."""
         return {"status": "ok", "agent": "victoria"}
+
+    # As load balancers and monitors ask.
+    api.head("/health", include_in_schema=False)(health)
 
     @api.get("/status", dependencies=guarded)
     async def status() -> dict[str, Any]:

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import json
+import signal
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -14,7 +15,8 @@ from hypothesis import HealthCheck, given, settings
 
 from opskit.sandbox.faults import parse_fault
 from opskit.sandbox.stage import Stage
-from tests.parts.command import opskit
+from tests.parts.command import opskit, started
+from tests.parts.server_process import free_port
 from tests.parts.victoria_server import VictoriaServer
 
 GOAL = "What is 6 times 7?"
@@ -34,11 +36,11 @@ async def client(sandboxed: VictoriaServer) -> AsyncIterator[httpx.AsyncClient]:
 
 
 @contextlib.asynccontextmanager
-async def slow_server(home: Path, seconds: int) -> AsyncIterator[VictoriaServer]:
+async def slow_server(home: Path, seconds: int, *options: str) -> AsyncIterator[VictoriaServer]:
     """A server that takes one run at a time, over models that take their time."""
     faults = [parse_fault(f"{node}=slow-token,seconds={seconds}") for node in ("mlx", "ollama")]
     async with Stage(faults) as stage:
-        server = VictoriaServer(home, stage.environment(), ["--concurrency", "1"])
+        server = VictoriaServer(home, stage.environment(), ["--concurrency", "1", *options])
         await asyncio.to_thread(server.start)
         yield server
         server.__exit__()
@@ -245,6 +247,38 @@ async def test_a_body_without_an_end_is_cut_off(client: httpx.AsyncClient):
     assert (await client.get("/health")).status_code == 200
 
 
+@pytest.mark.parametrize(
+    ("body", "headers", "says"),
+    [
+        (b"goal=hello", {"Content-Type": "application/json"}, "must be a JSON object"),
+        (b'{"goal": "x"}', {"Content-Type": "text/plain"}, "`Content-Type: application/json`"),
+        (b'{"gaol": "x"}', {}, "body.goal: Field required"),
+        (b'{"goal": "a\\u0000b"}', {}, "body.goal"),
+        (b'{"goal": "x", "chat_history": [{"role": "user", "content": "hi"}]}', {}, "`user`, `assistant`"),
+        (b'{"goal": "x", "max_steps": 400}', {}, "less than or equal to 50"),
+    ],
+)
+async def test_the_message_of_a_refusal_says_what_is_wrong(
+    client: httpx.AsyncClient, body: bytes, headers: dict[str, str], says: str
+):
+    """Clients show only the message."""
+    reply = await client.post("/run", content=body, headers={"Content-Type": "application/json"} | headers)
+    assert (reply.status_code, says in reply.json()["error_message"]) == (422, True), reply.text
+
+
+async def test_a_value_that_is_null_is_none(client: httpx.AsyncClient):
+    """Clients send what they do not know as null."""
+    body = {"goal": GOAL, "chat_history": None, "async_mode": None, "session_id": None, "model": None}
+    assert (await client.post("/run", json=body)).json()["output"] == "42"
+
+
+async def test_monitors_ask_for_the_head_of_the_health_page(client: httpx.AsyncClient):
+    """405 would look down; what is refused by its path or its method is named."""
+    assert (await client.head("/health")).status_code == 200
+    assert (await client.get("/run")).json()["error_message"] == "GET is not possible on /run"
+    assert (await client.get("/nothing")).json()["error_message"] == "there is no path /nothing"
+
+
 async def test_what_is_not_there_and_whom_it_is_not_meant_for(client: httpx.AsyncClient):
     """An unknown run, an unknown path, and a name that a page elsewhere would use."""
     assert (await client.get("/run/status/nope")).status_code == 404
@@ -340,6 +374,82 @@ async def test_sigterm_lets_a_run_end(tmp_path: Path):
             assert (await ended(client, ids[1]))["status"] == "completed"
 
 
+async def test_clients_that_wait_are_answered_when_the_server_ends(tmp_path: Path):
+    """Whoever waits for a run that runs or is queued is told what became of it, in the time given."""
+    async with (
+        slow_server(tmp_path / "home", 60, "--drain", "1") as server,
+        httpx.AsyncClient(base_url=server.url, timeout=30) as client,
+    ):
+        first = asyncio.create_task(client.post("/run", json={"goal": GOAL}))
+        while (await client.get("/status")).json()["queue"]["running"] == 0:
+            await asyncio.sleep(0.1)
+        second = asyncio.create_task(client.post("/run", json={"goal": GOAL}))
+        while (await client.get("/status")).json()["queue"]["queued"] == 0:
+            await asyncio.sleep(0.1)
+        began = time.monotonic()
+        assert await asyncio.to_thread(server.stop) == 0
+        assert time.monotonic() - began < 10
+        interrupted, queued = (await first).json(), await second
+        assert "shut down while the run was under way" in interrupted["error_message"]
+        assert (queued.status_code, queued.json()["error_code"]) == (503, "COMM_001")
+        assert "is queued" in queued.json()["error_message"]
+        assert "Traceback" not in server.log
+
+
+async def test_the_trace_of_a_run_whose_server_was_killed_tells_it(tmp_path: Path):
+    """By the id of the run too, where there is a trace; and it is not told to be running for ever."""
+    home = tmp_path / "home"
+    async with slow_server(home, 60) as server:
+        async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:
+            receipt = (await client.post("/run", json={"goal": GOAL, "async_mode": True})).json()
+            while (await client.get(receipt["status_url"])).json()["status"] == "queued":
+                await asyncio.sleep(0.02)
+            await asyncio.sleep(0.3)
+            running = await asyncio.to_thread(opskit, "trace", receipt["correlation_id"], home=home)
+            server.kill()
+            await asyncio.to_thread(server.start)
+            killed = await asyncio.to_thread(opskit, "trace", receipt["correlation_id"], home=home)
+            again = {"goal": GOAL, "async_mode": True}
+            second = (await client.post("/run", json=again)).json()["task_id"]
+            while (await client.get(f"/run/status/{second}")).json()["status"] == "queued":
+                await asyncio.sleep(0.02)
+            assert (await client.post(f"/run/cancel/{second}")).json()["cancelled"] is True
+        async with asyncio.timeout(20):
+            while (ended := await asyncio.to_thread(opskit, "trace", second, home=home)).status:
+                await asyncio.sleep(0.1)
+    assert "no end in its log: it still runs, or its process was killed" in running.out
+    assert (killed.status, "interrupted" in killed.out) == (0, True)
+    assert "failed" in killed.out.splitlines()[1]
+    assert (f"goal: {GOAL}" in ended.out, "interrupted" in ended.out) == (True, True)
+
+
+async def test_who_stops_waiting_for_victoria_stops_her_run(tmp_path: Path):
+    """Ctrl-C of `opskit run` leaves no run behind that holds a model."""
+    async with (
+        slow_server(tmp_path / "home", 60) as server,
+        httpx.AsyncClient(base_url=server.url, timeout=30) as client,
+    ):
+        env = {"VICTORIA_URL": server.url}
+        with started(["run", GOAL, "--remote"], home=tmp_path, env=env) as command:
+            while (await client.get("/status")).json()["queue"]["running"] == 0:
+                await asyncio.sleep(0.1)
+            command.send_signal(signal.SIGINT)
+            assert await asyncio.to_thread(command.wait, 10) == 130
+        async with asyncio.timeout(10):
+            while (await client.get("/status")).json()["queue"]["cancelled"] == 0:
+                await asyncio.sleep(0.1)
+
+
+def test_who_follows_a_run_is_told_at_once_that_nobody_answers(tmp_path: Path):
+    """It waits for a restart, and says for how long."""
+    home, env = tmp_path / "home", {"VICTORIA_URL": f"http://127.0.0.1:{free_port()}"}
+    with started(["run", "--follow", "11111111-2222-4333-8444-555555555555"], home=home, env=env) as command:
+        assert command.stderr is not None
+        says = command.stderr.readline()
+        command.kill()
+    assert "nothing listens there; asking again for up to 60 s" in says
+
+
 async def test_a_server_killed_twenty_times_loses_no_run(tmp_path: Path):
     """Of 200 runs each is completed or reported as interrupted; those that may run again all complete."""
     async with Stage() as stage:
@@ -370,7 +480,7 @@ def test_a_port_that_is_taken_is_told(tmp_path: Path):
     with VictoriaServer(tmp_path / "home", {}) as server:
         result = opskit("serve", "victoria", "--port", str(server.port), home=tmp_path / "other")
     assert result.status == 1
-    assert "cannot be listened on" in result.err
+    assert f"Address already in use by process {server.pid} (" in result.err
     assert "--port" in result.err
 
 
