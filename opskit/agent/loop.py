@@ -9,8 +9,8 @@ import difflib
 import json
 import shlex
 import time
-from collections.abc import Awaitable, Callable, Mapping, Sequence
-from typing import Any, Protocol
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
 
 from opskit.agent.grounding import sentences, supported, ungrounded
 from opskit.agent.prompt import act_prompt, prompt
@@ -36,6 +36,10 @@ from opskit.tags import correlation_id
 from opskit.text import counted
 from opskit.trace.span import SpanKind, span
 
+if TYPE_CHECKING:
+    from opskit.agent.methods.caller import ModelCaller
+    from opskit.agent.tools.toolbox import Toolbox
+
 #: Consecutive answers that are no step end the run.
 _MAX_FORMAT_ERRORS = 3
 #: The same call again is answered from what is known; once more ends the looking.
@@ -47,38 +51,6 @@ _SUMMARY_TOKENS = 160
 _CONCLUSION = object_schema(answer={"type": "string", "maxLength": 4000})
 
 
-class Asks(Protocol):
-    """Asks a model, under `schema` or with `tools` as functions, whichever suits the model."""
-
-    def __call__(
-        self,
-        messages: Sequence[Message],
-        *,
-        schema: Mapping[str, Any],
-        max_tokens: int,
-        tools: Sequence[ToolSpec] = (),
-    ) -> Awaitable[Answer]: ...
-
-
-class Tools(Protocol):
-    """What the agent can use, as `opskit.agent.tools.toolbox.Toolbox` gives it; `finish` is among them."""
-
-    def schemas(self) -> list[dict[str, Any]]:
-        """Return name, description and the JSON schema of the arguments (`parameters`) of each tool."""
-        ...
-
-    async def call(
-        self,
-        name: str,
-        arguments: Mapping[str, Any],
-        *,
-        approved: tuple[str, ...] | None = None,
-        **context: Any,
-    ) -> ToolResult:
-        """Call a tool. Raises NeedsApproval for a command that a person has to allow."""
-        ...
-
-
 class AgentLoop:
     """One run. `needs_evidence` means that an answer without a look at anything is none, `word_for_word` that
     each sentence of an answer must say what one line of the results says: a small model puts words together.
@@ -86,8 +58,8 @@ class AgentLoop:
 
     def __init__(
         self,
-        asks: Asks,
-        tools: Tools,
+        asks: "ModelCaller",
+        tools: "Toolbox",
         limits: RunLimits,
         *,
         needs_evidence: bool,
@@ -304,17 +276,17 @@ class AgentLoop:
         problem = self._problem(answer)
         if problem is None:
             return self._end(RunEnding.FINISHED, answer)
-        ending, text = problem
+        ending, why, advice = problem
         if ending in self._state.nudged:
-            return self._end(ending, why=text)
+            return self._end(ending, why=why)
         self._state.nudged.add(ending)
-        self._say(f"{text[0].upper()}{text[1:]}.")
+        self._say(f"{why[0].upper()}{why[1:]}{f': {advice}' if advice else ''}.")
         return None
 
-    def _problem(self, answer: str) -> tuple[RunEnding, str] | None:
-        """Return why an answer is none."""
+    def _problem(self, answer: str) -> tuple[RunEnding, str, str] | None:
+        """Return why an answer is none, and what to tell the model then."""
         if self._needs_evidence and not self._has_evidence:
-            return RunEnding.NO_EVIDENCE, "no tool has shown anything yet: use one before you answer"
+            return RunEnding.NO_EVIDENCE, "no tool has shown anything yet", "use one before you answer"
         texts = [observed.result.text for observed in self._state.steps if observed.result.ok]
         if problem := answer_problem(answer, self._state.asked, texts if self._needs_evidence else None):
             return problem
@@ -326,11 +298,15 @@ class AgentLoop:
             for line in self._lines_asked(observed)
         ]
         if self._needs_evidence and not all(supported(part, "\n".join(shown), asked) for part in said):
-            return RunEnding.UNGROUNDED, "no line of the results says so: copy the line that answers the goal"
+            return (
+                RunEnding.UNGROUNDED,
+                "no line of the results says so",
+                "copy the line that answers the goal",
+            )
         for observed in self._state.steps:
             path, lines = str(observed.step.args.get("path")), observed.result.lines
             if strays(asked, path, lines, answer):
-                return RunEnding.UNGROUNDED, f"no line of {path} with what was asked about says so"
+                return RunEnding.UNGROUNDED, f"no line of {path} with what was asked about says so", ""
         return None
 
     def _lines_asked(self, observed: Observed) -> list[str]:
@@ -377,12 +353,15 @@ class AgentLoop:
         return [rules, *self._state.history, Message("user", self._state.goal), *dialogue]
 
 
-def answer_problem(answer: str, goal: str, texts: Sequence[str] | None) -> tuple[RunEnding, str] | None:
-    """Return why an answer is none. `texts` are the results that it must rest on; None where it need not."""
+def answer_problem(answer: str, goal: str, texts: Sequence[str] | None) -> tuple[RunEnding, str, str] | None:
+    """Return why an answer is none, and what to tell the model then.
+
+    `texts` are the results that it must rest on; None where it need not.
+    """
     if (verdict := judge(answer, (goal,))) is not None:
-        return RunEnding.BAD_ANSWER, f"the answer is {verdict.value}: answer the goal itself"
+        return RunEnding.BAD_ANSWER, f"the answer is {verdict.value}", "answer the goal itself"
     if texts is not None and (why := ungrounded(answer, goal, texts)):
-        return RunEnding.UNGROUNDED, f"{why}: answer from the results only"
+        return RunEnding.UNGROUNDED, why, "answer from the results only"
     return None
 
 

@@ -107,11 +107,14 @@ def _read(
     terms = words_that_matter(goal, path)
     if len(terms) < _LEAST_TERMS or NO.search(goal):
         return None
+    # What a heading says, the sentences below it need not say again.
+    titles = " ".join(line for _, line in lines if line.startswith("#"))
+    told = [term for term in terms if any(same_word(word, term) for word in _ANY_WORD.findall(titles))]
     said = [
         (number, sentence)
         for number, line in lines
         for sentence in sentences(line)
-        if _says_all(sentence, terms)
+        if _says_all(sentence, terms, told)
     ]
     word = "строка" if russian else "line"
     return f"{path}, {word} {said[0][0]}: {said[0][1]}" if len(said) == 1 else None
@@ -218,12 +221,13 @@ def _error(
     return "\n".join(f"{path}, {word} {number}: {line.strip()}" for number, line in chosen)
 
 
-def _says_all(sentence: str, terms: Sequence[str]) -> bool:
-    """Tell whether a sentence has all words; of a long one, which says much else, two are not enough."""
+def _says_all(sentence: str, terms: Sequence[str], told: Sequence[str]) -> bool:
+    """Tell whether a sentence has all words but what was told; two of a long one, which says more, are few."""
     words = _ANY_WORD.findall(sentence)
-    if not all(any(same_word(word, term) for word in words) for term in terms):
+    says = {term for term in terms if any(same_word(word, term) for word in words)}
+    if len(says) < _LEAST_TERMS or not says.issuperset(term for term in terms if term not in told):
         return False
-    return len(set(terms)) > _LEAST_TERMS or len(terms) >= _SHARE_OF_WORDS * len(stems(sentence))
+    return len(says) > _LEAST_TERMS or len(says) >= _SHARE_OF_WORDS * len(stems(sentence))
 
 
 def _value(

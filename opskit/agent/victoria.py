@@ -125,7 +125,10 @@ class Victoria:
         why = result.why or result.ending.value
         if about_stack(goal.text):
             return await self._reported(run, why, ask, result.steps)
-        raise run.failure(OpskitError("GEN_001", f"no honest answer: {why}"), ask.attempts)
+        remedy = (
+            f"ask a larger model (--model NAME); `opskit trace {run.identifier[:8]}` shows what was tried"
+        )
+        raise run.failure(OpskitError("GEN_001", f"no honest answer: {why}", remedy=remedy), ask.attempts)
 
     async def keep(self, goal: Goal, result: RunResult) -> None:
         """Remember an answer that a model gave with certainty, where it was not remembered before."""

@@ -120,12 +120,8 @@ class MethodGoal(Record):
     def ended(self, answer: str, notes: list[str] | None = None) -> LoopResult:
         """Return the end with this answer, or with why it is none."""
         problem = answer_problem(answer, self.text, self.results if self.needs_evidence else None)
-        ending, why = problem or (RunEnding.FINISHED, "")
+        ending, why, _ = problem or (RunEnding.FINISHED, "", "")
         return LoopResult(ending, "" if why else answer, why, notes=notes or [])
-
-
-#: One way to work on a goal: to what it came to, or to why there is no honest answer. Raises NoAnswer.
-Method = Callable[[MethodGoal], Awaitable[LoopResult]]
 
 
 @dataclass(slots=True)
