@@ -13,8 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
     from opskit.app import App
-    from opskit.engine.goal import RunResult
-    from opskit.providers.base import Message
+    from opskit.engine.goal import Goal
 
 _HISTORY_NAME = "chat_history"
 _PAIRS = 30
@@ -47,12 +46,16 @@ def chat(
 async def _chat(local: bool, model: str | None, shared: SharedOptions) -> None:
     from opskit.cli.inputs import name_of_model
     from opskit.cli.run import local_victoria
+    from opskit.engine.goal import Goal
+    from opskit.tags import new_correlation_id
 
     async with shared.configured() as loaded:
         lines = _LogLines(shared.verbose or loaded.debug)
         async with shared.application(loaded, sink=lines) as app:
             app.engine.solver = local_victoria(app)
-            conversation = _Conversation(app, "local" if local else "auto", name_of_model(model), lines)
+            where, session_id = "local" if local else "auto", new_correlation_id()
+            goal = Goal("", where, name_of_model(model), session_id=session_id, patience_s=_PATIENCE_S)
+            conversation = _Conversation(app, goal, lines)
             ask = _reader(app)
             while (text := await ask()) is not None:
                 try:
@@ -80,17 +83,13 @@ class _LogLines:
 class _Conversation:
     """What was said, and what the next goal is asked with."""
 
-    def __init__(self, app: "App", where: str, model: str | None, lines: _LogLines) -> None:
+    def __init__(self, app: "App", goal: "Goal", lines: _LogLines) -> None:
         from opskit.llm.answer import Session
-        from opskit.tags import new_correlation_id
 
         self._app = app
-        self._where = where
-        self._model = model
+        self._goal = goal
         self._lines = lines
-        self._history: list[Message] = []
-        self._session: Session = Session()
-        self._session_id = new_correlation_id()
+        self._session = Session()
         self._last_id: str | None = None
 
     async def answer(self, text: str) -> None:
@@ -99,16 +98,18 @@ class _Conversation:
         import signal
 
         from opskit.cli.inputs import checked_goal
+        from opskit.cli.run import answer
         from opskit.providers.base import Message
+        from opskit.records import replace
         from opskit.tags import correlated
 
-        text = checked_goal(text, self._app.config.limits.goal_bytes)
+        goal = replace(self._goal, text=checked_goal(text, self._app.config.limits.goal_bytes))
         with correlated() as self._last_id:
-            work = asyncio.ensure_future(self._result(text))
+            work = asyncio.ensure_future(answer(self._app.engine, goal, stream=True, session=self._session))
         before = signal.getsignal(signal.SIGINT)
         asyncio.get_running_loop().add_signal_handler(signal.SIGINT, work.cancel)
         try:
-            result = await work
+            result, is_shown = await work
         except asyncio.CancelledError:
             current = asyncio.current_task()
             if current is not None and current.cancelling():
@@ -118,35 +119,13 @@ class _Conversation:
         finally:
             asyncio.get_running_loop().remove_signal_handler(signal.SIGINT)
             signal.signal(signal.SIGINT, before)
-        self._history += [Message("user", text), Message("assistant", result.output)]
-        del self._history[: -2 * _PAIRS]
+        if not is_shown:
+            render.line(result.output.strip("\n"))
+        lines = (*goal.history, Message("user", goal.text), Message("assistant", result.output))
+        self._goal = replace(self._goal, history=lines[-2 * _PAIRS :])
         for note in result.notes:
             render.note(f"note: {note}")
         render.note(f"[{result.method} · {result.model} on {result.node} · {result.seconds:.2f} s]")
-
-    async def _result(self, text: str) -> "RunResult":
-        import contextlib
-
-        from opskit.engine.goal import Goal, RunResult
-
-        goal = Goal(
-            text,
-            self._where,
-            self._model,
-            history=tuple(self._history),
-            session_id=self._session_id,
-            patience_s=_PATIENCE_S,
-        )
-        shown = False
-        stream = self._app.engine.stream(goal, self._session, render.note)
-        async with contextlib.aclosing(stream) as items:
-            async for item in items:
-                if isinstance(item, RunResult):
-                    render.line("" if shown else item.output.strip("\n"))
-                    return item
-                shown = True
-                render.piece(item)
-        raise AssertionError("a run ends with a result or raises")
 
     async def command(self, text: str) -> bool:
         """Do what a line with a slash says; False ends the chat."""
@@ -156,11 +135,12 @@ class _Conversation:
                 return False
             case "/model":
                 from opskit.cli.inputs import name_of_model
+                from opskit.records import replace
 
-                self._model = name_of_model(argument.strip() or None)
-                render.line(f"the model to ask first: {self._model or 'chosen by the router'}")
+                self._goal = replace(self._goal, model=name_of_model(argument.strip() or None))
+                render.line(f"the model to ask first: {self._goal.model or 'chosen by the router'}")
             case "/history":
-                for line in self._history:
+                for line in self._goal.history:
                     render.paragraph(f"{line.role}: ", line.content)
             case "/debug":
                 self._lines.shown = not self._lines.shown

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from opskit.app import App
     from opskit.engine.engine import Engine
     from opskit.engine.goal import Goal, RunResult, Solver
-    from opskit.llm.answer import Attempt
+    from opskit.llm.answer import Attempt, Session
     from opskit.server.run_store import RunStore
 
 _WAITING = "waiting for standard input, which is added to the goal (`</dev/null` if there is none)"
@@ -86,37 +86,23 @@ def run(
     from opskit.cli.inputs import name_of_model, run_id, session_id
     from opskit.engine.goal import Goal
 
-    at_victoria = remote or background
-    for is_wrong, problem, remedy in (
-        (local and remote, "--local and --remote exclude each other", "`opskit run --help`"),
+    at_victoria, needs_local = remote or background, stream or strict_context
+    for is_wrong, problem in (
+        (local and remote, "--local and --remote exclude each other"),
+        (follow is not None and (goal is not None or background), "--follow takes no goal"),
         (
-            follow is not None and (goal is not None or background),
-            "--follow takes no goal",
-            "`opskit run --follow ID`",
-        ),
-        (
-            background and (local or stream or strict_context),
-            "--async cannot be used with --local, --stream or --strict-context: it runs at Victoria",
-            "drop one of them",
+            background and (local or needs_local),
+            "--async runs at Victoria: drop --local, --stream, --strict-context",
         ),
         (
             at_victoria and model is not None,
-            "--model cannot be used with --remote: Victoria chooses her model herself",
-            "set VICTORIA_MODEL where she runs, or use --local",
+            "Victoria chooses her model herself (VICTORIA_MODEL): drop --model",
         ),
-        (
-            at_victoria and strict_context,
-            "--strict-context cannot be used with --remote: Victoria does not tell what her model read",
-            "drop one of them",
-        ),
-        (
-            method not in ("auto", *METHODS),
-            f"--method {method!r} is not known",
-            f"use auto, {', '.join(METHODS)}",
-        ),
+        (at_victoria and strict_context, "Victoria does not tell what her model read: drop --strict-context"),
+        (method not in ("auto", *METHODS), f"--method {method!r} is not known: auto, {', '.join(METHODS)}"),
     ):
         if is_wrong:
-            raise UsageError(problem, remedy=remedy)
+            raise UsageError(problem, remedy="`opskit run --help`")
     if follow is not None:
         task_id = run_id(follow)
         result = shared.run(lambda app: app.engine.victoria().follow(task_id, render.note))
@@ -191,7 +177,7 @@ async def _run(app: "App", wanted: "Goal", max_steps: int, *, pieces: bool, json
         if wanted.session_id is not None:
             app.engine.sessions = _sessions(app, stack)
         try:
-            result, shown = await _answer(app.engine, wanted, stream=pieces)
+            result, shown = await answer(app.engine, wanted, stream=pieces)
         except RunFailed as failed:
             _account(failed.attempts)
             raise
@@ -219,7 +205,7 @@ def show_result(result: "RunResult", *, json: bool, shown: bool = False) -> None
 def local_victoria(app: "App", max_steps: int = 8) -> "Solver":
     """The agent of this process; each of its steps is shown while it works."""
     from opskit.agent.run_state import RunLimits, RunListener
-    from opskit.server.local_victoria import LocalVictoria
+    from opskit.server.local_runs import LocalVictoria
 
     listener = RunListener(show_step, on_note=render.note, approve=ask_approval)
     return LocalVictoria(app, RunLimits(steps=max_steps), listener)
@@ -258,13 +244,15 @@ def _sessions(app: "App", stack: contextlib.ExitStack) -> "RunStore":
     return store
 
 
-async def _answer(engine: "Engine", goal: "Goal", *, stream: bool) -> "tuple[RunResult, bool]":
+async def answer(
+    engine: "Engine", goal: "Goal", *, stream: bool, session: "Session | None" = None
+) -> "tuple[RunResult, bool]":
     """Return the result, and whether its text was shown while it came."""
     from opskit.engine.goal import RunResult
 
     shown = False
     try:
-        async with contextlib.aclosing(engine.stream(goal, None, render.note, pieces=stream)) as items:
+        async with contextlib.aclosing(engine.stream(goal, session, render.note, pieces=stream)) as items:
             async for item in items:
                 if isinstance(item, RunResult):
                     return item, shown

@@ -59,7 +59,6 @@ async def _serve(
         from opskit.server.database import open_database
         from opskit.server.errors import loopback_names
         from opskit.server.run_store import RunStore
-        from opskit.server.runs import Runs
     except ImportError as error:
         raise OpskitError(
             "CONFIG_001", "the parts of a server are not installed", remedy="`pip install 'opskit[serve]'`"
@@ -91,16 +90,7 @@ async def _serve(
         approvals = Approvals(
             store, Audit(app.folder, app.config.log, AUDIT_NAME), app.config.agent.approval_s
         )
-        api_server = api.VictoriaServer(
-            app,
-            lambda made: Runs(
-                store,
-                made.work,
-                concurrency=concurrency,
-                approvals=approvals,
-                on_interrupted=made.write_interrupted,
-            ),
-        )
+        api_server = api.VictoriaServer(app, approvals, concurrency)
         asgi = api.create_app(api_server, token=token, hosts=loopback_names(host), drain_s=drain_s)
 
         class Server(uvicorn.Server):

@@ -92,7 +92,7 @@ async def _traced(
     """Run a goal and show its trace, also when it failed."""
     from opskit.cli.inputs import goal_text, name_of_model
     from opskit.engine.goal import Goal, RunFailed
-    from opskit.server.local_victoria import LocalVictoria
+    from opskit.server.local_runs import LocalVictoria
     from opskit.tags import correlated
 
     async with shared.opened() as app:
@@ -108,49 +108,32 @@ async def _traced(
             else:
                 if not shared.json:
                     render.line(result.output.strip("\n"))
-        stored = app.traces.store.find(identifier)
-    if stored is not None:
-        if not shared.sandbox:
-            stored = await _completed(stored, sources, shared)
-        if failure is not None and shared.json:
-            failure.document["trace"] = stored.as_json()
-        _show(stored, html, json=shared.json and failure is None, drawn=not shared.json)
+    traced = await _trace_of(identifier, sources, shared)
+    if failure is not None and shared.json:
+        failure.document["trace"] = traced.as_json()
+    _show(traced, html, json=shared.json and failure is None, drawn=not shared.json)
     if failure is not None:
         raise failure
 
 
 async def _trace_of(identifier: str, sources: Sequence[str], shared: SharedOptions) -> "Trace":
-    """Return a trace of the store with what the logs add, else what the logs alone tell of the request."""
+    """Return a trace of the store with what an agent that sends no spans has logged, else what logs tell."""
     from opskit.cli.log_report import read_story
-    from opskit.logs.request import trace_of
+    from opskit.logs.request import completed, lacks_spans, trace_of
     from opskit.trace.store import TraceStore
 
     stored = TraceStore(Path(shared.load().state_dir)).find(identifier)
-    if stored is not None:
-        return await _completed(stored, sources, shared)
-    try:
-        story, _ = await read_story(identifier, sources, shared.config)
-    except OpskitError as error:
-        raise UsageError(
-            f"there is no trace whose id begins with {identifier}, and {error.message}",
-            remedy="`opskit trace list` shows the ids",
-        ) from error
-    return trace_of(story)
-
-
-async def _completed(stored: "Trace", sources: Sequence[str], shared: SharedOptions) -> "Trace":
-    """Add what an agent that sends no spans has logged; a log that cannot be read adds nothing."""
-    from opskit.cli.log_report import read_story
-    from opskit.logs.request import completed, lacks_spans
-
-    if not sources and not lacks_spans(stored):
+    if stored is not None and (shared.sandbox or not (sources or lacks_spans(stored))):
         return stored
     try:
-        story, _ = await read_story(stored.correlation_id, sources, shared.config)
+        story, _ = await read_story(stored.correlation_id if stored else identifier, sources, shared.config)
     except OpskitError as error:
+        if stored is None:
+            why = f"there is no trace whose id begins with {identifier}, and {error.message}"
+            raise UsageError(why, remedy="`opskit trace list` shows the ids") from error
         render.note(f"note: the logs add nothing to the trace: {error.message}")
         return stored
-    return completed(stored, story)
+    return trace_of(story) if stored is None else completed(stored, story)
 
 
 def _list(shared: SharedOptions, count: int) -> None:

@@ -11,7 +11,7 @@ import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, TypeVar
 
 from opskit.errors import StateError
 
@@ -21,28 +21,10 @@ _BUSY_S = 10.0
 _SILENT_S = 5.0
 
 
-class Database(Protocol):
-    """A database whose statements are written with `?`; every statement is a transaction of its own.
-
-    `skip_locked` makes a SELECT pass over rows that another connection is taking.
-    """
-
-    skip_locked: str
-
-    def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        """Run a statement and return its rows. Raises StateError."""
-        ...
-
-    async def off_loop(self, call: Callable[[], T]) -> T:
-        """Return what a call that uses this database returns; the event loop does not wait for a server."""
-        ...
-
-    def close(self) -> None: ...
-
-
 class SqliteDatabase:
     """SQLite in a file, written ahead: a crash of the process loses nothing that was answered."""
 
+    #: What makes a SELECT pass over rows that another connection is taking.
     skip_locked = ""
 
     def __init__(self, path: Path) -> None:
@@ -57,10 +39,12 @@ class SqliteDatabase:
             path.chmod(0o600)
 
     def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        """Run a statement, a transaction of its own, and return its rows. Raises StateError."""
         with self._translated(), self._lock:
             return self._connection.execute(statement, values).fetchall()
 
     async def off_loop(self, call: Callable[[], T]) -> T:
+        """Return what a call that uses this database returns; the event loop does not wait for a server."""
         return call()
 
     def close(self) -> None:
@@ -146,6 +130,10 @@ class PostgresDatabase:
         with self._lock:
             if self._connection is not None:
                 self._connection.close()
+
+
+#: Statements are written with `?` for both.
+Database = SqliteDatabase | PostgresDatabase
 
 
 def _unusable(why: str) -> StateError:

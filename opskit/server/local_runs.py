@@ -16,7 +16,7 @@ from opskit.agent.step import AgentStep
 from opskit.agent.tools.toolbox import AUDIT_NAME
 from opskit.agent.victoria import Victoria
 from opskit.app import App
-from opskit.engine.goal import Goal, RunFailed, RunResult
+from opskit.engine.goal import Goal, GoalRun, RunFailed, RunResult
 from opskit.engine.remote import reached
 from opskit.errors import ApprovalNeeded, OpskitError, UsageError
 from opskit.recovery.audit import Audit
@@ -78,6 +78,20 @@ class LocalRuns:
             # Nothing changes where it waits again.
             self.store.end(token, status, error=problem)
         return result
+
+
+class LocalVictoria(Victoria):
+    """The agent of this process; a run that stops for an approval is kept."""
+
+    async def solve(self, run: GoalRun) -> RunResult | None:
+        try:
+            return await super().solve(run)
+        except RunSuspended as stopped:
+            goal = run.goal
+            body = {"goal": goal.text, "model": goal.model, "max_steps": self._limits.steps}
+            with LocalRuns(self._app) as runs:
+                kept, token = runs.store.add_running({"body": body}, run.identifier)
+                raise await runs.suspend(kept, token, stopped) from None
 
 
 async def pending(app: App, on_note: Callable[[str], None]) -> list[Mapping[str, Any]]:

@@ -129,6 +129,10 @@ class RunStore:
         """Return what a method of this store, or a user of it, returns; the event loop goes on meanwhile."""
         return await self._database.off_loop(partial(call, *args, **kwargs))
 
+    def _changed(self, statement: str, *values: Any) -> bool:
+        """Tell whether a change of runs changed one."""
+        return bool(self._database.execute(f"{statement} RETURNING task_id", values))
+
     def add(self, request: Mapping[str, Any], correlation_id: str) -> str:
         """Queue a run and return its id."""
         task_id = str(uuid4())
@@ -150,13 +154,11 @@ class RunStore:
 
     def suspend(self, token: str, approval_id: str, expires: float, result: Mapping[str, Any]) -> bool:
         """Let a running run wait for an approval; False where it has ended already."""
-        return bool(
-            self._database.execute(
-                "UPDATE runs SET status = 'needs_approval', token = ?, lease_until = ?, result = ?"
-                " WHERE token = ? AND status = 'running' RETURNING task_id",
-                (approval_id, expires, _json(result), token),
-            )
+        statement = (
+            "UPDATE runs SET status = 'needs_approval', token = ?, lease_until = ?, result = ?"
+            " WHERE token = ? AND status = 'running'"
         )
+        return self._changed(statement, approval_id, expires, _json(result), token)
 
     def decide(
         self,
@@ -172,14 +174,12 @@ class RunStore:
         now = self._clock()
         ended, lease_until = now if status.is_end else None, now + _LOCAL_LEASE_S
         decided = (status.value, token, _json(result), _json(error), ended, lease_until)
-        return bool(
-            self._database.execute(
-                "UPDATE runs SET status = ?, token = ?, result = ?, error = ?, ended = ?, lease_until = ?"
-                " WHERE task_id = ? AND token = ? AND status = 'needs_approval' AND lease_until > ?"
-                " AND (server = 'local') = ? RETURNING task_id",
-                (*decided, task_id, approval_id, now, self._is_local),
-            )
+        statement = (
+            "UPDATE runs SET status = ?, token = ?, result = ?, error = ?, ended = ?, lease_until = ?"
+            " WHERE task_id = ? AND token = ? AND status = 'needs_approval' AND lease_until > ?"
+            " AND (server = 'local') = ?"
         )
+        return self._changed(statement, *decided, task_id, approval_id, now, self._is_local)
 
     def waiting(self) -> list[Run]:
         """Return the runs that need an approval, the oldest first."""
@@ -216,12 +216,8 @@ class RunStore:
 
     def renew(self, token: str) -> bool:
         """Say that a run is still worked on; False where it is not ours any more."""
-        return bool(
-            self._database.execute(
-                "UPDATE runs SET lease_until = ? WHERE token = ? AND status = 'running' RETURNING task_id",
-                (self._clock() + LEASE_S, token),
-            )
-        )
+        statement = "UPDATE runs SET lease_until = ? WHERE token = ? AND status = 'running'"
+        return self._changed(statement, self._clock() + LEASE_S, token)
 
     def end(
         self,
@@ -232,23 +228,19 @@ class RunStore:
         error: Mapping[str, Any] | None = None,
     ) -> bool:
         """End the run that the token was given for; False where it has ended already, and nothing changes."""
-        return bool(
-            self._database.execute(
-                "UPDATE runs SET status = ?, ended = ?, result = ?, error = ?"
-                " WHERE token = ? AND status = 'running' RETURNING task_id",
-                (status.value, self._clock(), _json(result), _json(error), token),
-            )
+        statement = (
+            "UPDATE runs SET status = ?, ended = ?, result = ?, error = ? WHERE token = ?"
+            " AND status = 'running'"
         )
+        return self._changed(statement, status.value, self._clock(), _json(result), _json(error), token)
 
     def cancel(self, task_id: str) -> bool:
         """Cancel a run that has not ended; False where there is no such run."""
-        return bool(
-            self._database.execute(
-                "UPDATE runs SET status = 'cancelled', ended = ?"
-                " WHERE task_id = ? AND status IN ('queued', 'running', 'needs_approval') RETURNING task_id",
-                (self._clock(), task_id),
-            )
+        statement = (
+            "UPDATE runs SET status = 'cancelled', ended = ?"
+            " WHERE task_id = ? AND status IN ('queued', 'running', 'needs_approval')"
         )
+        return self._changed(statement, self._clock(), task_id)
 
     def get(self, task_id: str) -> Run | None:
         rows = self._database.execute("SELECT * FROM runs WHERE task_id = ?", (task_id,))

@@ -25,6 +25,7 @@ from opskit.engine.engine import Engine
 from opskit.engine.goal import Goal
 from opskit.errors import StateError
 from opskit.providers.base import Message
+from opskit.server.approvals import Approvals
 from opskit.server.errors import RESPONSES, Guard, add_error_handlers, status_of
 from opskit.server.run_store import Run, RunStatus
 from opskit.server.runs import Runs
@@ -88,9 +89,15 @@ class RunRequest(BaseModel):
 class VictoriaServer:
     """The work behind the API: each run is a goal for the engine of one App."""
 
-    def __init__(self, app: App, runs: Callable[["VictoriaServer"], Runs]) -> None:
+    def __init__(self, app: App, approvals: Approvals, concurrency: int) -> None:
         self.app = app
-        self.runs = runs(self)
+        self.runs = Runs(
+            approvals.store,
+            self.work,
+            concurrency=concurrency,
+            approvals=approvals,
+            on_interrupted=self._write_interrupted,
+        )
         self._status: dict[str, Any] = {}
         self._status_at = -math.inf
         self._status_lock = asyncio.Lock()
@@ -148,7 +155,7 @@ class VictoriaServer:
         }
         return {"output": result.output, "knowledge": knowledge}
 
-    def write_interrupted(self, run: Run) -> None:
+    def _write_interrupted(self, run: Run) -> None:
         """Write the end of a run that its server could not write: it died."""
         with correlated(run.correlation_id):
             why = (run.error or {}).get("error_message")
