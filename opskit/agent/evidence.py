@@ -12,7 +12,7 @@ from opskit.agent.tools.tool import Tool, ToolResult
 from opskit.app import App
 from opskit.config.fields import parameters
 from opskit.errors import OpskitError
-from opskit.text import counted
+from opskit.text import counted, listing
 
 _SINCE_S = 24 * 3600.0
 _LINES = 30
@@ -40,7 +40,7 @@ class ContainerArguments:
     container: Annotated[str, Field(min_length=1, max_length=128)]
 
 
-class _AppTool:
+class _AppTool(Tool):
     def __init__(self, app: App) -> None:
         self.app = app
 
@@ -141,8 +141,9 @@ class ShowContainer(_AppTool):
             docker = await self.app.survey.docker()
             container = await read_container(docker, name)
             if container is None:
-                names = sorted(item.name for item in await docker.containers())
-                return ToolResult(f"there is no container {name!r}; there are: {', '.join(names)}", ok=False)
+                names = listing(sorted(item.name for item in await docker.containers()), 20) or "none"
+                text = f"there is no container {name!r}; there are: {names}"
+                return ToolResult(text, ok=False, evidence={"absent": name, "names": names})
             log = await read_container_log(docker, container.id, _LINES, limit_s=_LOG_S)
             survey = await survey_containers(docker, [container], self.app.config)
         except OpskitError as error:

@@ -63,6 +63,13 @@ def ungrounded(answer: str, goal: str, texts: Sequence[str]) -> str | None:
     return None
 
 
+def lacks_time(answer: str, goal: str) -> bool:
+    """Tell whether a goal asks when, and the answer tells no time, nor that there is none."""
+    asks = re.match(r"\W*(?:when|at what time|когда|во сколько)\b", goal, re.IGNORECASE)
+    tells = NO.search(answer) or any(means(word, "tells_time") for word in re.findall(r"\w+", answer))
+    return asks is not None and not tells and not _NUMBER.search(answer)
+
+
 def sentences(text: str) -> list[str]:
     """Return the sentences of a text, its headings left out."""
     parts = (part.strip() for part in _SENTENCE_ENDS.split(text))

@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from opskit.agent.grounding import sentences, supported, ungrounded
+from opskit.agent.grounding import lacks_time, sentences, supported, ungrounded
 from opskit.agent.prompt import act_prompt, prompt
 from opskit.agent.quoting import (
     compared,
@@ -362,6 +362,8 @@ def answer_problem(answer: str, goal: str, texts: Sequence[str] | None) -> tuple
         return RunEnding.BAD_ANSWER, f"the answer is {verdict.value}", "answer the goal itself"
     if texts is not None and (why := ungrounded(answer, goal, texts)):
         return RunEnding.UNGROUNDED, why, "answer from the results only"
+    if texts is not None and lacks_time(answer, goal):
+        return RunEnding.UNGROUNDED, "the answer does not say when", "answer with the time from the results"
     return None
 
 

@@ -68,6 +68,7 @@ _LOWER_NAME = r"(?P<name>[a-z][a-z0-9]*(?:[-_.][a-z0-9]+)+)(?![\w-])"
 _SUBJECT = lazy_pattern(
     rf"\W*(?:(?:[Ii]s|[Ww]as|[Hh]as|[Dd]oes|[Dd]id|[Cc]an)\s+)?(?:[Tt]he\s+)?{_LOWER_NAME}"
 )
+_NUMBERED = lazy_pattern(rf"(?<![\w-])(?=[a-z._-]*\d){_LOWER_NAME}")
 _NAME_AMONG_RUSSIAN = lazy_pattern(rf"(?<![\w-])(?<![a-z] ){_LOWER_NAME}")
 _COMPARES = lazy_pattern("than|чем|лучше|хуже")
 _MOST_SAID = 10
@@ -102,6 +103,9 @@ def subject_of(goal: str) -> str | None:
     match = _SUBJECT.match(goal)
     if match is None and YES_OR_NO.match(goal):
         match = _NAME_AMONG_RUSSIAN.search(goal)
+    if match is None and _any(_WORD.findall(goal), "tells_service"):
+        match, *others = [*_NUMBERED.finditer(goal), None, None][:2]
+        match = None if others[0] else match
     if match is None or paths_named(goal.replace(match["name"], " ")):
         return None
     name, rest = match["name"], _WORD.findall(goal[match.end() :])

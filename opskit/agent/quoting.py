@@ -77,6 +77,11 @@ def direct_answer(goal: str, step: AgentStep, result: ToolResult) -> str | None:
     """Return the answer where the result of a step is one; in Russian for a goal in Russian."""
     container = step.args.get("container")
     question = asked_about(goal, str(container or step.args.get("path")), container=container is not None)
+    if container is not None and container == result.evidence.get("absent") == subject_of(goal):
+        names = result.evidence["names"]
+        if is_cyrillic(goal.replace(container, "")):
+            return f"Контейнера {container} в Docker нет (есть: {names}); вне Docker ничего не проверено."
+        return f"Docker has no container {container} (it has: {names}); nothing was looked at outside of it."
     if not result.ok or (question and any(question.window) and not result.evidence.get("one_day")):
         return None
     evidence, answer = result.evidence, None
@@ -222,7 +227,7 @@ def _error(
 
 
 def _says_all(sentence: str, terms: Sequence[str], told: Sequence[str]) -> bool:
-    """Tell whether a sentence has all words but what was told; two of a long one, which says more, are few."""
+    """Tell whether a sentence has all words but what was told; of a long one two are not enough."""
     words = _ANY_WORD.findall(sentence)
     says = {term for term in terms if any(same_word(word, term) for word in words)}
     if len(says) < _LEAST_TERMS or not says.issuperset(term for term in terms if term not in told):

@@ -14,7 +14,8 @@ _ERRORS = frozenset({"error", "critical"})
 _EXCEPTION = re.compile(r"(?:\w+\.)*\w*(?:Error|Exception|Interrupt)\b(?::|$)")
 #: What the system says of a call that failed: "No space left on device", "Connection refused", ...
 _SYSTEM = re.compile(
-    "|".join(re.escape(os.strerror(code)) for code in errno.errorcode if " " in os.strerror(code)),
+    "|".join(re.escape(os.strerror(code)) for code in errno.errorcode if " " in os.strerror(code))
+    + r"|unexpectedly (?:closed|ended|stopped|terminated|exited)",
     re.IGNORECASE,
 )
 _HEADING = "Traceback (most recent call last):"

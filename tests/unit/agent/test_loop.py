@@ -125,6 +125,18 @@ async def test_an_answer_without_a_look_is_nudged_once_and_then_refused():
     assert "use one before you answer" in model.last
 
 
+async def test_an_answer_that_does_not_say_when_is_none():
+    """Its words stand in the results, and none tells a time; a person reads no advice for the model."""
+    seen = ToolResult("11:41 ERROR the certificate of bank.example has expired")
+    said = step("finish", answer="The certificate of bank.example has expired.")
+    look = step("list_directory", path=".")
+    goal = "When did the certificate of the bank expire?"
+    result = await ran(Model(look, said, said), Lister(seen), goal=goal)
+    assert (result.ending, result.why) == (RunEnding.UNGROUNDED, "the answer does not say when")
+    told = step("finish", answer="The certificate of bank.example expired at 11:41.")
+    assert (await ran(Model(look, told), Lister(seen), goal=goal)).ending is RunEnding.FINISHED
+
+
 async def test_a_number_that_no_result_shows_is_refused():
     """The folder has three files."""
     model = Model(step("list_directory", path="."), step("finish", answer="There are 12 files."))

@@ -30,6 +30,9 @@ from opskit.llm.wording import has_parts
         "Has migration-3 completed successfully?",
         "Что сейчас происходит с web-2?",
         "Почему упал redis?",
+        "Is everything fine with mailer-7?",
+        "What was the last thing migrate-2 printed?",
+        "Почему gateway-1 не отвечает?",
     ],
 )
 def test_a_goal_about_this_machine_needs_tools(goal: str):
@@ -59,6 +62,8 @@ def test_a_goal_about_this_machine_needs_tools(goal: str):
         "Why did the company crash?",
         "Is open-source software secure by design?",
         "Is utf-8 better than latin-1?",
+        "How does sha-256 work?",
+        "How to restart nginx-1 without downtime?",
         "What went wrong here?\n\nERROR /etc/x.conf: no such file on port 80",
     ],
 )

@@ -26,6 +26,7 @@ def read(text: str, path: str = "a.yaml") -> tuple[AgentStep, ToolResult]:
         ("What is the admin port in a.yaml?", "a.yaml, line 3: admin_port: 81"),
         ("Какой таймаут указан в a.yaml?", "a.yaml, строка 4: timeout_s: 45"),
         ("Какая версия в a.yaml?", "a.yaml, строка 5: version = 2"),
+        ("Which port does the admin interface use according to a.yaml?", "a.yaml, line 3: admin_port: 81"),
         ("Which queue port does a.yaml set?", None),
         ("Which portal does a.yaml name first?", None),
         ("Which password is in a.yaml?", None),
@@ -58,11 +59,32 @@ def test_the_newest_of_each_kind_of_error_is_quoted():
         ("job 7\nTraceback (most recent call last):\n  File x\nKeyError: 'id'\njob 8 failed", 4),
         ("copying\ntar: x: No space left on device\ntar: exiting with failure", 2),
         ("copying\nbackup failed\ndone", 2),
+        ("copying\nrsync: connection unexpectedly closed (41 bytes)\ndone", 2),
     ],
 )
 def test_what_tells_most_of_an_error(log: str, number: int | None):
     """A level, an exception, words of the system; what only follows from it comes after."""
     assert [found for found, _ in count_lines(log.encode()).found] == ([] if number is None else [number])
+
+
+def test_a_sentence_need_not_say_again_what_its_heading_says():
+    """What no heading says it must say itself."""
+    text = "# Move of the database\n\nThe move takes an hour.\nResponsible for the move: Olga.\n"
+    answer = "a.md, line 4: Responsible for the move: Olga."
+    assert (
+        direct_answer("Who is responsible for the move of the database? a.md", *read(text, "a.md")) == answer
+    )
+    assert direct_answer("Who is responsible for the move of the printer? a.md", *read(text, "a.md")) is None
+
+
+def test_a_container_that_is_not_there_is_the_answer():
+    """It says what was not looked at."""
+    evidence = {"absent": "redis-7", "names": "web"}
+    step = AgentStep("", "show_container", {"container": "redis-7"})
+    answer = direct_answer("Is redis-7 reachable?", step, ToolResult("", ok=False, evidence=evidence))
+    assert answer is not None
+    assert "no container redis-7 (it has: web)" in answer
+    assert "nothing was looked at outside" in answer
 
 
 def test_a_goal_names_its_first_step():
