@@ -138,20 +138,11 @@ def name_of_category(given: str | None, known: Collection[str]) -> str | None:
     return given
 
 
-def session_id(given: str) -> str:
-    """The id of a conversation as given. Raises UsageError for what cannot be one."""
+def checked_id(given: str, option: str) -> str:
+    """The id of a run or of a conversation as given. Raises UsageError for what cannot be one."""
     if not _ID.fullmatch(given):
-        raise UsageError(
-            "--session is no id", remedy="use up to 128 letters, digits, dots, dashes, colons, underscores"
-        )
-    return given
-
-
-def run_id(given: str) -> str:
-    """The id of a run at Victoria as given. Raises UsageError for what cannot be one."""
-    if not _ID.fullmatch(given):
-        remedy = '`opskit run --async "your goal"` prints the id to follow'
-        raise UsageError(f"--follow {given!r} is no id of a run", remedy=remedy)
+        remedy = "use up to 128 letters, digits, dots, dashes, colons, underscores"
+        raise UsageError(f"{option} {given!r} is no id", remedy=remedy)
     return given
 
 

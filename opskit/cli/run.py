@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -12,6 +12,8 @@ from opskit.errors import UsageError
 from opskit.result import SCHEMA_VERSION
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from opskit.agent.step import AgentStep
     from opskit.agent.tools.tool import NeedsApproval
     from opskit.app import App
@@ -83,7 +85,7 @@ def run(
 ) -> None:
     """Run a goal: through Victoria, or on the models here."""
     from opskit.agent.method import METHODS
-    from opskit.cli.inputs import name_of_model, run_id, session_id
+    from opskit.cli.inputs import checked_id, name_of_model
     from opskit.engine.goal import Goal
 
     at_victoria, needs_local = remote or background, stream or strict_context
@@ -104,7 +106,7 @@ def run(
         if is_wrong:
             raise UsageError(problem, remedy="`opskit run --help`")
     if follow is not None:
-        task_id = run_id(follow)
+        task_id = checked_id(follow, "--follow")
         result = shared.run(lambda app: app.engine.victoria().follow(task_id, render.note))
         show_result(result, json=shared.json)
         return
@@ -115,7 +117,7 @@ def run(
         category,
         strict_context,
         method,
-        session_id=None if session is None else session_id(session),
+        session_id=None if session is None else checked_id(session, "--session"),
         project=project,
         use_cache=cache,
     )
@@ -123,7 +125,7 @@ def run(
     async def work(app: "App") -> None:
         checked = _checked(app, wanted, is_piped=goal is None)
         if background:
-            await _submit(app, checked, max_steps, json=shared.json)
+            _queued(await app.engine.victoria().submit(checked, max_steps), json=shared.json)
         else:
             pieces = stream and not shared.json and not strict_context
             await _run(app, checked, max_steps, pieces=pieces, json=shared.json)
@@ -149,8 +151,7 @@ def _checked(app: "App", wanted: "Goal", *, is_piped: bool) -> "Goal":
     return replace(wanted, text=text)
 
 
-async def _submit(app: "App", wanted: "Goal", max_steps: int, *, json: bool) -> None:
-    receipt = await app.engine.victoria().submit(wanted, max_steps)
+def _queued(receipt: "Mapping[str, Any]", *, json: bool) -> None:
     if json:
         render.document({"schema_version": SCHEMA_VERSION, "ok": True, **receipt})
     else:

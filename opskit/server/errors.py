@@ -7,6 +7,7 @@ from urllib.parse import urlsplit
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel
 from starlette.exceptions import HTTPException
 
 from opskit.errors import OpskitError, catalogue
@@ -16,32 +17,30 @@ _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1", "")
 
 Scope = MutableMapping[str, Any]
 
-_ERROR = {
-    "type": "object",
-    "required": ["error_code", "error_message", "details", "timestamp"],
-    "properties": {
-        "error_code": {"type": "string"},
-        "error_message": {"type": "string"},
-        "details": {"type": "object"},
-        "timestamp": {"type": "number"},
-    },
+
+class Refusal(BaseModel):
+    """What every error is answered with."""
+
+    error_code: str
+    error_message: str
+    details: dict[str, Any]
+    timestamp: float
+
+
+_REFUSALS = {
+    400: "Not understood",
+    401: "No or a wrong token",
+    404: "No such run",
+    409: "The approval is not open",
+    413: "The body is too large",
+    422: "Wrong values",
+    500: "The run failed",
+    503: "No model can answer, or the state cannot be kept",
+    504: "No answer in time",
 }
 RESPONSES: dict[int | str, dict[str, Any]] = {
     202: {"description": "Queued"},
-    **{
-        status: {"description": text, "content": {"application/json": {"schema": _ERROR}}}
-        for status, text in {
-            400: "Not understood",
-            401: "No or a wrong token",
-            404: "No such run",
-            409: "The approval is not open",
-            413: "The body is too large",
-            422: "Wrong values",
-            500: "The run failed",
-            503: "No model can answer",
-            504: "No answer in time",
-        }.items()
-    },
+    **{status: {"description": text, "model": Refusal} for status, text in _REFUSALS.items()},
 }
 
 

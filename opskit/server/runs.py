@@ -5,15 +5,13 @@ import contextlib
 import time
 from collections import deque
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opskit.agent.run_state import RunSuspended
 from opskit.errors import OpskitError
 from opskit.records import MutableRecord, field
-from opskit.server.run_store import LEASE_S, Run, RunStatus, RunStore
-
-if TYPE_CHECKING:
-    from opskit.server.approvals import Approvals
+from opskit.server.approvals import Approvals
+from opskit.server.run_store import LEASE_S, Run, RunStatus
 
 #: Events of a run that listeners who come later still see.
 _KEPT_EVENTS = 200
@@ -50,19 +48,17 @@ class _Live(MutableRecord):
 class Runs:
     """The workers of a server. `concurrency` runs are under way at once; the others wait in the store.
 
-    Without `approvals` a run that needs one fails. `on_interrupted` gets what a server that died left.
+    `on_interrupted` gets what a server that died left.
     """
 
     def __init__(
         self,
-        store: RunStore,
+        approvals: Approvals,
         work: Work,
-        *,
         concurrency: int,
-        approvals: "Approvals | None" = None,
         on_interrupted: Callable[[Run], None] = lambda _: None,
     ) -> None:
-        self.store = store
+        self.store = approvals.store
         self.approvals = approvals
         self._work = work
         self._concurrency = concurrency
@@ -104,8 +100,6 @@ class Runs:
 
     async def decide(self, approval_id: str, *, allow: bool, by: str) -> Run:
         """Let a run go on, or fail it. Raises OpskitError for an approval that is not open."""
-        if self.approvals is None:
-            raise OpskitError("APPROVAL_002", f"approval {approval_id} is not open: this server keeps none")
         run = await self.store.ask(self.approvals.decide, approval_id, allow=allow, by=by)
         if (live := self._live.get(run.task_id)) is not None:
             live.tell("status", {"status": run.status.value})
@@ -226,7 +220,7 @@ class Runs:
             approval = None
             while True:
                 try:
-                    if stopped is not None and self.approvals is not None:
+                    if stopped is not None:
                         approval = await self.approvals.request(run, token, stopped)
                     if approval is None:
                         await self.store.ask(self.store.end, token, status, result=result, error=problem)
@@ -263,8 +257,7 @@ class Runs:
             await asyncio.sleep(_LOST_S)
             with contextlib.suppress(OpskitError):
                 await self._settle(starting=False)
-                if self.approvals is not None:
-                    await self.store.ask(self.approvals.expire)
+                await self.store.ask(self.approvals.expire)
                 self._wake_workers()
                 for task_id in [name for name, live in self._live.items() if live.task is None]:
                     run = await self.store.ask(self.store.get, task_id)

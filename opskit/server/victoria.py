@@ -17,7 +17,7 @@ from starlette.exceptions import HTTPException
 
 from opskit import __version__
 from opskit.agent.method import METHODS, enhanced
-from opskit.agent.run_state import Observed, RunLimits, RunListener, unattended
+from opskit.agent.run_state import Observed, RunLimits, RunListener
 from opskit.agent.step import AgentStep
 from opskit.agent.victoria import Victoria
 from opskit.app import App
@@ -91,13 +91,7 @@ class VictoriaServer:
 
     def __init__(self, app: App, approvals: Approvals, concurrency: int) -> None:
         self.app = app
-        self.runs = Runs(
-            approvals.store,
-            self.work,
-            concurrency=concurrency,
-            approvals=approvals,
-            on_interrupted=self._write_interrupted,
-        )
+        self.runs = Runs(approvals, self.work, concurrency, on_interrupted=self._write_interrupted)
         self._status: dict[str, Any] = {}
         self._status_at = -math.inf
         self._status_lock = asyncio.Lock()
@@ -109,8 +103,7 @@ class VictoriaServer:
         wanted = request.project_context or ""
         project = wanted if agent.allows(wanted) else agent.main_project
 
-        approvals = self.runs.approvals
-        checkpoint, approve = approvals.use(run) if approvals is not None else (None, unattended)
+        checkpoint, approve = self.runs.approvals.use(run)
 
         def on_step(step: AgentStep) -> None:
             report("step", {"tool": step.tool, "args": dict(step.args), "thought": step.thought})
@@ -324,8 +317,7 @@ def _add_runs(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
     @api.get("/approvals", dependencies=guarded, responses=RESPONSES)
     async def approvals() -> dict[str, Any]:
         """The commands that runs wait for a person to allow, the oldest first."""
-        approvals = runs.approvals
-        return {"approvals": [] if approvals is None else await runs.store.ask(approvals.pending)}
+        return {"approvals": await runs.store.ask(runs.approvals.pending)}
 
     @api.post("/run/approve/{approval_id}", dependencies=guarded, responses=RESPONSES)
     async def approve(approval_id: str, body: ApprovalDecision, request: Request) -> dict[str, Any]:
@@ -369,15 +361,9 @@ def _add_pages(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None
     async def metrics() -> PlainTextResponse:
         """Counts of runs in the text format of Prometheus."""
         counts = await server.runs.store.ask(server.runs.store.counts)
-        rows = [f'opskit_runs{{status="{status}"}} {count}' for status, count in sorted(counts.items())]
-        text = "\n".join(
-            (
-                "# HELP opskit_runs Runs in the store, by status.",
-                "# TYPE opskit_runs gauge",
-                *rows,
-                "# HELP opskit_start_time_seconds When the server started.",
-                "# TYPE opskit_start_time_seconds gauge",
-                f"opskit_start_time_seconds {server.runs.started_at:.3f}",
-            )
-        )
-        return PlainTextResponse(f"{text}\n", media_type="text/plain; version=0.0.4")
+        lines = ["# HELP opskit_runs Runs in the store, by status.", "# TYPE opskit_runs gauge"]
+        lines += [f'opskit_runs{{status="{status}"}} {count}' for status, count in sorted(counts.items())]
+        name = "opskit_start_time_seconds"
+        lines += [f"# HELP {name} When the server started.", f"# TYPE {name} gauge"]
+        text = "\n".join((*lines, f"{name} {server.runs.started_at:.3f}\n"))
+        return PlainTextResponse(text, media_type="text/plain; version=0.0.4")

@@ -8,10 +8,12 @@ from typing import Any
 import pytest
 
 from opskit.errors import StateError
+from opskit.recovery.audit import NoAudit
 from opskit.server import runs as runs_module
+from opskit.server.approvals import Approvals
 from opskit.server.database import SqliteDatabase
 from opskit.server.run_store import RunStatus, RunStore
-from opskit.server.runs import Runs
+from opskit.server.runs import Runs, Work
 
 
 class Failing(SqliteDatabase):
@@ -25,6 +27,11 @@ class Failing(SqliteDatabase):
         return super().execute(statement, values)
 
 
+def workers(store: RunStore, work: Work) -> Runs:
+    """One worker; nothing that it does needs an approval."""
+    return Runs(Approvals(store, NoAudit(), 60), work, 1)
+
+
 async def test_workers_go_on_once_the_database_is_back(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     """What was queued meanwhile is worked off."""
     monkeypatch.setattr(runs_module, "_AWAY_S", 0.01)
@@ -33,7 +40,7 @@ async def test_workers_go_on_once_the_database_is_back(tmp_path: Path, monkeypat
     async def work(run: Any, report: Any) -> Mapping[str, Any]:
         return {"output": "42"}
 
-    runs = Runs(RunStore(database, "a:1"), work, concurrency=1)
+    runs = workers(RunStore(database, "a:1"), work)
     task_id = runs.store.add({"body": {}}, "c")
     database.away = True
     with pytest.raises(StateError):
@@ -60,7 +67,7 @@ async def test_what_came_of_a_run_waits_for_the_database(tmp_path: Path, monkeyp
         database.away = True
         return {"output": "42"}
 
-    runs = Runs(RunStore(database, "a:1"), work, concurrency=1)
+    runs = workers(RunStore(database, "a:1"), work)
     await runs.start()
     task_id = await runs.submit({"body": {}}, "c")
     async with asyncio.timeout(10):
@@ -83,7 +90,7 @@ async def test_the_last_events_of_a_run_are_told(tmp_path: Path):
         report("step", {"n": 2})
         return {"output": "42"}
 
-    runs = Runs(RunStore(SqliteDatabase(tmp_path / "runs.db"), "a:1"), work, concurrency=1)
+    runs = workers(RunStore(SqliteDatabase(tmp_path / "runs.db"), "a:1"), work)
     await runs.start()
     task_id = await runs.submit({"body": {}}, "c")
     async with asyncio.timeout(10):

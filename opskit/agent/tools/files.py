@@ -14,7 +14,7 @@ from pydantic import AfterValidator, Field
 
 from opskit.agent.policy.containment import Containment
 from opskit.agent.policy.rules import Decision, Objection, Ruling
-from opskit.agent.tools.tool import NeedsApproval, ToolResult, refused
+from opskit.agent.tools.tool import NeedsApproval, Tool, ToolResult, refused
 from opskit.config.fields import parameters
 from opskit.config.schema import ToolLimits
 from opskit.text import counted
@@ -148,7 +148,7 @@ def _check(status: os.stat_result) -> None:
         raise PermissionError(0, "it is neither a file nor a folder")
 
 
-class _FileTool:
+class _FileTool(Tool):
     def __init__(self, files: WorkspaceFiles) -> None:
         self._files = files
 

@@ -11,7 +11,7 @@ from opskit.agent.policy.decide import MAX_CHARS, MAX_WORDS, decide
 from opskit.agent.policy.identity import program_path
 from opskit.agent.policy.rules import Decision, PolicyRules, Ruling
 from opskit.agent.tools.child import ChildRunner
-from opskit.agent.tools.tool import NeedsApproval, ToolResult, refused
+from opskit.agent.tools.tool import NeedsApproval, Tool, ToolResult, refused
 from opskit.config.fields import parameters
 from opskit.config.schema import VictoriaConfig
 from opskit.records import replace
@@ -63,7 +63,7 @@ class RemoteArguments:
     command: CommandText
 
 
-class RunTerminalCommand:
+class RunTerminalCommand(Tool):
     """Runs a command on this machine."""
 
     name = "run_terminal_cmd"
@@ -91,7 +91,7 @@ class RunTerminalCommand:
         return _with_evidence(await self._child.run(decision), decision)
 
 
-class RunOverSsh:
+class RunOverSsh(Tool):
     """Runs a command on a host that the configuration names."""
 
     name = "ssh_run"

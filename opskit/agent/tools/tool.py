@@ -1,9 +1,10 @@
 """What every tool of the agent is: a name, a description for a model, its arguments, and a run."""
 
 import hashlib
+from abc import ABC, abstractmethod
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 from opskit.agent.policy.rules import Decision
 from opskit.records import Record, field
@@ -73,21 +74,16 @@ class NeedsApproval(Exception):  # noqa: N818 - it reads as what it is
         return ExactCommand(self.argv, str(self._cwd), str(path), digest)
 
 
-class Tool(Protocol):
+class Tool(ABC):
     """One thing that the agent can do. `arguments` is a class that pydantic checks and describes."""
 
-    @property
-    def name(self) -> str: ...
+    name: str
+    description: str
+    arguments: type
 
-    @property
-    def description(self) -> str: ...
-
-    @property
-    def arguments(self) -> type: ...
-
+    @abstractmethod
     async def run(self, arguments: Any, approved: tuple[str, ...] | None) -> ToolResult:
         """Do it; `approved` is the exact command that a person allowed. Raises NeedsApproval."""
-        ...
 
 
 def refused(decision: Decision) -> ToolResult:

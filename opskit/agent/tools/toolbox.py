@@ -35,7 +35,7 @@ class FinishArguments:
     answer: Annotated[str, Field(strict=True, min_length=1, max_length=1500)]
 
 
-class Finish:
+class Finish(Tool):
     """Ends the work with an answer."""
 
     name = FINISH
