@@ -91,7 +91,7 @@ async def _serve(
             store, Audit(app.folder, app.config.log, AUDIT_NAME), app.config.agent.approval_s
         )
         api_server = api.VictoriaServer(app, approvals, concurrency)
-        asgi = api.create_app(api_server, token=token, hosts=loopback_names(host), drain_s=drain_s)
+        asgi = api.create_app(api_server, token, loopback_names(host), drain_s)
 
         class Server(uvicorn.Server):
             @contextlib.contextmanager
@@ -110,17 +110,11 @@ async def _serve(
                 await api_server.runs.aclose(drain_s)
                 self.should_exit = True
 
-        running = Server(
-            uvicorn.Config(
-                asgi,
-                log_level="warning",
-                access_log=False,
-                lifespan="on",
-                timeout_graceful_shutdown=_LAST_ANSWERS_S,
-                timeout_keep_alive=_KEPT_S,
-                server_header=False,
-            )
+        settings = uvicorn.Config(
+            asgi, log_level="warning", access_log=False, lifespan="on", server_header=False
         )
+        settings.timeout_graceful_shutdown, settings.timeout_keep_alive = _LAST_ANSWERS_S, _KEPT_S
+        running = Server(settings)
         render.note(f"victoria listens on http://{authority(host, bound)} (Ctrl-C or SIGTERM ends it)")
         try:
             await running.serve(sockets=[listener])

@@ -8,7 +8,8 @@ import getpass
 import os
 import socket
 from collections.abc import Callable, Mapping
-from typing import Any, Self
+from contextlib import closing
+from typing import Any
 from uuid import uuid4
 
 from opskit.agent.run_state import RunLimits, RunListener, RunSuspended
@@ -35,10 +36,7 @@ class LocalRuns:
         audit = Audit(app.folder, app.config.log, AUDIT_NAME)
         self.approvals = Approvals(self.store, audit, app.config.agent.approval_s)
 
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *_: object) -> None:
+    def close(self) -> None:
         self.approvals.close()
 
     async def suspend(self, run: Run, token: str, stopped: RunSuspended) -> RunFailed:
@@ -89,14 +87,14 @@ class LocalVictoria(Victoria):
         except RunSuspended as stopped:
             goal = run.goal
             body = {"goal": goal.text, "model": goal.model, "max_steps": self._limits.steps}
-            with LocalRuns(self._app) as runs:
+            with closing(LocalRuns(self._app)) as runs:
                 kept, token = runs.store.add_running({"body": body}, run.identifier)
                 raise await runs.suspend(kept, token, stopped) from None
 
 
 async def pending(app: App, on_note: Callable[[str], None]) -> list[Mapping[str, Any]]:
     """Return what waits for a person here and at Victoria, the oldest first. `on_note`: she is away."""
-    with LocalRuns(app) as runs:
+    with closing(LocalRuns(app)) as runs:
         approvals: list[Mapping[str, Any]] = [
             {**each, "agent": "opskit"} for each in runs.approvals.pending()
         ]
@@ -123,7 +121,7 @@ async def approve(
     Raises OpskitError for an approval that is not open, RunFailed for a run that fails or waits again.
     """
     task_id = approval_id.partition(".")[0]
-    with LocalRuns(app) as runs:
+    with closing(LocalRuns(app)) as runs:
         run = runs.store.get(task_id)
         if run is not None and run.server == RunStore.LOCAL:
             if allow:

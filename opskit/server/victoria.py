@@ -6,7 +6,7 @@ import json
 import math
 import re
 import time
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncIterator, Callable, Mapping
 from contextlib import asynccontextmanager
 from typing import Annotated, Any, Literal, Self
 
@@ -64,6 +64,10 @@ class Pair(BaseModel):
     user: Line = ""
     assistant: Line = ""
 
+    @property
+    def lines(self) -> tuple[Message, Message]:
+        return Message("user", self.user), Message("assistant", self.assistant)
+
     @model_validator(mode="after")
     def _holds_a_line(self) -> Self:
         if not self.model_fields_set:
@@ -100,6 +104,7 @@ class VictoriaServer:
         """Answer the goal of a run. Raises OpskitError."""
         request = RunRequest.model_validate(run.request["body"])
         agent = self.app.config.agent
+        pairs = (request.chat_history or [])[-HISTORY_PAIRS:]
         wanted = request.project_context or ""
         project = wanted if agent.allows(wanted) else agent.main_project
 
@@ -124,7 +129,7 @@ class VictoriaServer:
             "local",
             request.model,
             method=request.method,
-            history=_history(request.chat_history or ()),
+            history=tuple(line for pair in pairs for line in pair.lines if line.content),
             traceparent=run.request.get("traceparent"),
             session_id=request.session_id,
             project=project,
@@ -169,20 +174,15 @@ class VictoriaServer:
             async with asyncio.timeout(_QUEUE_S):
                 queue = await store.ask(store.queue)
                 last_error = await store.ask(store.last_error)
-        except TimeoutError:
-            why = f"PostgreSQL gave no answer within {_QUEUE_S:g} s"
-            last_error = {"at": time.time(), **StateError(why).as_json()}
-        except StateError as problem:
+        except (TimeoutError, StateError) as error:
+            late = StateError(f"PostgreSQL gave no answer within {_QUEUE_S:g} s")
+            problem = error if isinstance(error, StateError) else late
             last_error = {"at": time.time(), **problem.as_json()}
         return {
             "status": "draining" if self.runs.draining else "online",
             "agent": "victoria",
             "version": __version__,
-            "victoria_levels": {
-                "agent": True,
-                "enhanced": enhanced(self.app.environ),
-                "initiative": False,
-            },
+            "victoria_levels": {"agent": True, "enhanced": enhanced(self.app.environ), "initiative": False},
             "nodes": {
                 view.name: {
                     "ok": view.fault is None,
@@ -197,17 +197,7 @@ class VictoriaServer:
         }
 
 
-def _history(pairs: Sequence[Pair]) -> tuple[Message, ...]:
-    """Return the lines of the exchanges that a client sent."""
-    lines = [
-        (Message("user", pair.user), Message("assistant", pair.assistant)) for pair in pairs[-HISTORY_PAIRS:]
-    ]
-    return tuple(line for pair in lines for line in pair if line.content)
-
-
-def create_app(
-    server: VictoriaServer, *, token: str | None, hosts: frozenset[str], drain_s: float
-) -> FastAPI:
+def create_app(server: VictoriaServer, token: str | None, hosts: frozenset[str], drain_s: float) -> FastAPI:
     """Return the ASGI application. `hosts` are names to address it by; empty permits all."""
 
     @asynccontextmanager
@@ -228,9 +218,7 @@ def create_app(
             why = "needs the token of this server" if authorization else "needs a token"
             raise HTTPException(401, f"{request.url.path} {why}: Authorization: Bearer TOKEN")
 
-    api = FastAPI(
-        title="Victoria", version=__version__, lifespan=lifespan, description="The agent of opskit."
-    )
+    api = FastAPI(title="Victoria", version=__version__, lifespan=lifespan, description="Agent of opskit.")
     guarded = [Depends(permitted)]
     add_error_handlers(api)
     _add_runs(api, server, guarded)
@@ -255,35 +243,23 @@ def _add_runs(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
         """
         correlation_id = x_correlation_id or new_correlation_id()
         no_cache = any(word in cache_control.lower() for word in ("no-cache", "no-store"))
-        request = {
-            "body": body.model_dump(),
-            "traceparent": traceparent,
-            "rerun": body.rerun,
-            "no_cache": no_cache,
-        }
+        request = {"body": body.model_dump(), "traceparent": traceparent, "no_cache": no_cache}
+        request["rerun"] = body.rerun
         task_id = await runs.submit(request, correlation_id)
         headers = {"X-Correlation-ID": correlation_id}
+        status_url = {"status_url": f"/run/status/{task_id}"}
         if body.async_mode or async_mode:
-            receipt = {
-                "task_id": task_id,
-                "status": RunStatus.QUEUED.value,
-                "status_url": f"/run/status/{task_id}",
-                "events_url": f"/run/events/{task_id}",
-                "correlation_id": correlation_id,
-            }
-            return JSONResponse(receipt, status_code=202, headers=headers)
+            receipt = {"task_id": task_id, "status": RunStatus.QUEUED.value, **status_url}
+            receipt |= {"events_url": f"/run/events/{task_id}", "correlation_id": correlation_id}
+            return JSONResponse(receipt, 202, headers)
         done = await runs.ended(task_id)
+        content = done.as_json()
         if done.status is RunStatus.NEEDS_APPROVAL:
-            return JSONResponse(
-                {**done.as_json(), "status_url": f"/run/status/{task_id}"}, status_code=202, headers=headers
-            )
+            return JSONResponse(content | status_url, 202, headers)
         if done.status is RunStatus.COMPLETED:
-            content = {**done.as_json(), "status": "success"}
-            return JSONResponse(content, headers=headers)
+            return JSONResponse(content | {"status": "success"}, headers=headers)
         problem = done.error or {"error_code": "GEN_001", "error_message": f"the run was {done.status.value}"}
-        return JSONResponse(
-            {**done.as_json(), **problem, "status": "error"}, status_code=status_of(problem), headers=headers
-        )
+        return JSONResponse({**content, **problem, "status": "error"}, status_of(problem), headers)
 
     api.post("/run", dependencies=guarded, responses=RESPONSES)(run)
     api.post("/orchestrate", dependencies=guarded, responses=RESPONSES)(run)
