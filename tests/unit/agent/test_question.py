@@ -32,6 +32,8 @@ def test_what_a_goal_names_as_a_file_or_folder(goal: str, paths: list[str]):
         ("How many lines of a.log contain timeout?", Question(COUNT, "lines", ("timeout",))),
         ("How many times does 'no route' occur in a.log?", Question(COUNT, "times", ("no route",))),
         ("Count the FATAL lines in a.log", Question(COUNT, "critical")),
+        ("Did a.log succeed?", Question(ERROR)),
+        ("Is a.log clean?", Question(ERROR)),
         ("Сколько ошибок в a.log?", Question(COUNT, "error")),
         ("What is the last error in a.log?", Question(ERROR, last=True)),
         ("Найди ошибку в логе a.log", Question(ERROR)),
