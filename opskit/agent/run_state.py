@@ -48,6 +48,11 @@ class Observed(Record):
     result: ToolResult
     seconds: float
 
+    def as_json(self) -> dict[str, Any]:
+        """Return what a person reads of it."""
+        outcome = {"ok": self.result.ok, "seconds": round(self.seconds, 3)}
+        return {"tool": self.step.tool, "args": dict(self.step.args), **outcome}
+
 
 async def unattended(_: NeedsApproval) -> bool | None:
     """Decide nothing: nobody is there to ask."""

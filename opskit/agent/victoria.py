@@ -216,18 +216,10 @@ class Victoria:
 
 
 def _solution(run: GoalRun, result: LoopResult, method: str, ask: ModelCaller) -> RunResult:
-    steps = [
-        {
-            "tool": observed.step.tool,
-            "args": dict(observed.step.args),
-            "ok": observed.result.ok,
-            "seconds": round(observed.seconds, 3),
-        }
-        for observed in result.steps
-    ]
     notes = list(result.notes)
     if result.ending is RunEnding.CONCLUDED:
         notes.append("the answer is the best one from what was found out within the limits")
     model, node = (ask.last.model, ask.last.node) if ask.last else (NO_MODEL, HERE)
-    more = {"steps": tuple(steps), "notes": tuple(notes), "agreement": result.agreement}
+    steps = tuple(observed.as_json() for observed in result.steps)
+    more = {"steps": steps, "notes": tuple(notes), "agreement": result.agreement}
     return run.result(result.answer, method, model, node, ask.attempts, **more)

@@ -157,7 +157,8 @@ def _queued(receipt: "Mapping[str, Any]", *, json: bool) -> None:
     else:
         render.line(str(receipt["task_id"]))
         ways = "`opskit run --follow ID` waits for its answer, `opskit trace ID` shows its way"
-        render.note(f"queued at Victoria (correlation id {receipt.get('correlation_id')}): {ways}")
+        identifier = receipt.get("correlation_id")
+        render.note(f"queued at Victoria{f' (correlation id {identifier})' if identifier else ''}: {ways}")
 
 
 async def _run(app: "App", wanted: "Goal", max_steps: int, *, pieces: bool, json: bool) -> None:
