@@ -114,12 +114,12 @@ def _read(
         return None
     # What a heading says, the sentences below it need not say again.
     titles = " ".join(line for _, line in lines if line.startswith("#"))
-    told = [term for term in terms if any(same_word(word, term) for word in _ANY_WORD.findall(titles))]
+    titled = [term for term in terms if any(same_word(word, term) for word in _ANY_WORD.findall(titles))]
     said = [
         (number, sentence)
         for number, line in lines
         for sentence in sentences(line)
-        if _says_all(sentence, terms, told)
+        if _says_all(sentence, terms, titled)
     ]
     word = "строка" if russian else "line"
     return f"{path}, {word} {said[0][0]}: {said[0][1]}" if len(said) == 1 else None
@@ -226,11 +226,11 @@ def _error(
     return "\n".join(f"{path}, {word} {number}: {line.strip()}" for number, line in chosen)
 
 
-def _says_all(sentence: str, terms: Sequence[str], told: Sequence[str]) -> bool:
-    """Tell whether a sentence has all words but what was told; of a long one two are not enough."""
+def _says_all(sentence: str, terms: Sequence[str], titled: Sequence[str]) -> bool:
+    """Tell whether a sentence has all words but those of a title; in a long sentence two are not enough."""
     words = _ANY_WORD.findall(sentence)
     says = {term for term in terms if any(same_word(word, term) for word in words)}
-    if len(says) < _LEAST_TERMS or not says.issuperset(term for term in terms if term not in told):
+    if len(says) < _LEAST_TERMS or not says.issuperset(term for term in terms if term not in titled):
         return False
     return len(says) > _LEAST_TERMS or len(says) >= _SHARE_OF_WORDS * len(stems(sentence))
 

@@ -89,7 +89,7 @@ class PostgresDatabase:
 
         def answer() -> T:
             if self._away_at > asked_at:
-                # Each call that waited for the same answer would wait for another one.
+                # Each call in the queue would wait for a time limit of its own.
                 raise _unusable(self._away)
             return call()
 

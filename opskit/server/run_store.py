@@ -130,7 +130,7 @@ class RunStore:
         return await self._database.off_loop(partial(call, *args, **kwargs))
 
     def _changed(self, statement: str, *values: Any) -> bool:
-        """Tell whether a change of runs changed one."""
+        """Tell whether a statement changed a run."""
         return bool(self._database.execute(f"{statement} RETURNING task_id", values))
 
     def add(self, request: Mapping[str, Any], correlation_id: str) -> str:

@@ -56,7 +56,7 @@ class ApprovalDecision(BaseModel):
 
 
 class Pair(BaseModel):
-    """One exchange of a chat; what holds neither line is none."""
+    """An exchange of a chat; at least one of its lines is given."""
 
     model_config = ConfigDict(
         extra="ignore", json_schema_extra={"anyOf": [{"required": ["user"]}, {"required": ["assistant"]}]}
@@ -206,7 +206,7 @@ def create_app(server: VictoriaServer, token: str | None, hosts: frozenset[str],
         try:
             yield
         finally:
-            # One that was told to end has drained while it still answered: nothing is left to do.
+            # After SIGTERM the server has drained already, while it still answered.
             await server.runs.aclose(drain_s)
 
     def permitted(request: Request, authorization: Annotated[str, Header()] = "") -> None:

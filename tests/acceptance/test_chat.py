@@ -52,7 +52,7 @@ def test_a_goal_that_fails_leaves_the_chat_open(tmp_path: Path):
 
 
 def test_what_cannot_be_a_goal_leaves_the_chat_open(tmp_path: Path):
-    """Bytes that are no text, and a model name that is none, are told; the next line is answered."""
+    """Bytes that are no text and a bad model name are errors; the next line is answered."""
     stdin = b"\xff\xfe bad\n/model \x07\n" + piped(GOAL)
     result = opskit("chat", "--sandbox", "--local", home=tmp_path, stdin=stdin)
     assert (result.status, result.out) == (0, "42\n")

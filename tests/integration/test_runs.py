@@ -28,7 +28,7 @@ class Failing(SqliteDatabase):
 
 
 def workers(store: RunStore, work: Work) -> Runs:
-    """One worker; nothing that it does needs an approval."""
+    """Return a server with one worker; nothing that it does needs an approval."""
     return Runs(Approvals(store, NoAudit(), 60), work, 1)
 
 

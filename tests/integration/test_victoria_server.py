@@ -375,7 +375,7 @@ async def test_sigterm_lets_a_run_end(tmp_path: Path):
 
 
 async def test_clients_that_wait_are_answered_when_the_server_ends(tmp_path: Path):
-    """Whoever waits for a run that runs or is queued is told what became of it, in the time given."""
+    """A client learns what became of its run, be it under way or queued, in the time given."""
     async with (
         slow_server(tmp_path / "home", 60, "--drain", "1") as server,
         httpx.AsyncClient(base_url=server.url, timeout=30) as client,
@@ -397,7 +397,7 @@ async def test_clients_that_wait_are_answered_when_the_server_ends(tmp_path: Pat
 
 
 async def test_the_trace_of_a_run_whose_server_was_killed_tells_it(tmp_path: Path):
-    """By the id of the run too, where there is a trace; and it is not told to be running for ever."""
+    """The trace is found by the id of the run too, and does not say "running" for ever."""
     home = tmp_path / "home"
     async with slow_server(home, 60) as server:
         async with httpx.AsyncClient(base_url=server.url, timeout=30) as client:

@@ -133,8 +133,8 @@ async def test_an_answer_that_does_not_say_when_is_none():
     goal = "When did the certificate of the bank expire?"
     result = await ran(Model(look, said, said), Lister(seen), goal=goal)
     assert (result.ending, result.why) == (RunEnding.UNGROUNDED, "the answer does not say when")
-    told = step("finish", answer="The certificate of bank.example expired at 11:41.")
-    assert (await ran(Model(look, told), Lister(seen), goal=goal)).ending is RunEnding.FINISHED
+    timed = step("finish", answer="The certificate of bank.example expired at 11:41.")
+    assert (await ran(Model(look, timed), Lister(seen), goal=goal)).ending is RunEnding.FINISHED
 
 
 async def test_a_number_that_no_result_shows_is_refused():

@@ -59,7 +59,7 @@ def test_an_exception_fails_every_stage_it_passes():
 
 
 def test_what_comes_from_outside_interrupts_a_stage():
-    """A task that is cancelled and Ctrl-C are told in one word."""
+    """A task that is cancelled and Ctrl-C have the same word."""
     for outside in (asyncio.CancelledError, KeyboardInterrupt):
         with pytest.raises(outside), record("request", UUID) as (_, root):
             raise outside
