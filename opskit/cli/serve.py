@@ -1,12 +1,15 @@
 """`opskit serve victoria`: the agent as a server."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from opskit.cli import context, render
 from opskit.cli.options import SharedOptions, shares
 from opskit.errors import OpskitError, UsageError
+
+if TYPE_CHECKING:
+    from opskit.app import App
 
 app = typer.Typer(no_args_is_help=True)
 _PORT = 8010
@@ -39,12 +42,27 @@ def victoria(
     context.run(_serve(host, port, token, concurrency, drain, shared))
 
 
+async def _unusable(app: "App", host: str, port: int, error: OSError) -> OpskitError:
+    """Return why an address cannot be listened on, with the process that has its port."""
+    import errno
+
+    from opskit.facts.port_owner import read_port
+    from opskit.system.network import authority
+
+    why = str(error.strerror).partition(" (")[0]
+    remedy = "`--host` takes an address of this machine, `--port` one from 1024 on"
+    if error.errno == errno.EADDRINUSE:
+        holder = (await read_port(app.survey, "tcp", port)).owner
+        why = f"{why} by {holder.words}" if holder is not None else why
+        remedy = "end it, or take another port with `--port N`"
+    return OpskitError("COMM_002", f"{authority(host, port)} cannot be listened on: {why}", remedy=remedy)
+
+
 async def _serve(
     host: str, port: int, token: str | None, concurrency: int, drain_s: float, shared: SharedOptions
 ) -> None:
     import asyncio
     import contextlib
-    import errno
     import signal
     import socket
     from collections.abc import Iterator
@@ -56,7 +74,7 @@ async def _serve(
         from opskit.recovery.audit import Audit
         from opskit.server import victoria as api
         from opskit.server.approvals import Approvals
-        from opskit.server.database import open_database
+        from opskit.server.database import SqliteDatabase, open_database
         from opskit.server.errors import loopback_names
         from opskit.server.run_store import RunStore
     except ImportError as error:
@@ -75,18 +93,13 @@ async def _serve(
         try:
             listener = listening_socket(host, port)
         except OSError as error:
-            why = str(error.strerror).partition(" (")[0]
-            remedy = "`--host` takes an address of this machine, `--port` one from 1024 on"
-            if error.errno == errno.EADDRINUSE:
-                from opskit.facts.port_owner import read_port
-
-                holder = (await read_port(app.survey, "tcp", port)).owner
-                why = f"{why} by {holder.words}" if holder is not None else why
-                remedy = "end it, or take another port with `--port N`"
-            text = f"{authority(host, port)} cannot be listened on: {why}"
-            raise OpskitError("COMM_002", text, remedy=remedy) from error
+            raise await _unusable(app, host, port, error) from error
         bound = listener.getsockname()[1]
-        store = RunStore(open_database(app.environ.get("DATABASE_URL"), Path(app.folder)), f"{host}:{bound}")
+        url = app.environ.get("DATABASE_URL")
+        database = open_database(url, Path(app.folder))
+        if url and isinstance(database, SqliteDatabase):
+            render.note(f"DATABASE_URL names no PostgreSQL: runs are kept in {app.folder / 'runs.db'}")
+        store = RunStore(database, f"{host}:{bound}")
         approvals = Approvals(
             store, Audit(app.folder, app.config.log, AUDIT_NAME), app.config.agent.approval_s
         )

@@ -281,7 +281,10 @@ def _add_runs(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
             return Response(status_code=204)
         after = int(last_event_id) if last_event_id.isdecimal() else 0
 
-        return StreamingResponse(_event_lines(runs, task_id, after), media_type="text/event-stream")
+        lines = _event_lines(runs, task_id, after)
+        # A proxy such as nginx passes them on at once.
+        headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
+        return StreamingResponse(lines, headers=headers, media_type="text/event-stream")
 
     @api.post("/run/cancel/{task_id}", dependencies=guarded, responses=RESPONSES)
     async def cancel(task_id: str) -> dict[str, Any]:

@@ -266,6 +266,21 @@ async def test_the_message_of_a_refusal_says_what_is_wrong(
     assert (reply.status_code, says in reply.json()["error_message"]) == (422, True), reply.text
 
 
+async def test_events_are_not_held_back_by_a_proxy(client: httpx.AsyncClient):
+    """nginx collects an answer unless it is asked not to."""
+    task_id = (await client.post("/run", json={"goal": GOAL, "async_mode": True})).json()["task_id"]
+    headers = (await client.get(f"/run/events/{task_id}")).headers
+    assert (headers["X-Accel-Buffering"], headers["Cache-Control"]) == ("no", "no-cache")
+
+
+def test_where_runs_are_kept_is_said_for_another_database(tmp_path: Path):
+    """The address is never shown: it may have a password."""
+    env = {"DATABASE_URL": "mysql://somebody:s3cret@db/shop"}
+    with VictoriaServer(tmp_path / "home", env) as server:
+        assert f"DATABASE_URL names no PostgreSQL: runs are kept in {tmp_path}" in server.log
+        assert "s3cret" not in server.log
+
+
 async def test_a_value_that_is_null_is_none(client: httpx.AsyncClient):
     """Clients send what they do not know as null."""
     body = {"goal": GOAL, "chat_history": None, "async_mode": None, "session_id": None, "model": None}
