@@ -45,8 +45,9 @@ def most_agreed(answers: Sequence[str], goal: str) -> tuple[int, float]:
         [similarity(answer, other, goal) for place, other in enumerate(answers) if place != number]
         for number, answer in enumerate(answers)
     ]
-    best = max(range(len(answers)), key=lambda number: (_agreeing(rows[number]), sum(rows[number]), -number))
-    return best, (1 + _agreeing(rows[best])) / len(answers)
+    agreeing = [sum(value >= AGREES for value in row) for row in rows]
+    best = max(range(len(answers)), key=lambda number: (agreeing[number], sum(rows[number]), -number))
+    return best, (1 + agreeing[best]) / len(answers)
 
 
 def alike(left: str, right: str) -> bool:
@@ -70,10 +71,6 @@ def likeness(left: str, right: str) -> float:
     lefts, rights = stems(left), stems(right)
     common = len(lefts & rights)
     return common / len(lefts | rights) if common and _numbers(lefts) == _numbers(rights) else 0.0
-
-
-def _agreeing(row: Sequence[float]) -> int:
-    return sum(value >= AGREES for value in row)
 
 
 def _all(text: str) -> frozenset[str]:

@@ -122,7 +122,9 @@ class AnswerMemory:
             db.execute("PRAGMA synchronous = OFF")
             db.executescript(_SCHEMA)
             number = db.execute("INSERT INTO answers VALUES (NULL, ?, ?, ?, ?, ?, ?, ?, ?, ?)", row).lastrowid
-            db.execute("INSERT INTO goals (rowid, goal) VALUES (?, ?)", (number, _folded(goal)))
+            db.execute(
+                "INSERT INTO goals (rowid, goal) VALUES (?, ?)", (number, goal.casefold().replace("ё", "е"))
+            )
             last = db.execute(
                 "SELECT id FROM answers ORDER BY id DESC LIMIT 1 OFFSET ?", (self._kept,)
             ).fetchone()
@@ -151,10 +153,6 @@ class AnswerMemory:
 def cache_key(*parts: object) -> str:
     """Return the same text for the same parts."""
     return sha256(json.dumps(parts, ensure_ascii=False, default=str).encode()).hexdigest()
-
-
-def _folded(text: str) -> str:
-    return text.casefold().replace("ё", "е")
 
 
 def _answer(row: Sequence[Any]) -> KeptAnswer:

@@ -23,7 +23,9 @@ class Trajectory:
         except OSError as error:
             raise StateError(f"{self.path}: {error.strerror}") from error
         self.path.chmod(0o600)
-        _forget_oldest(self.path.parent)
+        paths = sorted(self.path.parent.glob("*.ndjson"), key=lambda path: path.stat().st_mtime)
+        for path in paths[:-_KEPT]:
+            path.unlink(missing_ok=True)
 
     def write(self, kind: str, **content: Any) -> None:
         """Append one line: goal, understood, plan, step, observation, answer, end."""
@@ -53,9 +55,3 @@ def read_trajectory(folder: Path, correlation_id: str) -> list[Mapping[str, Any]
         except ValueError:
             continue
     return lines
-
-
-def _forget_oldest(folder: Path) -> None:
-    paths = sorted(folder.glob("*.ndjson"), key=lambda path: path.stat().st_mtime)
-    for path in paths[:-_KEPT]:
-        path.unlink(missing_ok=True)

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from opskit.engine.engine import Engine
     from opskit.engine.goal import Goal, RunResult, Solver
     from opskit.llm.answer import Attempt, Session
-    from opskit.server.run_store import RunStore
 
 _WAITING = "waiting for standard input, which is added to the goal (`</dev/null` if there is none)"
 
@@ -177,7 +176,14 @@ async def _run(app: "App", wanted: "Goal", max_steps: int, *, pieces: bool, json
         app.engine.solver = FactSolver(app)
     with contextlib.ExitStack() as stack:
         if wanted.session_id is not None:
-            app.engine.sessions = _sessions(app, stack)
+            from pathlib import Path
+
+            from opskit.server.database import open_database
+            from opskit.server.run_store import RunStore
+
+            # The conversations of this machine are those of its agent server.
+            store = RunStore(open_database(app.environ.get("DATABASE_URL"), Path(app.folder)), "")
+            app.engine.sessions = stack.enter_context(contextlib.closing(store))
         try:
             result, shown = await answer(app.engine, wanted, stream=pieces)
         except RunFailed as failed:
@@ -232,18 +238,6 @@ async def ask_approval(needed: "NeedsApproval") -> bool | None:
     render.note(f"the agent wants to run: {render.printable(shlex.join(needed.argv))}")
     render.note(f"  the policy asks: {render.printable(needed.why)} (rule {needed.rule})")
     return await asyncio.to_thread(typer.confirm, "  run it?", default=False, err=True)
-
-
-def _sessions(app: "App", stack: contextlib.ExitStack) -> "RunStore":
-    """Return the conversations of this machine: the conversations of its agent server."""
-    from pathlib import Path
-
-    from opskit.server.database import open_database
-    from opskit.server.run_store import RunStore
-
-    store = RunStore(open_database(app.environ.get("DATABASE_URL"), Path(app.folder)), "")
-    stack.callback(store.close)
-    return store
 
 
 async def answer(

@@ -87,7 +87,11 @@ class RemoteAgent:
             answered = (reply.output, reply.method, attempt.model, agent.name)
             return run.result(*answered, [attempt], remote=reply.metadata)
         if must:
-            raise run.failure(_problem(attempt), [attempt])
+            is_late = attempt.fault in (FaultKind.TOTAL_TIMEOUT, FaultKind.CONNECT_TIMEOUT)
+            is_fault = attempt.outcome is AttemptOutcome.FAULT
+            text = f"{attempt.node} gave no usable answer: {attempt.fault} ({attempt.detail})"
+            code = "COMM_003" if is_late else "COMM_001" if is_fault else "GEN_001"
+            raise run.failure(OpskitError(code, text), [attempt])
         run.on_note(f"Victoria failed ({attempt.fault}: {attempt.detail}); answering here")
         self._log.write(Tag.FALLBACK, from_node=agent.name, to_node="local", why=attempt.fault)
         run.failed.append(attempt)
@@ -164,11 +168,3 @@ def _pairs(history: Sequence[Message]) -> list[tuple[str, str]]:
         for line, answer in pairwise(history)
         if (line.role, answer.role) == ("user", "assistant")
     ]
-
-
-def _problem(attempt: Attempt) -> OpskitError:
-    message = f"{attempt.node} gave no usable answer: {attempt.fault} ({attempt.detail})"
-    timeouts = (FaultKind.TOTAL_TIMEOUT.value, FaultKind.CONNECT_TIMEOUT.value)
-    if attempt.fault in timeouts:
-        return OpskitError("COMM_003", message)
-    return OpskitError("COMM_001" if attempt.outcome is AttemptOutcome.FAULT else "GEN_001", message)

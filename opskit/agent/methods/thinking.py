@@ -43,11 +43,6 @@ _THOUGHT = object_schema(thought={"type": "string", "maxLength": 300})
 _SCORE = object_schema(score={"enum": _SCORES})
 
 
-async def simple(ask: ModelCaller, goal: MethodGoal) -> LoopResult:
-    """Ask a part of a goal as one question. A whole goal of this method is asked by the engine."""
-    return goal.ended(await ask.text("answer", goal))
-
-
 async def extended_thinking(ask: ModelCaller, goal: MethodGoal) -> LoopResult:
     """Return a draft that was revised after a critique, or the draft where the revision is worse.
 
@@ -240,7 +235,8 @@ async def hierarchical(
             else:
                 # A small model copies what stands beside its question: the part alone, and what is known.
                 known = tuple(f"{earlier}: {answer}" for earlier, answer in answers.items())
-                result = await simple(ask, replace(part, hint="", results=known))
+                part = replace(part, hint="", results=known)
+                result = part.ended(await ask.text("answer", part))
         except NoAnswer as refused:
             notes.append(f"part {number} has no answer: {refused.message}")
             continue
@@ -259,7 +255,10 @@ async def hierarchical(
             notes.append(f"part {number} has no answer: {result.why}")
     if not answers or (goal.needs_evidence and not any(step.result.ok for step in steps)):
         notes.append("the goal was worked on as a whole: its parts had no answers")
-        result = await (react(goal, checkpoint=None) if goal.needs_evidence else simple(ask, goal))
+        if goal.needs_evidence:
+            result = await react(goal, checkpoint=None)
+        else:
+            result = goal.ended(await ask.text("answer", goal))
         return replace(result, steps=[*steps, *result.steps], notes=[*notes, *result.notes])
     goal = replace(goal, results=tuple(step.result.text for step in steps))
     result = await synthesised(ask, goal, answers, notes)
