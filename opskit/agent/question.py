@@ -80,9 +80,8 @@ _SUMMARY = ("asks_summary", "about_summary")
 def paths_named(goal: str) -> list[str]:
     """Return what a goal names as a file or a folder, in order."""
     paths = {match.start(): match.group() for match in _PATH.finditer(goal)}
-    paths |= {
-        match.start(1): match.group(1) for match in _NAMED.finditer(goal) if _looks_named(match.group(1))
-    }
+    others = ("filling", "counting", "about_state", *_ERROR, *_SUMMARY)
+    paths |= {match.start(1): match[1] for match in _NAMED.finditer(goal) if not means(match[1], *others)}
     names = (name.rstrip(".,:;!?") for _, name in sorted(paths.items()))
     return list(dict.fromkeys(name for name in names if name))
 
@@ -127,10 +126,6 @@ def asks_difference(goal: str, places: Sequence[str]) -> bool:
     if _any(words, "asks_sameness") and not YES_OR_NO.match(goal):
         return False  # "what is the same in"
     return _any(words, "asks_difference") and _covered(words, "asks_difference", "about_difference")
-
-
-def _looks_named(word: str) -> bool:
-    return not means(word, "filling", "counting", "about_state", *_ERROR, *_SUMMARY)
 
 
 def asked_about(goal: str, place: str, *, container: bool = False) -> Question | None:

@@ -2,7 +2,7 @@
 
 import contextlib
 import sys
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,8 +12,6 @@ from opskit.errors import UsageError
 from opskit.result import SCHEMA_VERSION
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
-
     from opskit.agent.step import AgentStep
     from opskit.agent.tools.tool import NeedsApproval
     from opskit.app import App
@@ -123,11 +121,19 @@ def run(
 
     async def work(app: "App") -> None:
         checked = _checked(app, wanted, is_piped=goal is None)
-        if background:
-            _queued(await app.engine.victoria().submit(checked, max_steps), json=shared.json)
-        else:
+        if not background:
             pieces = stream and not shared.json and not strict_context
             await _run(app, checked, max_steps, pieces=pieces, json=shared.json)
+            return
+        receipt = await app.engine.victoria().submit(checked, max_steps)
+        document = {"schema_version": SCHEMA_VERSION, "ok": True, **receipt}
+        shared.show(document, lambda: render.line(str(receipt["task_id"])))
+        if not shared.json:
+            ways = "`opskit run --follow ID` waits for its answer, `opskit trace ID` shows its way"
+            identifier = receipt.get("correlation_id")
+            render.note(
+                f"queued at Victoria{f' (correlation id {identifier})' if identifier else ''}: {ways}"
+            )
 
     shared.run(work)
 
@@ -148,16 +154,6 @@ def _checked(app: "App", wanted: "Goal", *, is_piped: bool) -> "Goal":
     given = None if is_piped else wanted.text
     text = goal_text(given, sys.stdin, app.config.limits.goal_bytes, lambda: render.note(_WAITING))
     return replace(wanted, text=text)
-
-
-def _queued(receipt: "Mapping[str, Any]", *, json: bool) -> None:
-    if json:
-        render.document({"schema_version": SCHEMA_VERSION, "ok": True, **receipt})
-    else:
-        render.line(str(receipt["task_id"]))
-        ways = "`opskit run --follow ID` waits for its answer, `opskit trace ID` shows its way"
-        identifier = receipt.get("correlation_id")
-        render.note(f"queued at Victoria{f' (correlation id {identifier})' if identifier else ''}: {ways}")
 
 
 async def _run(app: "App", wanted: "Goal", max_steps: int, *, pieces: bool, json: bool) -> None:

@@ -90,7 +90,8 @@ class Containment:
         if word.startswith("~") or not real.is_relative_to(self.root):
             return Objection("outside-workspace", f"{word} is outside of {self.root}")
         written = Path(os.path.normpath(self.root / word))
-        names = {*real.relative_to(self.root).parts, *_parts_below(self.root, written)}
+        written_below = written.relative_to(self.root).parts if written.is_relative_to(self.root) else ()
+        names = {*real.relative_to(self.root).parts, *written_below}
         if any(is_secret_name(name, self._rules.shipped) for name in names):
             return Objection("secret", f"{word} has a name that promises a secret")
         try:
@@ -176,10 +177,6 @@ def leads_through_process(path: Path) -> bool:
                 links.add(place)
                 waiting.append(place.parent / place.readlink())
     return False
-
-
-def _parts_below(root: Path, path: Path) -> tuple[str, ...]:
-    return path.relative_to(root).parts if path.is_relative_to(root) else ()
 
 
 def is_secret_name(name: str, rules: ShippedRules) -> bool:
