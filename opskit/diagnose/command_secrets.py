@@ -1,117 +1,150 @@
-"""Secrets among the words of commands: by the name of a long option, by program for all others. Pure.
+"""Secrets among the words of commands: shell lines, lists of JSON, YAML and Python, process lists. Pure.
 
-`-p` is a password for `mongosh` and a port for `docker`: a short option means something only behind a program
-that is known. Words are read in any text: shell lines, lists of JSON, YAML, Python and Go. A quoted string
-with spaces is a word of its command, and may be a command itself (`sh -c "..."`).
+Three rules need no program: an option whose name promises a secret hides the next word, `-u user:x` hides
+what follows the user, and an option not known to be harmless hides what looks random. Weaker passwords behind
+short options are known by their program, from `secrets.toml`. In doubt a word of a command is masked.
 """
 
-import posixpath
 import re
+from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
+from itertools import pairwise
 from typing import Any
 
 from opskit.diagnose.secret_names import harmless, promises_secret, tables
-from opskit.records import Record
 
 Span = tuple[int, int]
 
-_MARKS = "*+:%,="
-#: What the name of a thing follows, which may be that of a program: `docker run --name mongo -p 1:1`.
-_NAMING = frozenset(
-    {"--name", "-h", "--host", "--hostname", "--network", "--net", "--link", "--volumes-from"}
+_MARKS = "*+:,="
+#: Stands around each word of a list that is read as a text.
+_BORDER = "\x1f"
+_QUOTE = rf"\\{{0,7}}[\"'{_BORDER}]"
+_NEW_LINE = r"\\?\r?\n(?:[ \t]*(?:#[ \t]*)?-[ \t]+|[ \t]+)"
+#: Between two words, without the quote that opens the second one.
+_GAP = rf"(?:{_QUOTE})?(?:[ \t,]|{_NEW_LINE}|</string>\s*<string>)+"
+_NEXT_OPTION = rf"(?:{_QUOTE})?(?:--[a-z][a-z-]*|-[A-Za-z])(?=[=\s,\"'\\{_BORDER}]|\Z)"
+_NEXT_WORD = rf"{_GAP}(?!{_NEXT_OPTION})"
+_BEGINS = r"(?:(?<![\w.-])|(?<=\\[nrt]))"
+_OPTION = re.compile(
+    rf"(?P<open>{_QUOTE})?{_BEGINS}(?P<name>--?[A-Za-z][\w.-]*+)(?:(?P<glued>=)|{_NEXT_WORD})"
 )
-#: One-letter options without a value, which may stand together before one that has it: `curl -sSu user:pw`.
-_TOGETHER = re.compile(r"-[sSkfLvinIgGxZqtjBcC#0-9]{1,8}([A-Za-z])")
-_BARE_NAME = re.compile(r"[\w./:@-]+")
-_NEXT_OPTION = re.compile(r"--[a-z][a-z-]*(?:=.*)?|-[A-Za-z]", re.DOTALL)
+_NAME = re.compile(rf"{_BEGINS}(?<![${{])(?P<name>[A-Za-z][\w./:@-]*+){_NEXT_WORD}")
+_OPERAND = re.compile(rf"{_GAP}(?!(?:{_QUOTE})?[<>-])")
+_OPENING = re.compile(_QUOTE)
+#: Options of any program that take a user and a password, also behind other letters: `curl -sSu user:x`.
+_LOGIN = re.compile(r"-[A-Za-z#0-9]{0,8}[uUaA]|--(?:proxy-)?(?:user|cert|auth)")
+#: The rest of a command: up to a sign of the shell, or to a line that does not go on with it.
+_COMMAND = re.compile(
+    rf"(?:[^;|&`\n\r\"'\\${_BORDER}]++|(?P<quote>{_QUOTE})(?:(?!(?P=quote))[^\n]){{0,256}}+(?P=quote)|{_QUOTE}"
+    rf"|\$(?!\()|{_NEW_LINE}(?![\w.\"'-]+:\s)|\\(?![nr\n]))*"
+)
+_COMMAND_CHARS = 8192
+_BARE = re.compile(
+    rf"(?:[^\s\"'`;|&\\$<,{_BORDER}]|[;|&](?=\w)|,(?=\S)|<(?!/)|\$(?!\()|\\(?![nr\r\n\"'{_BORDER}]))*+"
+)
 _PORTS = re.compile(r"(?:[\d.]+:)?\d+(?:-\d+)?:\d+(?:-\d+)?(?:/\w+)?")
-#: An option that names how, not what; a secret's file or variable; a Docker build secret.
+#: A word that names how, not what; a secret's file or variable; a Docker build secret.
 _NO_SECRET = re.compile(
-    r"(?:basic|bearer|digest|token|ldap|yes|no|on|off)$|(?:file|env|fd):|id=|@/|/run/secrets/"
+    r"(?:basic|bearer|digest|token|ldap|yes|no|on|off)\Z|(?:file|env|fd):|id=|@/|/run/secrets/"
 )
-_ELSEWHERE = re.compile(r"[\"']?(?:file|env|fd):")
-_REDIRECTION = re.compile(r"\d?[<>]")
-_NO_MORE = -1_000_000
-_USER_AND_PASSWORD = re.compile(r"[^/@\s]+/(?P<hidden>[^/@\s]+)(?:@\S*)?")
-_GAP = re.compile(r"(?:[ \t,:(){}]|\\\r?\n)+")
-_STOP = re.compile(r"(?:[;|&`]|\$\(|\\[nr])+")
-_QUOTE = re.compile(r"\\{0,7}[\"']")
-_BARE = re.compile(r"(?:[^\s\"'`;|&\\$]|\$(?!\()|\\(?![nr\r\n\"']))+")
-_BARE_IN_LIST = re.compile(r"(?:[^\s\"'`;|&\\$,\]]|\$(?!\()|,(?=[^\s\"'])|\\(?![nr\r\n\"']))+")
-_ITEM = re.compile(r"[ \t]*(?:#[ \t]*)?-[ \t]+(?=\S)")
-_INDENTED = re.compile(r"[ \t]+(?=\S)")
-_OPTION = re.compile(r"-{1,2}[A-Za-z]")
-#: A quoted string that is longer is read as if the quote did not stand there.
-_QUOTED_CHARS = 8192
-_DEPTH = 4
+_RANDOM = re.compile(r"(?=.*[A-Z])(?=.*[a-z])(?=.*\d)\w[\w+=!-]{7,}")
+#: The key that holds the program, by the key that holds its arguments.
+_PROGRAMS = {"Args": "Path", "Cmd": "Entrypoint", "command": "entrypoint", "args": "command"}
 
 
 @cache
-def _rules() -> dict[str, dict[str, str]]:
-    """Return what the options of each program mean, as `secrets.toml` has them."""
-    commands = tables()["commands"]
-    rules: dict[str, dict[str, str]] = {program: {} for program in commands["plain"].split()}
-    for line in commands["table"].strip().splitlines():
-        programs, _, options = line.partition("|")
-        for program in programs.split():
-            known = rules.setdefault(program, {})
-            for option in options.split():
-                marked = len(option) > 1 and option[-1] in _MARKS
-                known[option.rstrip(_MARKS) if marked else option] = option[-1] if marked else ""
+def _rules() -> dict[str, tuple[re.Pattern[str], Mapping[str, str]]]:
+    """Return which options of each program hide a value, and how; `a>b` is a program of two words."""
+    rules: dict[str, tuple[re.Pattern[str], Mapping[str, str]]] = {}
+    for line in tables()["commands"]["table"].strip().splitlines():
+        programs, _, words = line.partition("|")
+        marks = {word.rstrip(_MARKS): word[-1] if word[-1] in _MARKS else "" for word in words.split()}
+        names = "|".join(re.escape(name) for name in marks if name.startswith("-")) or "(?!)"
+        options = re.compile(
+            rf"(?P<open>{_QUOTE})?{_BEGINS}(?P<name>{names})"
+            rf"(?:{_NEXT_WORD}|(?P<glued>=?)(?(open)(?!{_QUOTE}))(?!{_QUOTE}(?:[\s,)\]}}]|\Z))(?=\S))"
+        )
+        rules.update(dict.fromkeys(programs.split(), (options, marks)))
     return rules
 
 
-@cache
-def _first_words() -> tuple[str, ...]:
-    return tuple(sorted({name.split(">")[0] for name, rule in _rules().items() if rule}))
-
-
-_WHOLE_NAME = re.compile(r"(?:(?<![\w.-])|(?<=\\[nrt]))(?:[\w-]+)(?:\.exe)?(?![\w:=.-])")
-#: The hyphen stands first, so that it is searched for as fast as can be.
-_LONG_OPTION = re.compile(r"-(?:(?<![\w.-]-)|(?<=\\[nrt]-))-?(?P<name>[A-Za-z][\w.-]{1,80}+)")
-#: The key that holds the program, by the key that holds its arguments.
-_PROGRAMS = {"Args": "Path", "Cmd": "Entrypoint", "command": "entrypoint", "args": "command"}
-_LINE_CHARS = 4096
-_COMMAND_CHARS = 8192
-
-
-def in_text(text: str) -> Iterator[Span]:
+def spans(text: str) -> Iterator[Span]:
     """Yield the secrets of every command in a text, however its words are quoted and listed."""
-    done = 0
-    for at in sorted(_places(text)):
-        if at < done:
+    known_harmless = tables()["commands"]["harmless"].split()
+    for option in _OPTION.finditer(text):
+        name, (start, end) = option["name"], _value(text, option)
+        if len(name) > 2 and promises_secret(name, alone=True):
+            yield from _secret(text, start, end)
+        elif _LOGIN.fullmatch(name):
+            user, _, password = text[start:end].replace("%", ":", 1).partition(":")
+            if password != user and not password.isdigit() and not password.startswith("//"):
+                yield from _secret(text, start, end, ":%")
+        elif _looks_random(text[start:end]) and name.strip("-").split("-")[-1] not in known_harmless:
+            yield start, end
+    yield from _of_programs(text)
+
+
+def _of_programs(text: str) -> Iterator[Span]:
+    names = sorted((name for name in _rules() if name.partition(">")[0] in text), key=len, reverse=True)
+    if not names:
+        return
+    program = "|".join(f"{_GAP}(?:{_QUOTE})?".join(map(re.escape, name.split(">"))) for name in names)
+    ends: dict[re.Pattern[str], int] = {}
+    for match in re.finditer(rf"{_BEGINS}(?P<name>{program})(?:\.exe)?(?![\w:=.-])", text):
+        options, marks = _rules()[">".join(re.findall(r"\w[\w-]*", match["name"]))]
+        at = match.end()
+        if at < ends.get(options, 0):
             continue
-        start = max(done, at - _LINE_CHARS, text.rfind("\n", max(0, at - _LINE_CHARS), at) + 1)
-        for command in commands(text, start, min(len(text), at + _COMMAND_CHARS)):
-            done = max(done, command.end)
-            yield from _in_command(command, ())
+        command = _COMMAND.match(text, at, at + _COMMAND_CHARS)
+        end = ends[options] = command.end() if command else at
+        for option in options.finditer(text, at, end):
+            mark = marks[option["name"]]
+            # `-p x` is a password for one program and `-px` for another; `-p=x` is for both.
+            if option["glued"] or mark != ("+" if option["glued"] is None else ""):
+                yield from _secret(text, *_value(text, option), mark)
+        for word in _OPERAND.finditer(text, at, end) if "#" in marks else ():
+            yield from _secret(text, *_value(text, word))
+        for word in _NAME.finditer(text, at, end) if "" in marks else ():
+            if promises_secret(word["name"], alone=True):
+                yield from _secret(text, *_value(text, word))
 
 
-def in_line(text: str, before: Sequence[str]) -> Iterator[Span]:
-    """Yield the secrets of one command whose first words stand elsewhere."""
-    for command in commands(text, 0, len(text)):
-        yield from _in_command(command, before)
+def _value(text: str, before: re.Match[str]) -> Span:
+    """Return the word behind an option or a gap, without its quotes."""
+    at, groups = before.end(), before.groupdict()
+    opening = groups.get("open") if groups.get("glued") is not None else None
+    if opening is None and (quote := _OPENING.match(text, at)):
+        opening, at = quote[0], quote.end()
+    line = text.find("\n", at, at + _COMMAND_CHARS)
+    limit = line if line >= 0 else min(len(text), at + _COMMAND_CHARS)
+    if opening is not None:
+        limit = limit if not opening.endswith(_BORDER) else len(text)
+        closing = closing_quote(text, opening, at, limit)
+        return at, closing if closing >= 0 else limit
+    if text[max(0, at - 64) : at].rpartition("\n")[2].strip(" \t#") == "-":
+        return at, at + len(text[at:limit].rstrip())
+    word = _BARE.match(text, at)
+    return at, word.end() if word else at
 
 
-def _in_command(command: "CommandLine", before: Sequence[str]) -> Iterator[Span]:
-    for index, first, last in in_words([word.text for word in command.words], before):
-        word = command.words[index]
-        yield word.start + first, max(word.start + last, word.limit if last == len(word.text) else 0)
+def _secret(text: str, start: int, end: int, marks: str = "") -> Iterator[Span]:
+    """Yield what is secret of a value; before an empty password the user is."""
+    if _NO_SECRET.match(text, start, end) or harmless(text[start:end]):
+        return
+    if marks.strip("*+"):
+        sign = re.compile(f"[{marks}]").search(text, start, end)
+        if sign is None:
+            return
+        start, end = (sign.end(), end) if text[sign.end() : end].strip("\"'") else (start, sign.start())
+    if not _PORTS.fullmatch(text, start, end) and not harmless(text[start:end]):
+        yield start, end
 
 
-def _places(text: str) -> Iterator[int]:
-    """Yield where a program or an option that matters stands."""
-    for match in _LONG_OPTION.finditer(text):
-        if promises_secret(match["name"], alone=True):
-            yield match.start()
-    for name in _first_words():
-        at = text.find(name)
-        while at >= 0:
-            whole = _WHOLE_NAME.match(text, at)
-            if whole is not None and whole[0].removesuffix(".exe") == name:
-                yield at
-            at = text.find(name, at + len(name))
+def _looks_random(value: str) -> bool:
+    """Tell whether letters of both cases and digits change as often as in what a machine made up."""
+    kinds = [char.isdigit() + 2 * char.isupper() for char in value] if _RANDOM.fullmatch(value) else []
+    return sum(kind != following for kind, following in pairwise(kinds)) > 0.4 * len(kinds) > 0
 
 
 def in_words(words: Sequence[str], before: Sequence[str] = ()) -> Iterator[tuple[int, int, int]]:
@@ -119,26 +152,26 @@ def in_words(words: Sequence[str], before: Sequence[str] = ()) -> Iterator[tuple
 
     `before` are words of the same command that stand elsewhere, as the entrypoint of a container does.
     """
-    reading = _Reading()
-    for word in before:
-        reading.next(word)
-    for index, word in enumerate(words):
-        for first, last in reading.next(word):
-            quoted = (
-                len(word) > first + 1
-                and last == len(word)
-                and word[first] in "\"'"
-                and word[-1] == word[first]
-            )
-            begin, end = (first + 1, last - 1) if quoted else (first, last)
-            value = word[begin:end]
-            if (
-                not _ELSEWHERE.match(word)
-                and not harmless(value)
-                and not _PORTS.fullmatch(value)
-                and not _NO_SECRET.match(value)
-            ):
-                yield index, begin, end
+    text, starts = _listed(before), []
+    for word in words:
+        starts.append(len(text) + 1)
+        text += _listed([word])
+    for start, end in spans(text):
+        index = bisect_right(starts, start) - 1
+        if index >= 0:
+            yield index, start - starts[index], min(end - starts[index], len(words[index]))
+
+
+def in_line(text: str, before: Sequence[str]) -> Iterator[Span]:
+    """Yield the secrets of one command whose first words stand elsewhere."""
+    lead = _listed(before)
+    for start, end in spans(lead + text):
+        if start >= len(lead):
+            yield start - len(lead), end - len(lead)
+
+
+def _listed(words: Sequence[str]) -> str:
+    return "".join(f"{_BORDER}{word.replace(_BORDER, ' ')}{_BORDER} " for word in words)
 
 
 def words_before(holder: Mapping[Any, Any], key: object) -> list[str]:
@@ -147,115 +180,6 @@ def words_before(holder: Mapping[Any, Any], key: object) -> list[str]:
     if isinstance(value, str):
         return value.split()
     return [word for word in value if isinstance(word, str)] if isinstance(value, list | tuple) else []
-
-
-class _Reading:
-    """Reads a command word by word: what the words so far make of the next one."""
-
-    def __init__(self) -> None:
-        self._program = ""
-        self._rule: dict[str, str] = {}
-        self._awaited: str | None = None
-        self._previous = ""
-        self._operands = 0
-        self._together = ""
-
-    def next(self, word: str) -> Iterator[Span]:
-        awaited, self._awaited = self._awaited, None
-        previous, self._previous = self._previous, word
-        if awaited is not None and not _NEXT_OPTION.fullmatch(word):
-            return iter(_parts(word, 0, awaited))
-        if word.startswith("-") and len(word) > 1:
-            return iter(self._option(word))
-        return iter(self._operand(word, previous))
-
-    def _option(self, word: str) -> list[Span]:
-        name, equals, _ = word.partition("=")
-        mark = self._rule.get(name)
-        for size in (3, 2) if mark is None else ():
-            glued = self._rule.get(word[:size], "") if len(word) > size else ""
-            if glued and glued != "=":
-                return _parts(word, size, glued)
-        long = name.startswith("--") or len(name) > 2
-        if (
-            mark is None
-            and long
-            and promises_secret(name, alone=True)
-            and (equals or _BARE_NAME.fullmatch(word))
-        ):
-            mark = ""
-        if mark is not None and mark != "+":
-            if equals:
-                return _parts(word, len(name) + 1, mark)
-            self._awaited = mark
-            return []
-        if not name.startswith("--"):
-            self._together += name
-            if (cluster := _TOGETHER.fullmatch(word)) and self._rule.get(f"-{cluster[1]}", "+") != "+":
-                self._awaited = self._rule[f"-{cluster[1]}"]
-        return []
-
-    def _operand(self, word: str, previous: str) -> list[Span]:
-        self._operands = _NO_MORE if _REDIRECTION.match(word) else self._operands + 1
-        called = "" if "://" in word else posixpath.basename(word).removesuffix(".exe")
-        if f"{self._program}>{called}" in _rules():
-            self._start(f"{self._program}>{called}", keep=False)
-        elif called in _rules() and previous not in _NAMING:
-            self._start(called, keep=previous.startswith("-") and previous != "--" and bool(_rules()[called]))
-        elif "=" in self._rule and _BARE_NAME.fullmatch(word) and promises_secret(word):
-            self._awaited = ""
-        elif "/" in self._rule and (login := _USER_AND_PASSWORD.fullmatch(word)):
-            return [login.span("hidden")]
-        elif any(self._is_hidden(option) for option in self._rule):
-            return [(0, len(word))]
-        return []
-
-    def _start(self, program: str, *, keep: bool) -> None:
-        self._rule = {**(self._rule if keep else {}), **_rules()[program]}
-        self._program, self._operands, self._together = program, 0, ""
-
-    def _is_hidden(self, option: str) -> bool:
-        """Tell whether an operand is hidden: `htpasswd -b FILE USER PASSWORD`, with `-n` without the file."""
-        if option == "#b":
-            return "b" in self._together and self._operands == (2 if "n" in self._together else 3)
-        return option.startswith("#") and self._operands >= int(option[1:])
-
-
-def _parts(word: str, start: int, mark: str) -> list[Span]:
-    """Return what is secret of a value that begins at `start`; before an empty password the user is."""
-    if mark not in (":", "%", ",", "="):
-        return [(start, len(word))]
-    user, sign, password = word[start:].partition(mark)
-    if not sign:
-        return []
-    if not password.strip("\"'"):
-        return [(start, start + len(user))]
-    hidden = start + len(user) + 1
-    # `-p'a b'` keeps its quotes: quotes around user and password belong to neither.
-    return [(hidden, len(word) - (word[start] in "\"'" and word[-1] == word[start]))]
-
-
-class Word(Record):
-    """One word and where it stands. `limit` is beyond its end where it may go on.
-
-    So it is where a closing quote was cut off, and in a YAML list whose item is not quoted.
-    """
-
-    text: str
-    start: int
-    limit: int
-
-
-class CommandLine(Record):
-    """The words of one command, and where the text after them goes on."""
-
-    words: tuple[Word, ...]
-    end: int
-
-
-def commands(text: str, start: int, stop: int) -> Iterator[CommandLine]:
-    """Yield the commands that begin on the line at `start`, up to `stop` at most."""
-    yield from _read(text, start, stop, 0)
 
 
 def closing_quote(text: str, opening: str, at: int, limit: int) -> int:
@@ -268,79 +192,3 @@ def closing_quote(text: str, opening: str, at: int, limit: int) -> int:
             return position
         at = position + 1
     return -1
-
-
-def _read(text: str, at: int, stop: int, depth: int) -> Iterator[CommandLine]:
-    words: list[Word] = []
-    lists, alone_at = 0, -1
-    item = _ITEM.match(text, at, stop)
-    at = item.end() if item else at
-    while at < stop:
-        char = text[at]
-        if char == "[":
-            lists, at = lists + 1, at + 1
-        elif char == "]":
-            lists, at = max(0, lists - 1), at + 1
-        elif gap := _GAP.match(text, at, stop):
-            at = gap.end()
-        elif char in "\r\n":
-            following = _goes_on(text, at, stop, words, inside=lists > 0, item=item is not None)
-            if following is None:
-                break
-            at = following
-            alone_at = at if item else -1
-        elif ending := _STOP.match(text, at, stop):
-            yield CommandLine(tuple(words), ending.end())
-            words, at = [], ending.end()
-        elif quote := _QUOTE.match(text, at, stop):
-            line = _end_of_line(text, at, stop)
-            close = closing_quote(text, quote[0], quote.end(), min(line, at + _QUOTED_CHARS))
-            if close < 0:
-                end = _bare_end(text, quote.end(), stop, lists)
-                words.append(Word(text[quote.end() : end], quote.end(), line))
-                at = max(end, quote.end())
-                continue
-            words.append(Word(text[quote.end() : close], quote.end(), close))
-            if depth < _DEPTH and any(char in " \t;|&" or char == "\\" for char in words[-1].text):
-                yield from _read(text, quote.end(), close, depth + 1)
-            at = close + len(quote[0])
-        else:
-            end = max(_bare_end(text, at, stop, lists), at + 1)
-            words.append(Word(text[at:end], at, _end_of_line(text, at, stop) if at == alone_at else end))
-            at = end
-    yield CommandLine(tuple(words), at)
-
-
-def _bare_end(text: str, at: int, stop: int, lists: int) -> int:
-    """Return the end of a word, which may have a quoted piece in it: `-p'a b'`, `--password="a b"`."""
-    bare = _BARE_IN_LIST if lists else _BARE
-    word = bare.match(text, at, stop)
-    if word is None:
-        return at
-    end = word.end()
-    if _OPTION.match(text, at, stop) or "=" in word[0]:
-        quote = _QUOTE.match(text, end, stop)
-        if quote is not None:
-            limit = min(_end_of_line(text, end, stop), end + _QUOTED_CHARS)
-            close = closing_quote(text, quote[0], quote.end(), limit)
-            return close + len(quote[0]) if close >= 0 else end
-    return end
-
-
-def _goes_on(text: str, at: int, stop: int, words: list[Word], *, inside: bool, item: bool) -> int | None:
-    """Return where the command goes on behind a line break; None when it ends there."""
-    line = text.find("\n", at, stop) + 1 or at + 1
-    before = text[max(0, at - 200) : at].rstrip(" \t\r")
-    if not words or inside or before.endswith((",", "[", "\\")):
-        return line
-    if listed := _ITEM.match(text, line, stop):
-        return listed.end() if item else None
-    indented = _INDENTED.match(text, line, stop)
-    if indented and (_OPTION.match(text, indented.end(), stop) or words[-1].text.startswith("-")):
-        return indented.end()
-    return None
-
-
-def _end_of_line(text: str, at: int, stop: int) -> int:
-    end = text.find("\n", at, stop)
-    return end if end >= 0 else stop

@@ -60,10 +60,12 @@ _PIPED = re.compile(
     r"(?P<hidden>[^\"'|\n\\]{1,256}+)(?P=quote)?[ ]{0,2}\|"
     r"[^|\n]{0,120}?(?:-stdin\b|--with-token|chpasswd|sudo[ ]-S|passphrase-fd)"
 )
-_HERE_STRING = re.compile(r"(?:-stdin|--with-token|sudo[ ]-S)[ ]?<<<[ ]?(?P<hidden>\S++)")
+_HERE_STRING = re.compile(r"(?:-stdin|--with-token|sudo[ ]-S)[^|\n]{0,120}?<<<[ ]?(?P<hidden>\S++)")
 #: A line of `.pgpass`, and a user of Redis.
 _PGPASS = re.compile(r"(?m)^[ \t]*[\w.*-]{1,128}:(?:\d{4,5}|\*):[^:\s]{1,64}:[^:\s]{1,64}:(?P<hidden>\S++)$")
-_REDIS_USER = re.compile(r"\buser[ ]\S{1,64}[ ](?:on|off)[ ](?:[^>\s]{1,64}[ ]){0,4}>(?P<hidden>\S++)")
+_REDIS_USER = re.compile(
+    r"(?i:\b(?:set)?user)[ ]\S{1,64}[ ](?:on|off)[ ](?:[^>\s]{1,64}[ ]){0,4}>(?P<hidden>\S++)"
+)
 #: launchd; shells and Dockerfiles that set a variable without a sign.
 _PLIST = re.compile(r"<key>(?P<name>[\w.-]{1,64}+)</key>\s{0,64}<string>(?P<hidden>[^<>]{1,4096}+)</string>")
 _SET = re.compile(
@@ -128,7 +130,7 @@ def spans(text: str) -> Iterator[Span]:
     values = Values(text)
     places = chain(
         secret_tokens.spans(text),
-        command_secrets.in_text(text),
+        command_secrets.spans(text),
         _named_by_place(text),
         _in_urls(text),
         _paired(text, values),
@@ -225,7 +227,8 @@ def _in_urls(text: str) -> Iterator[Span]:
         user, colon, after = address.partition(":")
         if "@" in head:
             at = head.rindex("@")
-            start = head.find(":") + 1 if 0 <= head.find(":") < at else 0
+            name, _, password = head[:at].partition(":")
+            start = len(name) + 1 if password not in ("", "x-oauth-basic") else 0
             if start or not text.endswith("ssh", 0, match.start()):
                 yield begin + start, begin + at
         if not colon or any(char in user for char in "/?#@[") or _PORT_AND_PATH.match(after):
