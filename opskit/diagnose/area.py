@@ -3,10 +3,9 @@
 A section that hangs or fails becomes a finding and a table that says so; the others are shown.
 """
 
-import importlib
 import time
 import unicodedata
-from collections.abc import Awaitable, Callable, Iterator, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from opskit.checks import runner
@@ -49,6 +48,25 @@ class TableSection(Record):
             padded = (cell + " " * (width - _width(cell)) for cell, width in zip(row, widths, strict=True))
             yield "  ".join(padded).rstrip()
         yield from self.lines
+
+
+#: A column by its heading: a key of the items, or a function of one.
+Columns = Mapping[str, str | Callable[[Any], object]]
+
+
+def table(title: str, items: Iterable[Any], columns: Columns, none: str = "there is none") -> TableSection:
+    """Return a table with a row for each item."""
+    rows = tuple(
+        tuple(_cell(item[cell] if isinstance(cell, str) else cell(item)) for cell in columns.values())
+        for item in items
+    )
+    return TableSection(title, tuple(columns), rows, () if rows else (none,))
+
+
+def _cell(value: object) -> str:
+    if isinstance(value, list | tuple):
+        return ", ".join(map(str, value))
+    return "" if value is None else str(value)
 
 
 class Section(Record):
@@ -159,9 +177,8 @@ async def read_areas(
         )
         for source in sources
     ]
-    findings = {
-        check.name: finding for check, finding in zip(checks, await runner.run(checks, survey), strict=True)
-    }
+    judged = await runner.run(checks, survey)
+    findings = {source.name: finding for source, finding in zip(sources, judged, strict=True)}
     required = {name for source in sources for name in source.requires}
     areas = []
     for area in names:
@@ -187,40 +204,31 @@ async def read_areas(
 
 def unread(source: SectionSource, why: Finding) -> Section:
     """Return the section that says why there is nothing to show."""
-    error = OpskitError(why.code or "GEN_001", why.detail, remedy=why.remedy)
-    finding = Finding(
+    finding = replace(
+        why,
         check=source.area,
         target=source.title,
         status=Status.INCONCLUSIVE,
         state="unseen",
-        detail=why.detail,
-        code=why.code,
-        remedy=error.remedy,
-        seconds=why.seconds,
+        remedy=OpskitError(why.code or "GEN_001", why.detail, remedy=why.remedy).remedy,
         evidence={key: value for key, value in why.evidence.items() if key == "traceback"},
     )
-    table = TableSection(source.title, lines=(f"cannot be looked at: {why.detail}",))
-    return Section(None, (table,), (finding,))
+    lines = (f"cannot be looked at: {why.detail}",)
+    return Section(None, (TableSection(source.title, lines=lines),), (finding,))
 
 
-class CheckedValues(Record):
-    """What a kind of check saw. `values` is None where nothing could be seen; `finding` then says why."""
+async def observe_kind(
+    kind: str, survey: Survey, *, timeout_s: float = 5.0, **params: Any
+) -> tuple[Finding, Mapping[str, Any] | None]:
+    """Return what a check of this kind finds, and the values that it sees: None where it sees nothing.
 
-    finding: Finding
-    values: Mapping[str, Any] | None
-
-
-async def observe_kind(kind: str, survey: Survey, *, timeout_s: float = 5.0, **params: Any) -> CheckedValues:
-    """Return what a check of this kind sees now. `params` are its parameters, which must be right."""
+    `params` are its parameters, which must be right.
+    """
     known = KINDS[kind]
-    for module in known.imports:
-        importlib.import_module(module)
     check = Check(kind, known, known.params(**params), default_expectation(known), timeout_s=timeout_s)
     finding, values = await runner.observed(check, survey)
-    if finding.state == LATE:
-        # What did not answer here was not seen; a checklist would call it failed.
-        finding = replace(finding, status=Status.INCONCLUSIVE)
-    return CheckedValues(finding, values)
+    # What did not answer here was not seen; a checklist would call it failed.
+    return replace(finding, status=Status.INCONCLUSIVE) if finding.state == LATE else finding, values
 
 
 def _width(text: str) -> int:

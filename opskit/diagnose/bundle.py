@@ -19,14 +19,14 @@ from typing import Any
 from opskit import __version__
 from opskit.config.origins import Origin, shown
 from opskit.diagnose import compose_text
-from opskit.diagnose.containers import log_of, secrets_of
+from opskit.diagnose.containers import secrets_of
 from opskit.diagnose.redaction import Redactor
 from opskit.diagnose.report import DiagnosticReport
 from opskit.diagnose.secret_trees import MASK
 from opskit.diagnose.stack_files import docker_is_used
 from opskit.errors import OpskitError, UsageError
 from opskit.facts.compose_project import stack_files
-from opskit.facts.container import container
+from opskit.facts.container_survey import read_container_log
 from opskit.facts.stack_containers import StackContainers, read_stack_containers
 from opskit.facts.survey import Survey
 from opskit.logs.record import LogEntry
@@ -263,10 +263,10 @@ async def _container_log(
     client: Docker, document: Mapping[str, Any], redactor: Redactor, gate: asyncio.Semaphore
 ) -> Member:
     async with gate:
-        entries, problem = await log_of(client, container(document), _LOG_LINES, _LOG_S, LOG_BYTES)
-        content = await asyncio.to_thread(_lines, entries, redactor)
-        member = _log(f"containers/{_file_name(document)}.log", content, note=problem or "")
-    if len(entries) >= _LOG_LINES and not member.note:
+        log = await read_container_log(client, str(document["Name"]).lstrip("/"), _LOG_LINES, limit_s=_LOG_S)
+        content = await asyncio.to_thread(_lines, log.entries, redactor)
+        member = _log(f"containers/{_file_name(document)}.log", content, note=log.problem or "")
+    if len(log.entries) >= _LOG_LINES and not member.note:
         return replace(member, note=f"cut: the last {_LOG_LINES} lines")
     return member
 

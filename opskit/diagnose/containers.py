@@ -15,23 +15,22 @@ from opskit.checks.container_assessment import (
     assessed,
 )
 from opskit.checks.kinds.docker import container_values, network_values
-from opskit.diagnose.area import Section, SectionSource, TableSection
+from opskit.diagnose.area import Columns, Section, SectionSource, TableSection, table
 from opskit.diagnose.known_secrets import of_container
 from opskit.diagnose.machine import share
 from opskit.diagnose.stack_files import docker_is_used
 from opskit.errors import OpskitError
 from opskit.facts.container import Container
 from opskit.facts.container_survey import read_container_log
+from opskit.facts.docker_daemon import read_docker_daemon
 from opskit.facts.stack_containers import StackContainers, missing_containers, read_stack_containers
 from opskit.facts.survey import Survey
-from opskit.logs.record import LogEntry
 from opskit.records import Record
 from opskit.result import Finding, Status
 from opskit.system.docker import Docker
 from opskit.system.docker_records import PROJECT
 from opskit.text import size, span
 
-COLUMNS = ("container", "state", "health", "up", "restarts", "cpu", "memory", "ports")
 _ANSI = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 _CHECK_CHARS = 2000
 
@@ -74,24 +73,16 @@ def described(sample: SampledContainer) -> dict[str, Any]:
     container, values = sample.assessed.container, container_values(sample.assessed)
     use = sample.use or ContainerUse(None, None, None)
     return {
-        "name": container.name,
+        "variable_names": values.pop("variables"),
+        **values,
         "id": container.id[:12],
-        "image": container.image,
         "project": container.project,
         "service": container.service,
-        "state": values["state"],
-        "health": values["health"],
         "health_output": values["health_output"][:_CHECK_CHARS],
-        "condition": values["condition"],
-        "restarts": values["restarts"],
         "restart_policy": container.restart_policy,
-        "exit_code": values["exit_code"],
-        "oom_killed": values["oom_killed"],
         "up_s": None if values["up_s"] is None else round(values["up_s"], 1),
         "ports": ports(container),
-        "networks": values["networks"],
         "volumes": [mount.name for mount in container.mounts if mount.kind == "volume"],
-        "variable_names": values["variables"],
         "cpu_percent": use.cpu_percent,
         "memory_used_bytes": use.memory_bytes,
         # Without a limit of its own Docker tells the memory of the machine.
@@ -102,23 +93,28 @@ def described(sample: SampledContainer) -> dict[str, Any]:
     }
 
 
-def cells(described_container: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return one row under COLUMNS, out of `described`."""
+def _state_cell(described_container: Mapping[str, Any]) -> str:
     document = described_container
     state = document["state"] if document["state"] != "exited" else f"exited ({document['exit_code']})"
-    memory = "" if document["memory_used_bytes"] is None else size(document["memory_used_bytes"])
-    if memory and document["memory_limit_bytes"]:
-        memory = f"{memory} of {size(document['memory_limit_bytes'])}"
-    return (
-        document["name"],
-        f"{state}, out of memory" if document["oom_killed"] else state,
-        "" if document["health"] == "none" else document["health"],
-        "" if document["up_s"] is None else span(document["up_s"]),
-        str(document["restarts"] or ""),
-        "" if document["cpu_percent"] is None else share(document["cpu_percent"]),
-        memory,
-        ", ".join(document["ports"]),
-    )
+    return f"{state}, out of memory" if document["oom_killed"] else state
+
+
+def _memory_cell(described_container: Mapping[str, Any]) -> str:
+    used, limit = described_container["memory_used_bytes"], described_container["memory_limit_bytes"]
+    return "" if used is None else f"{size(used)} of {size(limit)}" if limit else size(used)
+
+
+#: The table of containers, out of what `described` returns.
+COLUMNS: Columns = {
+    "container": "name",
+    "state": _state_cell,
+    "health": lambda document: document["health"].removeprefix("none"),
+    "up": lambda document: "" if document["up_s"] is None else span(document["up_s"]),
+    "restarts": lambda document: document["restarts"] or "",
+    "cpu": lambda document: "" if document["cpu_percent"] is None else share(document["cpu_percent"]),
+    "memory": _memory_cell,
+    "ports": "ports",
+}
 
 
 def judged(sample: SampledContainer, memory_percent: float) -> Finding:
@@ -182,8 +178,6 @@ _LOG_S = 5.0
 _LIMIT_S = 30.0
 _SHORT_S = 10.0
 _LINE_CHARS = 2000
-#: What is kept of a log at most; the newest lines win.
-_LOG_BYTES = 1024 * 1024
 
 
 def sources(lines: int) -> list[SectionSource]:
@@ -205,17 +199,14 @@ def secrets_of(stack: StackContainers) -> frozenset[str]:
 
 async def docker(survey: Survey) -> Section:
     """Read whether Docker answers: nothing where it does, else why, once for all sections."""
-    if not survey.config.stack.compose and not await docker_is_used(survey):
-        status, text = Status.SKIP, "Docker is not installed, and no Compose project is configured"
-        finding = Finding("containers", "docker", status, "absent", text)
-    else:
-        try:
-            await (await survey.docker()).containers()
-        except OpskitError as error:
-            status, text = Status.INCONCLUSIVE, f"Docker does not answer: {error.message}"
-            finding = Finding("containers", "docker", status, "silent", text, error.code, error.remedy)
-        else:
+    status, state, code, remedy = Status.SKIP, "absent", None, None
+    text = "Docker is not installed, and no Compose project is configured"
+    if survey.config.stack.compose or await docker_is_used(survey):
+        if (error := (await survey.get(read_docker_daemon)).error) is None:
             return Section(None)
+        status, state, code, remedy = Status.INCONCLUSIVE, "silent", error.code, error.remedy
+        text = f"Docker does not answer: {error.message}"
+    finding = Finding("containers", "docker", status, state, text, code, remedy)
     return Section(None, (TableSection("docker", lines=(text,)),), (finding,))
 
 
@@ -238,7 +229,7 @@ async def containers(survey: Survey, lines: int) -> Section:
         findings.append(Finding("container", name, Status.FAIL, "missing", text, "DOCKER_002", remedy))
     count, total = len(members), len(stack.listed)
     title = "containers" if count == total else f"containers of the stack ({count} of {total})"
-    tables = [TableSection(title, COLUMNS, tuple(map(cells, data)), () if data else ("there is none",))]
+    tables = [table(title, data, COLUMNS)]
     for document in data if lines else ():
         log = tuple(document["log"].splitlines()) or ("(nothing)",)
         shown = (document["log_problem"],) if document["log_problem"] else log
@@ -252,11 +243,12 @@ async def _sample(
     client: Docker, container: AssessedContainer, lines: int, gate: asyncio.Semaphore
 ) -> SampledContainer:
     async with gate:
-        use, (log, problem) = await asyncio.gather(
-            _use(client, container.container), log_of(client, container.container, lines, _LOG_S)
+        use, log = await asyncio.gather(
+            _use(client, container.container),
+            read_container_log(client, container.container.name, lines, limit_s=_LOG_S),
         )
-    shown = tuple(readable(entry.raw)[:_LINE_CHARS] for entry in log)
-    return SampledContainer(container, use, shown, problem)
+    shown = tuple(readable(entry.raw)[:_LINE_CHARS] for entry in log.entries)
+    return SampledContainer(container, use, shown, log.problem)
 
 
 async def _use(client: Docker, container: Container) -> ContainerUse | None:
@@ -267,19 +259,6 @@ async def _use(client: Docker, container: Container) -> ContainerUse | None:
             return use_of(await client.stats(container.id))
     except (OpskitError, TimeoutError):
         return None
-
-
-async def log_of(
-    client: Docker, container: Container, lines: int, limit_s: float, limit_bytes: int = _LOG_BYTES
-) -> tuple[list[LogEntry], str | None]:
-    """Return the last lines, at most `limit_bytes` of them, and why there are none or not all."""
-    if lines <= 0:
-        return [], None
-    log = await read_container_log(client, container.name, lines, limit_s=limit_s, limit_bytes=limit_bytes)
-    problem = log.problem
-    if log.is_cut and problem is None:
-        problem = f"only the last {size(log.size_bytes)} of it"
-    return list(log.entries), problem
 
 
 async def images(survey: Survey) -> Section:
@@ -297,16 +276,13 @@ async def images(survey: Survey) -> Section:
         for image in documents
     ]
     data.sort(key=lambda image: -(image["size_bytes"] or 0))
-    rows = tuple(
-        (
-            ", ".join(image["tags"]) or f"(no name) {image['id']}",
-            size(image["size_bytes"]),
-            image["created_at"][:10],
-            ", ".join(image["used_by"]),
-        )
-        for image in data
-    )
-    return Section(data, (TableSection("images", ("image", "size", "built", "used by"), rows),))
+    columns: Columns = {
+        "image": lambda image: image["tags"] or f"(no name) {image['id']}",
+        "size": lambda image: size(image["size_bytes"]),
+        "built": lambda image: image["created_at"][:10],
+        "used by": "used_by",
+    }
+    return Section(data, (table("images", data, columns),))
 
 
 async def volumes(survey: Survey) -> Section:
@@ -324,12 +300,8 @@ async def volumes(survey: Survey) -> Section:
         }
         for volume in sorted(documents, key=lambda volume: str(volume.get("Name")))
     ]
-    rows = tuple(
-        (volume["name"], str(volume["driver"]), ", ".join(volume["used_by"]), str(volume["mountpoint"]))
-        for volume in data
-    )
-    none = () if rows else ("there is none",)
-    return Section(data, (TableSection("volumes", ("volume", "driver", "used by", "where"), rows, none),))
+    columns = {"volume": "name", "driver": "driver", "used by": "used_by", "where": "mountpoint"}
+    return Section(data, (table("volumes", data, columns),))
 
 
 async def networks(survey: Survey) -> Section:
@@ -337,23 +309,13 @@ async def networks(survey: Survey) -> Section:
     client = await survey.docker()
     listed = await client.all_of("network")
     documents = await asyncio.gather(*(client.found("network", str(network["Id"])) for network in listed))
-    data = sorted(
-        (
-            {"name": str(network.get("Name")), **network_values(network)}
-            for network in documents
-            if network is not None
-        ),
-        key=lambda network: str(network["name"]),
-    )
-    rows = tuple(
-        (
-            str(network["name"]),
-            str(network["driver"]),
-            ", ".join(map(str, network["subnets"])),
-            "yes" if network["internal"] else "",
-            ", ".join(network["containers"]),
-        )
-        for network in data
-    )
-    columns = ("network", "driver", "subnets", "internal", "running in it")
-    return Section(data, (TableSection("docker networks", columns, rows),))
+    data = [{"name": str(network.get("Name")), **network_values(network)} for network in documents if network]
+    data.sort(key=lambda network: network["name"])
+    columns: Columns = {
+        "network": "name",
+        "driver": "driver",
+        "subnets": "subnets",
+        "internal": lambda network: "yes" if network["internal"] else "",
+        "running in it": "containers",
+    }
+    return Section(data, (table("docker networks", data, columns),))

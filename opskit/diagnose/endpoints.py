@@ -59,9 +59,8 @@ class EndpointPage(Record):
     @property
     def detail(self) -> str:
         """What is wrong with it; empty where nothing is."""
-        if self.facts.error is not None:
-            return self.facts.error.text
-        return "" if self.facts.reply is None else self.facts.reply.problem
+        reply, error = self.facts.reply, self.facts.error
+        return error.text if error is not None else reply.problem if reply is not None else ""
 
     @property
     def ok(self) -> bool:
@@ -111,30 +110,21 @@ def servers(config: Config, kinds: Mapping[str, ServerKind]) -> list[EndpointSer
         )
         for node in config.nodes
     ]
-    for agent in config.agents:
-        api = APIS.get(agent.name)
+    agents = {agent.name: agent for agent in config.agents}
+    known = {server.name for server in members} | {"victoria", "veronica"}
+    for name in (*agents, *(name for name in APIS if name not in agents and name not in known)):
+        agent, api = agents.get(name), APIS.get(name)
         members.append(
             EndpointServer(
-                name=agent.name,
-                url=agent.url,
+                name=name,
+                url=agent.url if agent else f"http://localhost:{APIS[name].port}",
                 paths=api.looks if api else _AGENT_PATHS,
                 costly=tuple(f"POST {path}" for path in (api.asks if api else ("/run",))),
-                key=agent.api_key,
-                wanted=agent.explicit or agent.required,
+                key=agent.api_key if agent else None,
+                wanted=agent is not None and (agent.explicit or agent.required),
             )
         )
-    known = {server.name for server in members} | {"victoria", "veronica"}
-    return members + [
-        EndpointServer(
-            name=name,
-            url=f"http://localhost:{api.port}",
-            paths=api.looks,
-            costly=tuple(f"POST {path}" for path in api.asks),
-            wanted=False,
-        )
-        for name, api in APIS.items()
-        if name not in known
-    ]
+    return members
 
 
 def section(pages: Sequence[EndpointPage], members: Sequence[EndpointServer], *, slow_s: float) -> Section:
@@ -164,8 +154,8 @@ def section(pages: Sequence[EndpointPage], members: Sequence[EndpointServer], *,
 def _finding(page: EndpointPage, pages: Sequence[EndpointPage], slow_s: float) -> Finding:
     """Judge a page. One that only this server lacks is no fault, nor is a server that nobody named."""
     reply, name, error = page.facts.reply, page.server.name, page.error
-    status, state = Status.FAIL, error or (f"status {reply.status}" if reply else "failing")
-    detail = page.detail or (f"HTTP {reply.status}" if reply else "")
+    answer = f"HTTP {reply.status}" if reply else ""
+    status, state, detail = Status.FAIL, error or answer.replace("HTTP", "status"), page.detail or answer
     remedy: str | None = f"`curl -sv {page.url}` shows the whole answer"
     if page.ok and page.facts.seconds > slow_s:
         status, state, detail = Status.WARN, "slow", f"{detail} after {page.facts.seconds:.1f} s"
@@ -179,16 +169,9 @@ def _finding(page: EndpointPage, pages: Sequence[EndpointPage], slow_s: float) -
         remedy = f"start {name}, or correct its address in the configuration"
     if reply is not None and reply.status in (401, 403):
         remedy = f"set the key of {name} (`api_key` in the configuration)"
-    return Finding(
-        check="endpoint",
-        target=f"{name} GET {page.path}",
-        status=status,
-        state=state,
-        detail=f"{page.url}: {detail}",
-        code="COMM_002" if status is Status.FAIL and reply is None else None,
-        remedy=remedy,
-        seconds=page.facts.seconds,
-    )
+    target, detail = f"{name} GET {page.path}", f"{page.url}: {detail}"
+    code = "COMM_002" if status is Status.FAIL and reply is None else None
+    return Finding("endpoint", target, status, state, detail, code, remedy, page.facts.seconds)
 
 
 def _json(page: EndpointPage, finding: Finding, slow_s: float) -> dict[str, Any]:

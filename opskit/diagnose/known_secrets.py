@@ -66,10 +66,8 @@ def of_env_file(text: str) -> set[str]:
     secrets = _in_text(text, least_chars=1)
     for read in (text, _COMMENT.sub("", text)):
         for name, value in parse_env_file(read).values.items():
-            secrets |= of_variables({name: value})
-            for line in value.split("\n") if "\n" in value else ():
-                if len(line) >= _LINE_CHARS:
-                    secrets |= of_variables({name: line})
+            for part in (value, *(line for line in value.split("\n") if len(line) >= _LINE_CHARS)):
+                secrets |= of_variables({name: part})
     return secrets
 
 

@@ -3,41 +3,35 @@
 import asyncio
 import os
 import platform
-import shutil
 import sys
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from opskit import __version__
+from opskit.checks.kinds.agents import APIS
 from opskit.checks.kinds.network import port_values
 from opskit.config.schema import AgentConfig, Config, NodeConfig
-from opskit.diagnose.area import Section, SectionSource, TableSection, observe_kind
+from opskit.diagnose.area import Columns, Section, SectionSource, TableSection, observe_kind, table
 from opskit.diagnose.stack_files import compose_files, docker_is_used, environment_files
-from opskit.errors import OpskitError
+from opskit.facts.docker_daemon import read_docker_daemon
 from opskit.facts.port_owner import Protocol, read_port
 from opskit.facts.survey import Survey
 from opskit.result import Finding, Status
+from opskit.system.compose import find
 from opskit.system.host import is_loopback, up_s
 from opskit.system.network import endpoint
-from opskit.system.program import NotStarted, run
+from opskit.system.program import NotStarted
 from opskit.text import size, span
 
 _SHORT_S = 8.0
 _PROGRAMS_S = 15.0
 _COMPOSE_S = 20.0
+_FULL = "full"
 _UNLOAD = "`opskit models loaded` shows models; `ollama stop NAME` unloads one"
 #: The ports of SPEC C1, B7 and D7, whatever is configured.
-USUAL = {
-    8003: "starcoder-chat",
-    8010: "victoria",
-    8011: "veronica",
-    9001: "generator-agent",
-    9002: "reviewer-agent",
-    11434: "ollama",
-    11435: "mlx",
-}
+USUAL = {api.port: name for name, api in APIS.items()} | {11434: "ollama", 11435: "mlx"}
 #: The section that everything else waits for: reading the others is work too.
 LOAD = "system load"
 
@@ -93,81 +87,74 @@ def system_name() -> str:
 
 
 async def load(survey: Survey) -> Section:
-    memory, cpu = await asyncio.gather(observe_kind("memory", survey), observe_kind("cpu", survey))
+    (memory, used), (cpu, cores) = await asyncio.gather(
+        observe_kind("memory", survey), observe_kind("cpu", survey)
+    )
     limits = survey.config.watch
-    rows, findings = [], []
-    if (values := memory.values) is not None:
-        used, swap_used = values["used_percent"], share(values["swap_used_percent"])
-        swap = (
-            f"{size(values['swap_total_bytes'])}, {swap_used} used" if values["swap_total_bytes"] else "none"
-        )
-        available = f"{size(values['available_bytes'])} of {size(values['total_bytes'])} available"
-        rows += [("memory", share(used), available), ("swap", swap_used, swap)]
-        findings += _over("memory", used, limits.memory_percent, memory.finding.detail, _UNLOAD)
-    if (values := cpu.values) is not None:
-        detail = (
-            f"{values['count']} cores, load {values['load_1']:.2f} (1 min), {values['load_5']:.2f} (5 min)"
-        )
-        rows.append(("cpu", share(values["used_percent"]), detail))
-        findings += _over("cpu", values["used_percent"], limits.cpu_percent, detail, "`top` shows what works")
-    for unseen in (gauge.finding for gauge in (memory, cpu) if gauge.values is None):
-        findings.append(unseen)
-        rows.append((unseen.target, "?", unseen.detail))
-    data = {"memory": _without_error(memory.values), "cpu": _without_error(cpu.values)}
+    rows = []
+    findings = [gauge for gauge, values in ((memory, used), (cpu, cores)) if values is None]
+    if used is not None:
+        swap_used = share(used["swap_used_percent"])
+        swap = f"{size(used['swap_total_bytes'])}, {swap_used} used" if used["swap_total_bytes"] else "none"
+        available = f"{size(used['available_bytes'])} of {size(used['total_bytes'])} available"
+        rows += [("memory", share(used["used_percent"]), available), ("swap", swap_used, swap)]
+        findings += _over("memory", used, limits.memory_percent, memory.detail, _UNLOAD)
+    if cores is not None:
+        loads = f"load {cores['load_1']:.2f} (1 min), {cores['load_5']:.2f} (5 min)"
+        rows.append(("cpu", share(cores["used_percent"]), f"{cores['count']} cores, {loads}"))
+        findings += _over("cpu", cores, limits.cpu_percent, rows[-1][-1], "`top` shows what works")
+    rows += [(gauge.target, "?", gauge.detail) for gauge in findings if gauge.state != _FULL]
+    data = {"memory": _without_error(used), "cpu": _without_error(cores)}
     return Section(data, (TableSection("load", ("what", "used", ""), tuple(rows)),), tuple(findings))
 
 
 async def disks(survey: Survey) -> Section:
     """Read the disks behind the folders that matter."""
-    folders = await _folders(survey)
-    gauges = await asyncio.gather(
-        *(observe_kind("disk", survey, path=str(path)) for path in folders.values())
-    )
+    folders = {name: str(path) for name, path in (await _folders(survey)).items()}
+    gauges = await asyncio.gather(*(observe_kind("disk", survey, path=path) for path in folders.values()))
     limit = survey.config.watch.disk_percent
     rows, data, findings = [], [], []
-    for (name, path), gauge in zip(folders.items(), gauges, strict=True):
-        values, finding = gauge.values, gauge.finding
+    for (name, path), (finding, values) in zip(folders.items(), gauges, strict=True):
         if values is None:
-            rows.append((name, str(path), "?", finding.detail))
-            data.append({"name": name, "path": str(path), "error": finding.detail})
+            rows.append((name, path, "?", finding.detail))
+            data.append({"name": name, "path": path, "error": finding.detail})
             findings.append(finding)
             continue
         free = f"{size(values['free_bytes'])} of {size(values['total_bytes'])} free"
-        rows.append((name, str(path), share(values["used_percent"]), free))
-        data.append({"name": name, "path": str(path), **(_without_error(values) or {})})
-        findings += _over(f"disk of {path}", values["used_percent"], limit, finding.detail, finding.remedy)
+        rows.append((name, path, share(values["used_percent"]), free))
+        data.append({"name": name, "path": path, **(_without_error(values) or {})})
+        findings += _over(f"disk of {path}", values, limit, finding.detail, finding.remedy)
     columns = ("folder", "path", "used", "")
     return Section(data, (TableSection("disks", columns, tuple(rows)),), tuple(findings))
 
 
 async def graphics(survey: Survey) -> Section:
     """Read the GPUs; a machine without one is fine."""
-    gauge = await observe_kind("gpu", survey, timeout_s=10.0)
-    if gauge.values is None:
-        findings = () if gauge.finding.status is Status.SKIP else (gauge.finding,)
-        return Section([], (TableSection("gpu", lines=(gauge.finding.detail,)),), findings)
-    gpus = list(gauge.finding.evidence.get("gpus", ()))
-    rows = tuple(
-        (
-            str(gpu["name"]),
-            share(gpu["used_percent"]),
+    gauge, values = await observe_kind("gpu", survey, timeout_s=10.0)
+    if values is None:
+        findings = () if gauge.status is Status.SKIP else (gauge,)
+        return Section([], (TableSection("gpu", lines=(gauge.detail,)),), findings)
+    gpus = list(gauge.evidence.get("gpus", ()))
+    columns: Columns = {
+        "name": "name",
+        "used": lambda gpu: share(gpu["used_percent"]),
+        "memory": lambda gpu: (
             f"{size(gpu['memory_used_bytes'])} of {size(gpu['memory_total_bytes'])}"
             if gpu["memory_total_bytes"]
-            else "the machine's",
-            "?" if gpu["temperature_c"] is None else f"{gpu['temperature_c']:.0f} °C",
-        )
-        for gpu in gpus
-    )
-    return Section(gpus, (TableSection("gpu", ("name", "used", "memory", "temperature"), rows),))
+            else "the machine's"
+        ),
+        "temperature": lambda gpu: "?" if gpu["temperature_c"] is None else f"{gpu['temperature_c']:.0f} °C",
+    }
+    return Section(gpus, (table("gpu", gpus, columns),))
 
 
 async def versions(survey: Survey) -> Section:
     """Read the versions of Docker and Compose, as they are found from here."""
-    daemon, compose = await asyncio.gather(
+    (silent, values), compose = await asyncio.gather(
         observe_kind("docker_daemon", survey, timeout_s=6.0), compose_version(survey.environ)
     )
-    values = daemon.values if daemon.values is not None and daemon.values.get("answers") else None
-    silent = daemon.finding
+    if values is not None and not values["answers"]:
+        values = None
     engine = f"{values['version']} (API {values['api_version']})" if values else silent.detail
     rows = [("docker", engine), ("compose", compose or "neither `docker compose` nor `docker-compose`")]
     findings: list[Finding] = []
@@ -183,27 +170,18 @@ async def versions(survey: Survey) -> Section:
         findings.append(
             Finding("system", "docker", Status.WARN, "silent", silent.detail, silent.code, silent.remedy)
         )
-    data = {
-        "docker": _without_error(values),
-        "docker_error": None if values else silent.detail,
-        "compose": compose,
-    }
+    docker_error = None if values else silent.detail
+    data = {"docker": _without_error(values), "docker_error": docker_error, "compose": compose}
     return Section(data, (TableSection("versions", ("program", "version"), tuple(rows)),), tuple(findings))
 
 
 async def compose_version(environ: Mapping[str, str]) -> str | None:
-    """Return what Compose says of itself; None when there is none."""
-    for program, *words in (("docker", "compose"), ("docker-compose",)):
-        path = shutil.which(program, path=environ.get("PATH"))
-        if path is None:
-            continue
-        try:
-            done = await run((path, *words, "version", "--short"), env=environ)
-        except NotStarted:
-            continue
-        if done.exit == 0 and done.out.strip():
-            return f"{done.out.strip()} ({' '.join([program, *words])})"
-    return None
+    """Return the version of Compose and how it is called; None when there is none."""
+    try:
+        compose = await find((), env=environ)
+    except NotStarted:
+        return None
+    return f"{compose.version} ({' '.join(compose.command)})"
 
 
 def expected_ports(config: Config) -> dict[int, str]:
@@ -221,42 +199,40 @@ def expected_ports(config: Config) -> dict[int, str]:
 
 async def ports(survey: Survey) -> Section:
     """Read who holds each port of the stack: a process, a unit or a container."""
-    expected = expected_ports(survey.config)
-    protocol: Protocol = "tcp"
-    facts = await asyncio.gather(*(survey.get(read_port, protocol, port) for port in expected))
-    rows, findings = [], []
-    data: list[dict[str, Any]] = []
+    expected, hidden = expected_ports(survey.config), "the sockets of other users are not shown to this user"
+    tcp: Protocol = "tcp"
+    facts = await asyncio.gather(*(survey.get(read_port, tcp, port) for port in expected))
+    findings, data = [], []
     for port, whose in zip(facts, expected.values(), strict=True):
-        head, values = {"port": port.port, "whose": whose, "listening": port.listening}, port_values(port)
-        data.append(head if port.listening is None else {**head, **values})
-        addresses = ", ".join(values["addresses"])
-        state, held_by = {True: "held", False: "free", None: "?"}[port.listening], ""
-        if port.listening:
-            held_by = values["owner"] or "hidden from this user"
-        elif port.listening is None:
-            held_by = "the sockets of other users are not shown to this user"
-            text = f"port {port.port}: {held_by}"
+        head: dict[str, Any] = {"port": port.port, "whose": whose, "listening": port.listening}
+        data.append(head if port.listening is None else {**head, **port_values(port)})
+        if port.listening is None:
+            text = f"port {port.port}: {hidden}"
             findings.append(Finding("system", whose, Status.INCONCLUSIVE, "unknown", text))
-        rows.append((str(port.port), whose, state, held_by, addresses))
         if any(owner.is_public for owner in port.owners) and whose in ("ollama", "mlx"):
+            addresses = ", ".join(data[-1]["addresses"])
             text = f"port {port.port} is open to other machines ({addresses}); it asks nobody for a key"
             remedy = "bind it to 127.0.0.1, or close it in the firewall"
             findings.append(Finding("system", whose, Status.WARN, "public", text, None, remedy))
-    table = TableSection("ports", ("port", "whose", "state", "held by", "addresses"), tuple(rows))
-    return Section(data, (table,), tuple(findings))
+    holders = {True: "hidden from this user", False: "", None: hidden}
+    columns: Columns = {
+        "port": "port",
+        "whose": "whose",
+        "state": lambda port: {True: "held", False: "free", None: "?"}[port["listening"]],
+        "held by": lambda port: port.get("owner") or holders[port["listening"]],
+        "addresses": lambda port: port.get("addresses"),
+    }
+    return Section(data, (table("ports", data, columns),), tuple(findings))
 
 
 async def _folders(survey: Survey) -> dict[str, Path]:
     state = Path(survey.config.state_dir)
     # The nearest folder that exists lies on the same disk.
     folders = {"root": Path("/"), "state": next(path for path in (state, *state.parents) if path.exists())}
-    try:
-        root = Path(str((await (await survey.docker()).info()).get("DockerRootDir") or ""))
-        # In a virtual machine of a Mac it is a path of that machine.
-        if root.is_absolute() and os.path.isdir(root):  # noqa: PTH112 - no exception for want of rights
-            folders["docker"] = root
-    except OpskitError:
-        pass
+    root = (await survey.get(read_docker_daemon)).root
+    # In a virtual machine of a Mac it is a path of that machine.
+    if root is not None and os.path.isdir(root):  # noqa: PTH112 - no exception for want of rights
+        folders["docker"] = Path(root)
     weights = [path for path in model_folders(survey.environ) if path.is_dir()]
     return folders | {
         f"models {number}" if number > 1 else "models": path for number, path in enumerate(weights, 1)
@@ -278,11 +254,12 @@ def share(percent: float | None) -> str:
     return "?" if percent is None else f"{percent:.0f} %"
 
 
-def _over(target: str, used: float, limit: float, detail: str, remedy: str | None) -> list[Finding]:
-    if used <= limit:
-        return []
-    text = f"{used:.0f} % used, over {limit:g} %: {detail}"
-    return [Finding("system", target, Status.WARN, "full", text, None, remedy)]
+def _over(
+    target: str, values: Mapping[str, Any], limit: float, detail: str, remedy: str | None
+) -> Iterator[Finding]:
+    if (used := values["used_percent"]) > limit:
+        text = f"{used:.0f} % used, over {limit:g} %: {detail}"
+        yield Finding("system", target, Status.WARN, _FULL, text, None, remedy)
 
 
 def _without_error(values: Mapping[str, Any] | None) -> dict[str, Any] | None:

@@ -7,15 +7,30 @@ from functools import partial
 from opskit.app import App
 from opskit.checks.model_rows import INSTALLED_COLUMNS, LOADED_COLUMNS, installed, loaded
 from opskit.checks.route import explain
-from opskit.diagnose.area import Section, SectionSource, TableSection
+from opskit.diagnose.area import Columns, Section, SectionSource, TableSection, table
 from opskit.facts.node import NodeFacts, read_node, with_default
 from opskit.facts.survey import Survey
-from opskit.llm.exam import ExamResult, examine
+from opskit.llm.exam import examine
 from opskit.llm.plan import ModelRequest
 from opskit.llm.selection import ExamRequest, select
 from opskit.result import Finding, Status
 
-_ASKED_COLUMNS = ("node", "model", "state", "first token", "total", "tokens/s", "answer")
+_NODE_COLUMNS: Columns = {
+    "node": lambda node: node.config.name,
+    "address": lambda node: node.config.url,
+    "server": lambda node: node.kind.name if node.kind else "?",
+    "state": lambda node: f"{node.fault.kind.value}: {node.fault.detail}" if node.fault else "answers",
+    "seconds": lambda node: f"{node.seconds:.3f} s",
+}
+_ASKED_COLUMNS: Columns = {
+    "node": lambda result: result.examinee.node,
+    "model": lambda result: result.examinee.shown,
+    "state": lambda result: result.state,
+    "first token": lambda result: result.first_token_s and f"{result.first_token_s:.3f} s",
+    "total": lambda result: result.total_s and f"{result.total_s:.3f} s",
+    "tokens/s": lambda result: result.tokens_per_s and f"{result.tokens_per_s:.1f}",
+    "answer": lambda result: (result.answer or result.detail)[:80],
+}
 
 
 def sources(app: App, *, ask: bool) -> list[SectionSource]:
@@ -42,8 +57,7 @@ async def inventory(survey: Survey, app: App) -> Section:
     nodes = await survey.get(read_nodes)
     models, report = installed(nodes, app.router.fits)
     resident, resident_report = loaded(nodes, datetime.now(UTC))
-    columns: tuple[str, ...] = ("node", "address", "server", "state", "seconds")
-    tables = [TableSection("nodes", columns, tuple(map(_node_row, nodes)))]
+    tables = [table("nodes", nodes, _NODE_COLUMNS)]
     for title, columns, rows, none in (
         ("installed", INSTALLED_COLUMNS, [row.cells() for row in models], "no model is known"),
         ("loaded", LOADED_COLUMNS, [row.cells() for row in resident], "no model is known to be loaded"),
@@ -59,13 +73,6 @@ async def inventory(survey: Survey, app: App) -> Section:
     return Section(data, tuple(tables), tuple(findings.values()))
 
 
-def _node_row(node: NodeFacts) -> tuple[str, ...]:
-    fault = node.fault
-    state = "answers" if fault is None else f"{fault.kind.value}: {fault.detail}"
-    server = node.kind.name if node.kind else "?"
-    return (node.config.name, node.config.url, server, state, f"{node.seconds:.3f} s")
-
-
 async def route(survey: Survey, app: App) -> Section:
     """Explain which model would be asked for a plain goal, and which would follow."""
     wanted = ModelRequest(model=survey.config.victoria_model, category="default")
@@ -75,10 +82,9 @@ async def route(survey: Survey, app: App) -> Section:
         for rank, candidate in enumerate(chosen.candidates, 1)
     )
     after = f"after a failure: {chosen.fallback_names}" if chosen.candidates else "nobody"
-    table = TableSection("who would answer", ("", "node", "model", "why"), rows, (after,))
-    return Section(
-        chosen.as_json(), (table,), tuple(finding for finding in report.findings if finding.check == "route")
-    )
+    shown = TableSection("who would answer", ("", "node", "model", "why"), rows, (after,))
+    findings = tuple(finding for finding in report.findings if finding.check == "route")
+    return Section(chosen.as_json(), (shown,), findings)
 
 
 async def answers(survey: Survey, app: App) -> Section:
@@ -90,18 +96,6 @@ async def answers(survey: Survey, app: App) -> Section:
         Finding("answer", str(result.examinee), result.status, result.state, result.detail, result.code)
         for result in results
     )
-    none = () if results else ("no model is known to be loaded, so none was asked",)
-    table = TableSection("answers", _ASKED_COLUMNS, tuple(map(_answer_row, results)), none)
-    return Section([result.as_json() for result in results], (table,), findings)
-
-
-def _answer_row(result: ExamResult) -> tuple[str, ...]:
-    return (
-        result.examinee.node,
-        result.examinee.shown,
-        result.state,
-        "" if result.first_token_s is None else f"{result.first_token_s:.3f} s",
-        "" if result.total_s is None else f"{result.total_s:.3f} s",
-        "" if result.tokens_per_s is None else f"{result.tokens_per_s:.1f}",
-        (result.answer or result.detail)[:80],
-    )
+    none = "no model is known to be loaded, so none was asked"
+    shown = table("answers", results, _ASKED_COLUMNS, none)
+    return Section([result.as_json() for result in results], (shown,), findings)

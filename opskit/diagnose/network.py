@@ -11,7 +11,6 @@ from opskit.config.load import running_in_docker
 from opskit.config.schema import AgentConfig, Config, NodeConfig, StackConfig
 from opskit.diagnose.area import Section, SectionSource, TableSection, observe_kind
 from opskit.diagnose.containers import networks
-from opskit.errors import OpskitError
 from opskit.facts.endpoint import connection_problem
 from opskit.facts.internet import InternetFacts, InternetTargets, read_default_route, read_internet
 from opskit.facts.survey import Survey
@@ -42,11 +41,9 @@ def sources(targets: InternetTargets, *, with_docker: bool) -> list[SectionSourc
 async def internet(survey: Survey, targets: InternetTargets) -> Section:
     """Read whether hosts outside answer, by name and by address."""
     route, facts = await asyncio.gather(survey.get(read_default_route), survey.get(read_internet, targets))
-    way = (
-        f"through {route.gateway or 'the interface itself'} on {route.interface}"
-        if route
-        else "there is none"
-    )
+    way = "there is none"
+    if route is not None:
+        way = f"through {route.gateway or 'the interface itself'} on {route.interface}"
     attempts = [
         ("by name" if attempt.by_name else "by address", attempt.target, attempt.result)
         for attempt in facts.attempts
@@ -90,11 +87,10 @@ async def names(survey: Survey, targets: InternetTargets) -> Section:
         *(observe_kind("dns", survey, timeout_s=_NAME_S, name=name) for name in wanted)
     )
     rows, data, findings = [], [], []
-    for name, lookup in zip(wanted, observed, strict=True):
-        addresses = list(lookup.values["addresses"]) if lookup.values else []
-        took_s = lookup.values["seconds"] if lookup.values else lookup.finding.seconds
-        is_silent = lookup.finding.status is Status.INCONCLUSIVE
-        why = f"no answer within {_NAME_S:g} s" if is_silent else lookup.finding.detail
+    for name, (finding, values) in zip(wanted, observed, strict=True):
+        addresses, took_s = (values["addresses"], values["seconds"]) if values else ([], finding.seconds)
+        is_silent = finding.status is Status.INCONCLUSIVE
+        why = f"no answer within {_NAME_S:g} s" if is_silent else finding.detail
         detail = ", ".join(addresses) or why
         rows.append((name, "yes" if addresses else "no", f"{took_s:.3f} s", detail))
         data.append({"name": name, "addresses": addresses, "seconds": round(took_s, 4)})
@@ -142,31 +138,18 @@ async def ports(survey: Survey) -> Section:
 
 
 def _port_finding(member: NodeConfig | AgentConfig, where: str, result: TcpResult) -> Finding:
-    wanted = member.explicit or member.required
-    if result.problem is None:
-        detail = f"{where} accepts connections"
-        return Finding("port", member.name, Status.PASS, "ok", detail, seconds=result.seconds)
-    return Finding(
-        check="port",
-        target=member.name,
-        status=Status.FAIL if wanted else Status.SKIP,
-        state=result.problem,
-        detail=connection_problem(_dialled(member), result),
-        code="COMM_002" if wanted else None,
-        remedy=f"start {member.name}, or correct its address" if wanted else None,
-        seconds=result.seconds,
-    )
+    status, state, code, remedy = Status.PASS, result.problem or "ok", None, None
+    detail = f"{where} accepts connections"
+    if result.problem is not None:
+        status, detail = Status.SKIP, connection_problem(_dialled(member), result)
+        if member.explicit or member.required:
+            status, code, remedy = Status.FAIL, "COMM_002", f"start {member.name}, or correct its address"
+    return Finding("port", member.name, status, state, detail, code, remedy, result.seconds)
 
 
 async def docker_networks(survey: Survey) -> Section:
     """Read the networks of Docker, and whether the one of the configuration is among them."""
-    try:
-        section = await networks(survey)
-    except OpskitError as error:
-        raise OpskitError(
-            error.code, f"Docker does not answer: {error.message}", remedy=error.remedy
-        ) from error
-    stack = survey.config.stack
+    section, stack = await networks(survey), survey.config.stack
     wanted = stack.docker_network
     if wanted is None or any(network["name"] == wanted for network in section.data):
         return section

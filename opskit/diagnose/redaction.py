@@ -139,14 +139,11 @@ def _in_base64(raw: bytes) -> Iterator[str]:
             yield encode(padded).decode("ascii")[first:last]
 
 
-def _merged(spans_found: list[Span]) -> Iterator[Span]:
-    start, end = -1, -1
-    for span_start, span_end in sorted(spans_found):
-        if span_start > end:
-            if end > start >= 0:
-                yield start, end
-            start, end = span_start, span_end
-        else:
-            end = max(end, span_end)
-    if end > start >= 0:
-        yield start, end
+def _merged(places: Iterable[Span]) -> list[Span]:
+    merged: list[Span] = []
+    for start, end in sorted(places):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        elif start < end:
+            merged.append((start, end))
+    return merged

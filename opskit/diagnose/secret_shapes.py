@@ -85,8 +85,8 @@ _VALUE = rf"(?<![\w.-])(?:value|Value){_QUOTE}?[ \t]?[:=][ \t]{{0,4}}"
 _BETWEEN = rf"[ \t]{{0,8}}+,?[ \t]{{0,8}}+(?:#[^\n]{{0,128}}+)?(?:\r?\n[ \t]{{0,64}}+)?{_QUOTE}?"
 _NAME_THEN_VALUE = re.compile(rf"{_KEY}{_BETWEEN}(?P<value>{_VALUE})")
 _VALUE_THEN_NAME = re.compile(
-    rf"{_VALUE}(?:(?P<quote>\\*[\"'])(?P<quoted>[^\"'\n\\]{{0,512}}+)(?P=quote)|(?P<bare>[^\s\"'\\,{{}}][^\n,{{}}]{{0,512}}+))"
-    rf"{_BETWEEN}{_KEY}"
+    rf"{_VALUE}(?P<quote>\\*[\"'])?(?P<hidden>(?(quote)[^\"'\n\\]{{0,512}}+|[^\s\"'\\,{{}}][^\n,{{}}]{{0,512}}+))"
+    rf"(?(quote)(?P=quote)){_BETWEEN}{_KEY}"
 )
 _ELEMENT = re.compile(
     r"<(?:\w{1,32}:)?(?P<name>[\w.-]{1,64}+)(?:\s[^<>]{0,256}+)?>(?P<hidden>[^<>]{1,4096}+)</"
@@ -106,8 +106,9 @@ _SCHEME_CHARS = 10
 _SCHEMES = frozenset({"bearer", "basic", "token", "digest", "apikey", "key"})
 _BLOCK = re.compile(r"[|>][+-]?\d?[+-]?[ \t]*(?:#[^\n]*)?\n")
 _OPENING = re.compile(r"b?(?P<quote>\\*[\"'`])")
-_BARE = re.compile(r"\S++")
-_IN_QUERY = re.compile(r"[^&\s\"'#<>]++")
+_LINE = re.compile(r"[^\n]*+")
+_BARE = re.compile(r"\S*+")
+_IN_QUERY = re.compile(r"[^&\s\"'#<>]*+")
 _IN_BRACKETS = re.compile(
     r"(?P<space>[\s,]++)|(?P<open>[\[{(])|(?P<close>[\]})])|b?(?P<quote>\\*[\"'])|(?P<sign>[:=])|(?P<bare>[^\s\"',\[\]{}():=\\]++|.)"
 )
@@ -239,20 +240,15 @@ def _in_urls(text: str) -> Iterator[Span]:
 
 def _paired(text: str, values: "Values") -> Iterator[Span]:
     """Yield values beside a name: Kubernetes, HAR, app.config, logged headers, XML."""
-    for match in _TUPLE.finditer(text):
-        listed = match["open"] == "[" and "-" not in match["name"] and _A_NAME.fullmatch(match["hidden"])
-        if promises_secret(match["name"], alone=True) and not listed:
-            yield match.span("hidden")
-    for pattern in (_ELEMENT, _PLIST, _SET):
+    for pattern in (_TUPLE, _ELEMENT, _PLIST, _SET, _VALUE_THEN_NAME):
         for match in pattern.finditer(text):
-            if promises_secret(match["name"], alone=True):
+            name, is_list = match["name"], pattern is _TUPLE and match["open"] == "["
+            is_names = is_list and "-" not in name and _A_NAME.fullmatch(match["hidden"])
+            if promises_secret(name, alone=pattern is not _VALUE_THEN_NAME) and not is_names:
                 yield match.span("hidden")
     for match in _NAME_THEN_VALUE.finditer(text):
         if promises_secret(match["name"]):
             yield from values.behind(match["name"], match.start("value"), match.end())
-    for match in _VALUE_THEN_NAME.finditer(text):
-        if promises_secret(match["name"]):
-            yield match.span("quoted" if match["quote"] else "bare")
 
 
 class Values:
@@ -260,9 +256,7 @@ class Values:
 
     def __init__(self, text: str) -> None:
         self.text = text
-        self._line: Span = (0, -1)
-        self._word: Span = (0, -1)
-        self._query: Span = (0, -1)
+        self._runs: dict[re.Pattern[str], Span] = {}
         self._brackets = 0
 
     def behind(self, name: str, start: int, at: int) -> Iterator[Span]:
@@ -275,19 +269,19 @@ class Values:
         if block := _BLOCK.match(text, at):
             yield block.end(), _end_of_block(text, block.end(), lead or "")
         elif opening := _OPENING.match(text, at):
-            limit = self._end_of_line(at)
+            limit = self._end(_LINE, at)
             closing = closing_quote(text, opening["quote"], opening.end(), min(limit, at + _QUOTED_CHARS))
             yield opening.end(), _or(closing, limit)
         elif before in "?&;" and name.lower() not in _WHOLE_LINE:
-            yield at, self._end_in_query(at)
+            yield at, self._end(_IN_QUERY, at)
         elif text[at : at + 1] in ("[", "{", "(") and self._holds_several(at, opens=opens):
             if at >= self._brackets:
-                leaves, self._brackets = _in_brackets(text, at, self._end_of_line(at))
+                leaves, self._brackets = _in_brackets(text, at, self._end(_LINE, at))
                 yield from leaves
         elif opens and text[start:at].rstrip().endswith(":") and (below := _LINE_BELOW.match(text, at)):
             yield from _below(text, name, lead or "", below)
             if text[at] == "#":
-                yield at, self._end_of_line(at)
+                yield at, self._end(_LINE, at)
         else:
             whole = (opens and not _REFERENCE.match(text, at)) or name.lower() in _WHOLE_LINE
             yield at, self._end_of_bare(at, lead, whole=whole)
@@ -297,38 +291,26 @@ class Values:
         following = self.text[at + 1 : at + 2]
         return following != "{" and (not opens or following in "\r\n" or self.text[at - 1] in ": ")
 
-    def _end_of_line(self, at: int) -> int:
-        if not self._line[0] <= at <= self._line[1]:
-            self._line = (at, _or(self.text.find("\n", at), len(self.text)))
-        return self._line[1]
-
-    def _end_of_word(self, at: int) -> int:
-        """`at` itself where no word stands."""
-        self._word = self._run(_BARE, self._word, at)
-        return self._word[1]
-
-    def _end_in_query(self, at: int) -> int:
-        self._query = self._run(_IN_QUERY, self._query, at)
-        return self._query[1]
-
-    def _run(self, pattern: re.Pattern[str], known: Span, at: int) -> Span:
-        if known[0] <= at < known[1]:
-            return known
-        match = pattern.match(self.text, at)
-        return (at, match.end() if match else at)
+    def _end(self, run: re.Pattern[str], at: int) -> int:
+        """Return where a line, a word or a part of a query ends; `at` itself where none stands."""
+        start, end = self._runs.get(run, (0, -1))
+        if not start <= at <= end:
+            match = run.match(self.text, at)
+            _, end = self._runs[run] = at, match.end() if match else at
+        return end
 
     def _end_of_bare(self, at: int, lead: str | None, *, whole: bool) -> int:
         """Return the end of a bare value: of the quoted string around it, the line, or the word."""
-        text, limit = self.text, self._end_of_line(at)
+        text, limit = self.text, self._end(_LINE, at)
         for quote in "\"'":
             if lead is not None and lead.count(quote) % 2:
                 limit = min(limit, _or(text.find(quote, at, min(limit, at + _QUOTED_CHARS)), limit))
         if whole:
             return limit
-        end = min(limit, self._end_of_word(at))
+        end = min(limit, self._end(_BARE, at))
         if end - at <= _SCHEME_CHARS and text[at:end].lower() in _SCHEMES:
             gap = _GAP.match(text, end, limit)
-            return min(limit, self._end_of_word(gap.end())) if gap else end
+            return min(limit, self._end(_BARE, gap.end())) if gap else end
         return end
 
 

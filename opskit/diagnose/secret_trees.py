@@ -42,7 +42,9 @@ def edited(
             for key, item in tree.items()
         }
     if isinstance(tree, list | tuple):
-        places = _by_word([item if isinstance(item, str) else "" for item in tree], before)
+        places: dict[int, list[Span]] = {}
+        for index, start, end in in_words([item if isinstance(item, str) else "" for item in tree], before):
+            places.setdefault(index, []).append((start, end))
         return [
             edit(item, places[index]) if index in places else edited(item, edit, hides, path)
             for index, item in enumerate(tree)
@@ -65,10 +67,3 @@ def masked_at(text: str, places: Sequence[Span]) -> str:
     for start, end in sorted(places, reverse=True):
         text = f"{text[:start]}{MASK}{text[end:]}"
     return text
-
-
-def _by_word(words: Sequence[str], before: Sequence[str]) -> dict[int, list[Span]]:
-    places: dict[int, list[Span]] = {}
-    for index, start, end in in_words(words, before):
-        places.setdefault(index, []).append((start, end))
-    return places

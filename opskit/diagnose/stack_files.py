@@ -10,6 +10,10 @@ from opskit.records import replace
 from opskit.result import Finding, Status
 from opskit.system.compose import INSTALL
 
+#: What is told of an `.env` file, by the name of the value that its check sees.
+_SHOWN = {"names": "keys", "without_value": "empty", "malformed_lines": "malformed"}
+_SHOWN |= {name: name for name in ("twice", "readable_by_all")}
+
 
 async def docker_is_used(survey: Survey) -> bool:
     """Tell whether there is a program, an address or a socket of Docker: else it is not missing here."""
@@ -25,22 +29,10 @@ async def environment_files(survey: Survey) -> Section:
         return Section([], (TableSection(".env", lines=(note,)),))
     observed = await asyncio.gather(*(observe_kind("env_file", survey, path=str(path)) for path in paths))
     rows, data, findings = [], [], []
-    for path, file in zip(map(str, paths), observed, strict=True):
-        values, judged = file.values, file.finding
+    for path, (judged, values) in zip(map(str, paths), observed, strict=True):
         rows.append((path, judged.detail))
-        if values is None:
-            data.append({"path": path, "problem": judged.detail})
-        else:
-            data.append(
-                {
-                    "path": path,
-                    "names": values["keys"],
-                    "without_value": values["empty"],
-                    "twice": values["twice"],
-                    "malformed_lines": values["malformed"],
-                    "readable_by_all": values["readable_by_all"],
-                }
-            )
+        shown = {} if values is None else {key: values[name] for key, name in _SHOWN.items()}
+        data.append({"path": path, **(shown or {"problem": judged.detail})})
         if judged.status is not Status.PASS:
             findings.append(replace(judged, check="env_file", target=path, seconds=0.0, evidence={}))
         elif values is not None and values["readable_by_all"]:

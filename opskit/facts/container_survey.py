@@ -17,6 +17,7 @@ from opskit.logs.record import LogEntry
 from opskit.records import Record, field
 from opskit.system.docker import Docker
 from opskit.system.docker_records import PROJECT, SERVICE, ListedContainer
+from opskit.text import size
 
 #: Where recovery remembers its repairs, in the state folder.
 RECOVERY_FILE = "recovery.json"
@@ -165,11 +166,6 @@ class ContainerLog(Record):
 
     entries: tuple[LogEntry, ...] = ()
     problem: str | None = None
-    is_cut: bool = False
-
-    @property
-    def size_bytes(self) -> int:
-        return sum(len(entry.raw) for entry in self.entries)
 
     def lines(self, max_chars: int) -> list[str]:
         """Return each line as text, shortened; the problem is the last one."""
@@ -188,11 +184,13 @@ async def read_container_log(
     since: float | None = None,
 ) -> ContainerLog:
     """Read the last lines of a container's log, from `since` (epoch seconds) on. Never raises for Docker."""
+    if lines <= 0:
+        return ContainerLog()
     from opskit.logs.container import ContainerSource
     from opskit.logs.source import Window
 
     entries: deque[LogEntry] = deque()
-    held_bytes, is_cut, problem = 0, False, None
+    held_bytes, problem = 0, None
     source = ContainerSource(docker, ListedContainer(name, name, "", "running"))
     try:
         async with asyncio.timeout(limit_s):
@@ -204,9 +202,9 @@ async def read_container_log(
                     held_bytes += len(entry.raw)
                     while held_bytes > limit_bytes and len(entries) > 1:
                         held_bytes -= len(entries.popleft().raw)
-                        is_cut = True
+                        problem = f"only the last {size(held_bytes)} of it"
     except OpskitError as error:
         problem = f"its log cannot be read: {error.message}"
     except TimeoutError:
         problem = f"its log did not end within {limit_s:g} s"
-    return ContainerLog(tuple(entries), problem, is_cut)
+    return ContainerLog(tuple(entries), problem)

@@ -9,10 +9,11 @@ from hypothesis import strategies as st
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assess_container
 from opskit.config.schema import StackConfig
+from opskit.diagnose.area import table
 from opskit.diagnose.containers import (
+    COLUMNS,
     ContainerUse,
     SampledContainer,
-    cells,
     described,
     judged,
     ports,
@@ -82,7 +83,7 @@ def test_a_container_near_its_limit_is_a_warning():
     """Its limit counts, not the machine's memory."""
     seen = sampled(item(HostConfig={"Memory": 100}), ContainerUse(1.0, 90, 100))
     assert judged(seen, 80.0).state == "full"
-    assert cells(described(seen))[6] == "90 B of 100 B"
+    assert dict(zip(COLUMNS, table("t", [described(seen)], COLUMNS).rows[0]))["memory"] == "90 B of 100 B"
 
 
 def test_values_of_variables_are_not_told():
