@@ -104,7 +104,6 @@ _WHOLE_LINE = frozenset({"authorization", "proxy-authorization", "cookie", "set-
 _GAP = re.compile(r"[ \t]+")
 _SCHEME_CHARS = 10
 _SCHEMES = frozenset({"bearer", "basic", "token", "digest", "apikey", "key"})
-_BLOCK = re.compile(r"[|>][+-]?\d?[+-]?[ \t]*(?:#[^\n]*)?\n")
 _OPENING = re.compile(r"b?(?P<quote>\\*[\"'`])")
 _LINE = re.compile(r"[^\n]*+")
 _BARE = re.compile(r"\S*+")
@@ -113,11 +112,14 @@ _IN_BRACKETS = re.compile(
     r"(?P<space>[\s,]++)|(?P<open>[\[{(])|(?P<close>[\]})])|b?(?P<quote>\\*[\"'])|(?P<sign>[:=])|(?P<bare>[^\s\"',\[\]{}():=\\]++|.)"
 )
 _SIGN = re.compile(r"\s*+(?:=>|[:=])")
-#: YAML: nothing but an anchor, a tag or a comment behind the name, and a deeper line below it.
-_LINE_BELOW = re.compile(r"(?:[&!][\w.!-]{0,64}[ \t]*)*(?:#[^\n]*)?\r?\n(?P<indent>[ \t]*)(?=[^\s#])")
-_ITEM = re.compile(r"[ \t]*-[ \t]+(?P<hidden>[^\n]*\S)[ \t]*\r?(?:\n|\Z)")
-_YAML_KEY = re.compile(r"[\w.\"'-]+:(?:\s|\Z)")
-_PAIR = re.compile(r"(?m)^[ \t]*[\w.\"'-]+:[ \t]+(?P<hidden>[^\s#][^\n]*)")
+#: YAML: the sign of a block, or nothing but an anchor, a tag or a comment behind the name.
+_BELOW = re.compile(
+    r"(?:(?P<block>[|>][+-]?\d?[+-]?)|(?:[&!][\w.!-]{0,64}[ \t]*)*)[ \t]*(?P<comment>#[^\n]*)?\r?\n"
+)
+_LINE_BELOW = re.compile(
+    r"(?P<indent>[ \t]*)(?P<whole>(?P<item>-[ \t]+)?(?P<key>[\w.\"'-]+:(?:[ \t]+|(?=\s|\Z)))?"
+    r"(?P<hidden>[^\n]*))(?:\n|\Z)"
+)
 _PLURALS = ("keys", "passwords", "tokens", "passphrases")
 #: `PGPASSWORD=$PASSWORD psql`: behind it stands a command.
 _REFERENCE = re.compile(r"\$(?:\{[A-Z_][A-Z0-9_]*\}|[A-Z_][A-Z0-9_]*)[ \t]")
@@ -266,8 +268,10 @@ class Values:
         line = text.rfind("\n", max(0, start - _LOOK_BACK), start) + 1
         lead = text[line:start] if line or start <= _LOOK_BACK else None
         opens = lead is not None and opens_a_line(lead)
-        if block := _BLOCK.match(text, at):
-            yield block.end(), _end_of_block(text, block.end(), lead or "")
+        below = _BELOW.match(text, at)
+        if below and (below["block"] or (opens and text[start:at].rstrip().endswith(":"))):
+            yield below.span("comment")
+            yield from _below(text, name, lead or "", below)
         elif opening := _OPENING.match(text, at):
             limit = self._end(_LINE, at)
             closing = closing_quote(text, opening["quote"], opening.end(), min(limit, at + _QUOTED_CHARS))
@@ -278,10 +282,6 @@ class Values:
             if at >= self._brackets:
                 leaves, self._brackets = _in_brackets(text, at, self._end(_LINE, at))
                 yield from leaves
-        elif opens and text[start:at].rstrip().endswith(":") and (below := _LINE_BELOW.match(text, at)):
-            yield from _below(text, name, lead or "", below)
-            if text[at] == "#":
-                yield at, self._end(_LINE, at)
         else:
             whole = (opens and not _REFERENCE.match(text, at)) or name.lower() in _WHOLE_LINE
             yield at, self._end_of_bare(at, lead, whole=whole)
@@ -347,34 +347,20 @@ def _in_brackets(text: str, at: int, line: int) -> tuple[list[Span], int]:
 
 
 def _below(text: str, name: str, lead: str, below: re.Match[str]) -> Iterator[Span]:
-    """Yield a scalar, or a list, on the lines below a name; a mapping has names of its own."""
-    at, indent = below.end(), len(below["indent"])
-    own = len(lead) - len(lead.lstrip(" "))
-    if item := _ITEM.match(text, below.start("indent")):
-        while item is not None and indent >= own and name != "secrets":
-            if not _YAML_KEY.match(item["hidden"]):
-                yield item.span("hidden")
-            item = _ITEM.match(text, item.end())
-    elif indent > own and not _YAML_KEY.match(text, at):
-        yield at, _end_of_block(text, at, lead)
-    elif indent > own and name.lower().endswith(_PLURALS):
-        block = _PAIR.finditer(text, below.start("indent"), _end_of_block(text, at, lead))
-        yield from (pair.span("hidden") for pair in block)
-
-
-def _end_of_block(text: str, at: int, lead: str) -> int:
-    """Return the end of a YAML block: its lines are indented deeper than its key."""
-    indent = len(lead) - len(lead.lstrip(" "))
-    first = at
-    while at < len(text):
-        end = _or(text.find("\n", at), len(text))
-        line = text[at:end]
-        inside = at == first and at > 0 and text[at - 1] != "\n"
-        if line.strip() and not inside and len(line) - len(line.lstrip(" ")) <= indent:
-            break
-        at = min(end + 1, len(text))
-    # The line break stays: what follows is no part of the value.
-    return at - 1 if first < at < len(text) else at
+    """Yield a scalar, or the items of a list, on the lines below a name; a mapping has names of its own."""
+    own, is_block = len(lead) - len(lead.lstrip(" ")), bool(below["block"])
+    for line in _LINE_BELOW.finditer(text, below.end()):
+        if not line["whole"].strip():
+            continue
+        indent = len(line["indent"])
+        if indent < own or (indent == own and (is_block or not line["item"])):
+            return
+        if is_block:
+            yield line.span("whole")
+        elif name == "secrets" or (line["key"] and not name.lower().endswith(_PLURALS)):
+            return
+        else:
+            yield line.span("hidden")
 
 
 def _or(position: int, otherwise: int) -> int:

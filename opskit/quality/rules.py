@@ -6,7 +6,6 @@ without heed for `noqa` comments: generated code must not excuse itself.
 
 import ast
 import asyncio
-import io
 import json
 import os
 import sys
@@ -19,9 +18,11 @@ from typing import Any
 from opskit.quality.source import CodeSource, ReadSources
 from opskit.records import Record, asdict, field
 from opskit.result import Finding, Report, Status
+from opskit.system.program import NotStarted, run
 
 #: For one module; the worst file within the limit of size takes about 3 s.
 TIMEOUT_S = 30.0
+_MAX_OUTPUT = 256 * 1024 * 1024
 
 _SELECT = ("D101", "D102", "D103", "D106", "D419", "ANN", "S", "TID251", "F", "B")
 _IGNORE = (
@@ -195,28 +196,23 @@ async def judge(binary: str, module: Module, *, timeout_s: float = TIMEOUT_S) ->
     return tuple(i for i in issues if i.rule != "TID251" or (i.line, i.column) not in shells)
 
 
-async def _run(binary: str, module: Module, timeout_s: float) -> bytes:
-    process = await asyncio.create_subprocess_exec(
-        binary,
-        *_arguments(module),
-        stdin=asyncio.subprocess.PIPE,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={"NO_COLOR": "1"},
-    )
+async def _run(binary: str, module: Module, timeout_s: float) -> str:
+    code = module.code.encode("utf-8", "replace")
     try:
-        async with asyncio.timeout(timeout_s):
-            out, err = await process.communicate(module.code.encode("utf-8", "replace"))
-    except TimeoutError as exc:
-        raise NotJudgedError(f"ruff was stopped after {timeout_s:.0f} s") from exc
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    if process.returncode not in (0, 1):
-        reason = " ".join(err.decode("utf-8", "replace").split())[:200] or f"status {process.returncode}"
-        raise NotJudgedError(f"ruff failed: {reason}")
-    return out
+        done = await run(
+            (binary, *_arguments(module)),
+            stdin=code,
+            env={"NO_COLOR": "1"},
+            max_output=_MAX_OUTPUT,
+            timeout_s=timeout_s,
+        )
+    except NotStarted as error:
+        raise NotJudgedError(f"ruff failed: {error.message}") from error
+    if done.timed_out:
+        raise NotJudgedError(f"ruff was stopped after {timeout_s:.0f} s")
+    if done.exit not in (0, 1) or done.cut:
+        raise NotJudgedError(f"ruff failed: {'it finds too much' if done.cut else done.complaint}")
+    return done.out
 
 
 def _arguments(module: Module) -> list[str]:
@@ -244,8 +240,8 @@ def _arguments(module: Module) -> list[str]:
     ]
 
 
-def _rows(out: bytes) -> Iterator[Mapping[str, Any]]:
-    for line in io.BytesIO(out):
+def _rows(out: str) -> Iterator[Mapping[str, Any]]:
+    for line in out.removesuffix("\n").split("\n") if out else ():
         try:
             row = json.loads(line)
         except ValueError as exc:
