@@ -218,17 +218,16 @@ def _own_logs(folder: Path, redactor: Redactor) -> Iterator[Member]:
             continue
         if whole > len(raw):
             raw = raw.partition(b"\n")[2]
-        yield _log(f"logs/{name}", redactor.text(raw.decode("utf-8", "replace")), whole)
+        note = f"cut: the end of {size(whole)}" if whole > LOG_BYTES else ""
+        yield _log(f"logs/{name}", redactor.text(raw.decode("utf-8", "replace")), note)
 
 
-def _log(name: str, masked: str, whole_bytes: int | None = None, note: str = "") -> Member:
+def _log(name: str, masked: str, note: str) -> Member:
     """The newest lines, at most LOG_BYTES of them."""
     raw = _encoded(masked)
     if len(raw) > LOG_BYTES:
         raw = raw[-LOG_BYTES:].partition(b"\n")[2] or raw[-LOG_BYTES:]
         note = note or f"cut: only the last {size(len(raw))}"
-    if whole_bytes is not None and whole_bytes > LOG_BYTES:
-        note = f"cut: the last {size(len(raw))} of {size(whole_bytes)}"
     return Member(name, raw, note)
 
 
@@ -265,7 +264,7 @@ async def _container_log(
     async with gate:
         log = await read_container_log(client, str(document["Name"]).lstrip("/"), _LOG_LINES, limit_s=_LOG_S)
         content = await asyncio.to_thread(_lines, log.entries, redactor)
-        member = _log(f"containers/{_file_name(document)}.log", content, note=log.problem or "")
+        member = _log(f"containers/{_file_name(document)}.log", content, log.problem or "")
     if len(log.entries) >= _LOG_LINES and not member.note:
         return replace(member, note=f"cut: the last {_LOG_LINES} lines")
     return member

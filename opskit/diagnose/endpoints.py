@@ -3,11 +3,12 @@
 import asyncio
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import urlsplit
 
 from opskit.checks.kinds.agents import APIS
 from opskit.checks.kinds.network import without_secrets
 from opskit.config.schema import Config
-from opskit.diagnose.area import Section, SectionSource, TableSection
+from opskit.diagnose.area import Columns, Section, SectionSource, TableSection, table
 from opskit.facts.endpoint import MAX_BODY_BYTES, EndpointFacts, json_request, read_endpoint
 from opskit.facts.node import read_node
 from opskit.facts.survey import Survey
@@ -17,10 +18,19 @@ from opskit.result import Finding, Status
 from opskit.text import size
 
 _AGENT_PATHS = ("/status", "/health")
-_COLUMNS = ("request", "verdict", "status", "seconds", "size", "")
-_NOT_THERE = "not there"
+_NOT_THERE, _NO_PAGE = "not there", "no such page"
 _COUNTED = (Status.PASS, Status.FAIL, Status.WARN)
 _ABSENT = ("refused", "name", "unreachable")
+
+
+_COLUMNS: Columns = {
+    "request": lambda page: f"GET {urlsplit(page['url']).path}",
+    "verdict": lambda page: _NO_PAGE if page["verdict"] == "skip" else page["verdict"].upper(),
+    "status": "status",
+    "seconds": lambda page: f"{page['seconds']:.3f} s",
+    "size": lambda page: f"over {size(MAX_BODY_BYTES)}" if page["truncated"] else _size(page["size_bytes"]),
+    "": lambda page: page["detail"] or ("slow" if page["slow"] else ""),
+}
 
 
 class EndpointServer(Record, kw_only=True):
@@ -129,17 +139,14 @@ def servers(config: Config, kinds: Mapping[str, ServerKind]) -> list[EndpointSer
 
 def section(pages: Sequence[EndpointPage], members: Sequence[EndpointServer], *, slow_s: float) -> Section:
     """Judge each page, and sum it up. Pure."""
-    judged = [(page, _finding(page, pages, slow_s)) for page in pages]
-    findings = tuple(finding for _, finding in judged)
-    rows: dict[str, list[tuple[str, ...]]] = {}
-    for page, finding in judged:
+    findings = tuple(_finding(page, pages, slow_s) for page in pages)
+    data = [_json(page, finding, slow_s) for page, finding in zip(pages, findings, strict=True)]
+    rows: dict[str, list[dict[str, Any]]] = {}
+    for document, finding in zip(data, findings, strict=True):
         if finding.state != _NOT_THERE:
-            rows.setdefault(page.server.name, []).append(_cells(page, finding))
+            rows.setdefault(document["server"], []).append(document)
     here = [server for server in members if server.name in rows]
-    tables = [
-        TableSection(f"{server.name} at {server.shown_url}", _COLUMNS, tuple(rows[server.name]))
-        for server in here
-    ]
+    tables = [table(f"{server.name} at {server.shown_url}", rows[server.name], _COLUMNS) for server in here]
     statuses = [finding.status for finding in findings]
     counts = [(statuses.count(status), status.value.upper()) for status in _COUNTED]
     absent = [f"{server.name} ({server.shown_url})" for server in members if server not in here]
@@ -147,7 +154,6 @@ def section(pages: Sequence[EndpointPage], members: Sequence[EndpointServer], *,
     lines = [", ".join(f"{count} {word}" for count, word in counts if count) or "nobody answers"]
     lines += [f"not there: {', '.join(absent)}"] if absent else []
     lines += [f"not asked, because a model would work: {'; '.join(costly)}"] if costly else []
-    data = [_json(page, finding, slow_s) for page, finding in judged]
     return Section(data, (*tables, TableSection("summary", lines=tuple(lines))), findings)
 
 
@@ -164,7 +170,7 @@ def _finding(page: EndpointPage, pages: Sequence[EndpointPage], slow_s: float) -
     elif error in _ABSENT and not page.server.wanted:
         status, state = Status.SKIP, _NOT_THERE
     elif reply is not None and reply.status == 404 and any(p.ok for p in pages if p.server == page.server):
-        status, state, remedy = Status.SKIP, "no such page", None
+        status, state, remedy = Status.SKIP, _NO_PAGE, None
     if error in _ABSENT:
         remedy = f"start {name}, or correct its address in the configuration"
     if reply is not None and reply.status in (401, 403):
@@ -192,14 +198,5 @@ def _json(page: EndpointPage, finding: Finding, slow_s: float) -> dict[str, Any]
     }
 
 
-def _cells(page: EndpointPage, finding: Finding) -> tuple[str, ...]:
-    reply = page.facts.reply
-    read = "" if reply is None else size(len(reply.body))
-    return (
-        f"GET {page.path}",
-        finding.state if finding.status is Status.SKIP else finding.status.value.upper(),
-        "" if reply is None else str(reply.status),
-        f"{page.facts.seconds:.3f} s",
-        f"over {size(MAX_BODY_BYTES)}" if reply is not None and reply.truncated else read,
-        "slow" if finding.state == "slow" else page.detail,
-    )
+def _size(size_bytes: int | None) -> str:
+    return "" if size_bytes is None else size(size_bytes)

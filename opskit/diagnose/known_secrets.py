@@ -2,7 +2,8 @@
 
 import contextlib
 import re
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from itertools import chain
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit
@@ -30,9 +31,8 @@ def read_known_secrets(config: Config, environ: Mapping[str, str], cwd: Path) ->
     known = of_config(config) | of_variables(environ)
     for path in env_files(config, cwd):
         known |= of_env_file(_content(path))
-    for files in stack_files(config, cwd).values():
-        for path in files:
-            known |= secrets_in(_content(path))
+    for path in chain.from_iterable(stack_files(config, cwd).values()):
+        known |= secrets_in(_content(path))
     return known
 
 
@@ -44,9 +44,16 @@ def _content(path: Path) -> str:
         return ""
 
 
-def of_config(config: Config) -> set[str]:
-    """Return every Secret of the configuration, and the passwords of its addresses."""
-    return set(_of_tree(config))
+def of_config(tree: Any) -> set[str]:
+    """Return every Secret of a configuration, and the passwords of its addresses."""
+    if isinstance(tree, str):
+        return {*_passwords(tree), *((str(tree),) if isinstance(tree, Secret) else ())}
+    parts: Iterable[Any] = tree if isinstance(tree, tuple | list) else ()
+    if is_record(tree):
+        parts = [getattr(tree, name) for name in names(tree)]
+    elif isinstance(tree, Mapping):
+        parts = tree.values()
+    return set().union(*map(of_config, parts))
 
 
 def of_variables(variables: Mapping[str, str]) -> set[str]:
@@ -104,23 +111,6 @@ def variables_of(entries: object) -> dict[str, str]:
         return {}
     pairs = (str(entry).partition("=") for entry in entries)
     return {name: value for name, equals, value in pairs if equals}
-
-
-def _of_tree(value: Any) -> Iterator[str]:
-    if isinstance(value, Secret):
-        yield str(value)
-        yield from _passwords(str(value))
-    elif isinstance(value, str):
-        yield from _passwords(value)
-    elif is_record(value):
-        for name in names(value):
-            yield from _of_tree(getattr(value, name))
-    elif isinstance(value, Mapping):
-        for item in value.values():
-            yield from _of_tree(item)
-    elif isinstance(value, tuple | list):
-        for item in value:
-            yield from _of_tree(item)
 
 
 def _passwords(text: str) -> Iterator[str]:

@@ -20,13 +20,13 @@ PHRASES = {status.value: status.phrase for status in HTTPStatus if status >= 400
 
 
 class ExplanationKind(StrEnum):
-    """What sort of word is explained. One word may be of two kinds: `wedged` is a fault and a state."""
+    """What sort of word is explained. One word may be of two: `wedged` is a state and a fault."""
 
     CODE = "code"
     STATUS = "http status"
+    STATE = "state"
     FAULT = "fault"
     VERDICT = "verdict"
-    STATE = "state"
     SYSTEM = "system error"
 
 
@@ -56,12 +56,6 @@ def plain(key: str) -> str:
     return _SPACES.sub("_", key.strip().lower())
 
 
-def _of_codes() -> list[Explanation]:
-    return [
-        Explanation(kind=ExplanationKind.CODE, key=code, **asdict(spec)) for code, spec in catalogue().items()
-    ]
-
-
 def load_yaml(name: str) -> dict[str, Any]:
     """Read a file of this package."""
     # The loader in C takes 8 ms, the one in Python 65.
@@ -69,13 +63,6 @@ def load_yaml(name: str) -> dict[str, Any]:
     content = Path(__file__).with_name(name).read_text("utf-8")
     values: dict[str, Any] = yaml.load(content, loader)  # noqa: S506 - both loaders are safe
     return values
-
-
-def _of_texts() -> list[Explanation]:
-    texts = load_yaml("texts.yaml")
-    return [
-        _explanation(ExplanationKind(kind), key, text) for kind in texts for key, text in texts[kind].items()
-    ]
 
 
 def _explanation(kind: ExplanationKind, key: str, text: dict[str, Any]) -> Explanation:
@@ -92,7 +79,14 @@ def _explanation(kind: ExplanationKind, key: str, text: dict[str, Any]) -> Expla
     return Explanation(kind=kind, key=key, **values, exit=exit_status, see=see)
 
 
-ENTRIES: tuple[Explanation, ...] = (*_of_codes(), *_of_texts())
+ENTRIES: tuple[Explanation, ...] = (
+    *(Explanation(kind=ExplanationKind.CODE, key=code, **asdict(spec)) for code, spec in catalogue().items()),
+    *(
+        _explanation(ExplanationKind(kind), key, text)
+        for kind, texts in load_yaml("texts.yaml").items()
+        for key, text in texts.items()
+    ),
+)
 
 _BY_NAME = {(entry.kind, plain(entry.key)): entry for entry in ENTRIES}
 
@@ -103,13 +97,4 @@ def entry_of(kind: ExplanationKind, key: str) -> Explanation | None:
 
 def named(key: str) -> tuple[Explanation, ...]:
     """Return every explanation with this key, however it is written; a state precedes the fault behind it."""
-    order = (
-        ExplanationKind.CODE,
-        ExplanationKind.STATUS,
-        ExplanationKind.STATE,
-        ExplanationKind.FAULT,
-        ExplanationKind.VERDICT,
-        ExplanationKind.SYSTEM,
-    )
-    entries = (entry_of(kind, key) for kind in order)
-    return tuple(entry for entry in entries if entry is not None)
+    return tuple(entry for kind in ExplanationKind if (entry := entry_of(kind, key)) is not None)

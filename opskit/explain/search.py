@@ -10,6 +10,7 @@ import difflib
 import json
 import re
 from collections.abc import Iterable, Iterator
+from itertools import chain
 from typing import Any
 
 from opskit import tags
@@ -27,7 +28,7 @@ from opskit.explain.catalogue import (
 from opskit.llm.faults import FaultKind, classify
 from opskit.logs.record import uncoloured
 from opskit.providers.base import CallCause, CallError
-from opskit.records import Record
+from opskit.records import Record, replace
 from opskit.result import Finding, Report, Status
 from opskit.tags import preview
 
@@ -112,12 +113,8 @@ def sign_of_number(status: int) -> Sign:
 def _stated(line: str) -> Iterator[Sign]:
     """Return what opskit's own lines state."""
     tag, field = _TAG.search(line), _FIELD.search(line)
-    parsed = None
-    if tag:
-        parsed = tags.parse(line[tag.start() :])
-    elif field:
-        parsed = tags.parse(f"[LINE] {line[field.start() :]}")
-    if parsed:
+    tagged = line[tag.start() :] if tag else f"[LINE] {line[field.start() :]}" if field else ""
+    if parsed := tags.parse(tagged):
         for name in ("fault", "verdict", "why"):
             yield from _word(parsed.fields.get(name), f"the line says {name}={parsed.fields.get(name)}")
         return
@@ -231,34 +228,22 @@ class Explained(Record):
 
 def explained(text: str) -> Explained:
     """Explain a key, a question, an error line, a traceback or a piece of a log."""
-    target = preview(text, _PREVIEW_CHARS)
-    matches = explain(text)
-    if not matches:
-        keys = near(text)
-        meant = f"; near: {', '.join(keys)}" if keys else ""
-        finding = Finding(
-            "explain",
-            target,
-            Status.FAIL,
-            "unknown",
-            f"nothing in the catalogue matches{meant}",
-            remedy="`opskit explain --list` shows every key",
-        )
-        return Explained(Report("explain", (finding,)), (), keys)
-    best = matches[0].entry
-    finding = Finding(
-        "explain", target, Status.PASS, best.key, best.title, code=best.code, remedy=best.remedy
-    )
-    return Explained(Report("explain", (finding,)), matches, ())
+    finding = Finding("explain", preview(text, _PREVIEW_CHARS), Status.PASS)
+    if matches := explain(text):
+        best = matches[0].entry
+        known = replace(finding, state=best.key, detail=best.title, code=best.code, remedy=best.remedy)
+        return Explained(Report("explain", (known,)), matches, ())
+    keys = near(text)
+    detail = "nothing in the catalogue matches" + (f"; near: {', '.join(keys)}" if keys else "")
+    remedy = "`opskit explain --list` shows every key"
+    unknown = replace(finding, status=Status.FAIL, state="unknown", detail=detail, remedy=remedy)
+    return Explained(Report("explain", (unknown,)), (), keys)
 
 
 def listing() -> dict[str, Any]:
     finding = Finding("explain", "catalogue", Status.PASS, detail=f"{len(ENTRIES)} explanations")
-    return {
-        **Report("explain", (finding,)).as_json(),
-        "entries": [entry.as_json() for entry in ENTRIES],
-        "near": [],
-    }
+    entries = [entry.as_json() for entry in ENTRIES]
+    return {**Report("explain", (finding,)).as_json(), "entries": entries, "near": []}
 
 
 def explain(text: str) -> tuple[ExplanationMatch, ...]:
@@ -283,7 +268,9 @@ def explain(text: str) -> tuple[ExplanationMatch, ...]:
 def _best(text: str) -> dict[tuple[ExplanationKind, str], Sign]:
     """Return the surest sign for each explanation."""
     best: dict[tuple[ExplanationKind, str], Sign] = {}
-    for sign in _signs(text):
+    lines = dict.fromkeys(_lines(text))
+    of_lines = chain.from_iterable(map(signs_of_line, lines))
+    for sign in chain(of_lines, signs_of_body(text) if len(lines) > 1 else ()):
         known = best.get((sign.kind, sign.key))
         if known is None or sign.weight > known.weight:
             best[sign.kind, sign.key] = sign
@@ -307,14 +294,12 @@ def near(text: str) -> tuple[str, ...]:
 
 
 def _asked(question: str) -> tuple[ExplanationMatch, ...]:
-    entries = named(question)
-    if entries:
-        return tuple(ExplanationMatch(entry, "its name") for entry in entries)
     status = _STATUS.fullmatch(question)
+    if entries := named(question):
+        return tuple(ExplanationMatch(entry, "its name") for entry in entries)
     if status is None:
         return ()
-    entries = named(status[1])
-    if entries:
+    if entries := named(status[1]):
         return tuple(ExplanationMatch(entry, "its number") for entry in entries)
     sign = sign_of_number(int(status[1]))
     entry = entry_of(sign.kind, sign.key)
@@ -326,20 +311,8 @@ def _words(question: str) -> tuple[ExplanationMatch, ...]:
     words = _WORD.findall(question)
     if "\n" in question or len(words) > QUESTION_WORDS:
         return ()
-    matches = {
-        (entry.kind, entry.key): ExplanationMatch(entry, f"the word {word}")
-        for word in words
-        for entry in named(word)
-    }
-    return tuple(matches.values())
-
-
-def _signs(text: str) -> Iterator[Sign]:
-    lines = dict.fromkeys(_lines(text))
-    for line in lines:
-        yield from signs_of_line(line)
-    if len(lines) > 1:
-        yield from signs_of_body(text)
+    asked = {(entry.kind, entry.key): (entry, f"the word {word}") for word in words for entry in named(word)}
+    return tuple(ExplanationMatch(entry, why) for entry, why in asked.values())
 
 
 def _lines(text: str) -> Iterator[str]:

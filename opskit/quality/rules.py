@@ -100,14 +100,8 @@ def parse(source: CodeSource) -> Parsed:
     if source.code.isascii() and _IMPORT not in source.code:
         return Parsed(source)
     calls = (node for node in ast.walk(tree) if isinstance(node, ast.Call) and _imports_by_name(node.func))
-    message = f"`{_IMPORT}` loads any module by name"
-    return Parsed(
-        source,
-        tuple(
-            _issue(source, call.lineno, _column(source, call), Category.DANGEROUS, _IMPORT, message)
-            for call in calls
-        ),
-    )
+    dangerous = Category.DANGEROUS, _IMPORT, f"`{_IMPORT}` loads any module by name"
+    return Parsed(source, tuple(_issue(source, c.lineno, _column(source, c), *dangerous) for c in calls))
 
 
 def _broken(source: CodeSource, reason: str, line: int | None = 1, column: int | None = 1) -> Issue:
@@ -117,14 +111,7 @@ def _broken(source: CodeSource, reason: str, line: int | None = 1, column: int |
 
 def _issue(source: CodeSource, line: int, column: int, category: Category, rule: str, message: str) -> Issue:
     """Return an issue at a place of the source, in lines and columns of the original text."""
-    return Issue(
-        source=source.name,
-        line=line + source.line,
-        column=column + source.column,
-        category=category,
-        rule=rule,
-        message=message,
-    )
+    return Issue(source.name, line + source.line, column + source.column, category, rule, message)
 
 
 def _column(source: CodeSource, node: ast.expr) -> int:
@@ -134,9 +121,7 @@ def _column(source: CodeSource, node: ast.expr) -> int:
 
 
 def _imports_by_name(called: ast.expr) -> bool:
-    return (isinstance(called, ast.Name) and called.id == _IMPORT) or (
-        isinstance(called, ast.Attribute) and called.attr == _IMPORT
-    )
+    return _IMPORT in (getattr(called, "id", ""), getattr(called, "attr", ""))
 
 
 class Module(Record):
@@ -257,9 +242,7 @@ def _rule_issue(module: Module, row: Mapping[str, Any]) -> Issue:
     column = int(where.get("column", 1)) + module.shifts.get(line, 0)
     message = " ".join(str(row.get("message", "")).split())
     message = message.replace(" is banned: it starts a process", " starts a process")
-    return Issue(
-        source=module.name, line=line, column=column, category=_category(rule), rule=rule, message=message
-    )
+    return Issue(module.name, line, column, _category(rule), rule, message)
 
 
 def _category(rule: str) -> Category:
@@ -324,12 +307,16 @@ async def judged(reading: ReadSources, *, binary: str | None, strict: bool = Fal
     problems = [
         Finding("read", name, Status.INCONCLUSIVE, "unread", reason) for name, reason in reading.unread
     ]
-    if binary is not None:
-        for result in await _judged(binary, modules(pieces)):
-            if isinstance(result, Finding):
-                problems.append(result)
-            else:
-                issues.extend(result)
+    slots = asyncio.Semaphore(min(4, os.cpu_count() or 1))
+
+    async def judge_module(module: Module) -> None:
+        async with slots:
+            try:
+                issues.extend(await judge(binary or "", module))
+            except NotJudgedError as exc:
+                problems.append(Finding("rules", module.name, Status.INCONCLUSIVE, "not judged", str(exc)))
+
+    await asyncio.gather(*map(judge_module, modules(pieces) if binary is not None else ()))
     issues.sort(key=lambda i: (_ORDER.index(i.category), i.source, i.line, i.column, i.rule))
     target = _target(reading.sources)
     findings = [
@@ -338,21 +325,8 @@ async def judged(reading: ReadSources, *, binary: str | None, strict: bool = Fal
         else _clean(category, target, pieces, has_rules=binary is not None)
         for category in Category
     ]
+    problems.sort(key=lambda problem: (problem.check, problem.target))
     return Quality(Report("quality", (*findings, *problems)), reading.sources, tuple(issues))
-
-
-async def _judged(binary: str, code: Sequence[Module]) -> list[tuple[Issue, ...] | Finding]:
-    """Return the issues of each module, or why there are none."""
-    slots = asyncio.Semaphore(min(4, os.cpu_count() or 1))
-
-    async def judged_one(module: Module) -> tuple[Issue, ...] | Finding:
-        async with slots:
-            try:
-                return await judge(binary, module)
-            except NotJudgedError as exc:
-                return Finding("rules", module.name, Status.INCONCLUSIVE, "not judged", str(exc))
-
-    return await asyncio.gather(*map(judged_one, code))
 
 
 def _category_finding(category: Category, target: str, rules: Counter[str], *, strict: bool) -> Finding:
