@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import context, render
+from opskit.cli.inputs import check_output
 from opskit.cli.options import SharedOptions, shares
 from opskit.errors import UsageError
 from opskit.result import Status
@@ -51,9 +52,9 @@ def diagnose(
         known = ", ".join((*AREAS, "all"))
         raise UsageError(f"there is no area {str(exc)!r}", remedy=f"use one of: {known}") from exc
     if bundle is not None:
-        from opskit.diagnose.bundle import check
-
-        check(bundle, force=force)
+        if not force and os.path.lexists(bundle):
+            raise UsageError(f"{bundle} exists", remedy="give --force to replace it, or another name")
+        check_output(bundle)
     elif force:
         raise UsageError("--force replaces a bundle", remedy="give --bundle FILE.tar.gz as well")
     result, written = context.run(_diagnose(DiagnoseRequest(chosen, lines, ask), bundle, shared, force=force))

@@ -24,7 +24,7 @@ from opskit.diagnose.redaction import Redactor
 from opskit.diagnose.report import DiagnosticReport
 from opskit.diagnose.secret_trees import MASK
 from opskit.diagnose.stack_files import docker_is_used
-from opskit.errors import OpskitError, UsageError
+from opskit.errors import OpskitError
 from opskit.facts.compose_project import stack_files
 from opskit.facts.container_survey import read_container_log
 from opskit.facts.stack_containers import StackContainers, read_stack_containers
@@ -35,7 +35,7 @@ from opskit.recovery.audit import FILE_NAME as AUDIT_NAME
 from opskit.result import Finding, Status
 from opskit.system.docker import Docker
 from opskit.system.logfile import LOG_NAME
-from opskit.system.textfile import beside, check_writable, create
+from opskit.system.textfile import beside, create
 from opskit.text import size
 
 _FOLDER = "opskit-diagnose"
@@ -43,8 +43,6 @@ LOG_BYTES = 1024 * 1024
 _LOG_LINES = 10_000
 _LOG_S = 15.0
 _AT_ONCE = 4
-#: All container logs together; further ones are left out, and said to be.
-_LOGS_BYTES = 64 * 1024 * 1024
 _FILE_BYTES = 512 * 1024
 #: Variables that change what the stack does.
 _VARIABLES = re.compile(
@@ -104,21 +102,6 @@ class Written(Record):
                 for member in self.members
             ],
         }
-
-
-def check(path: Path, *, force: bool) -> None:
-    """Prove that a bundle can be written there, before anything is gathered. Raises UsageError."""
-    try:
-        if path.exists() and not force:
-            raise UsageError(f"{path} exists", remedy="give --force to replace it, or another name")
-        if path.exists() and not path.is_file():
-            raise UsageError(f"{path} is no regular file", remedy="name a file, such as bundle.tar.gz")
-        check_writable(path)
-    except (OSError, ValueError) as exc:
-        reason = getattr(exc, "strerror", None) or "not a usable path"
-        raise UsageError(
-            f"--bundle {path}: {reason}", remedy="name a file in a folder that can be written"
-        ) from exc
 
 
 async def write(
@@ -248,13 +231,9 @@ async def _containers(survey: Survey, stack: StackContainers | None, redactor: R
     client, gate = await survey.docker(), asyncio.Semaphore(_AT_ONCE)
     logs = await asyncio.gather(*(_container_log(client, document, redactor, gate) for document in documents))
     members: list[Member] = []
-    logs_bytes = 0
     for document, log in zip(documents, logs, strict=True):
-        logs_bytes += len(log.content)
-        fits = logs_bytes <= _LOGS_BYTES
-        members.append(log if fits else Member(log.name, b"", "left out: the logs are too large"))
         name = f"containers/{_file_name(document)}.inspect.json"
-        members.append(_document(name, redactor.value(without_values(document))))
+        members += (log, _document(name, redactor.value(without_values(document))))
     return members
 
 

@@ -16,7 +16,7 @@ from urllib.parse import quote, quote_plus
 from opskit.config.schema import Secret
 from opskit.diagnose.secret_names import harmless, tables
 from opskit.diagnose.secret_shapes import Span, spans
-from opskit.diagnose.secret_trees import MASK, edited, edited_whole, masked_at
+from opskit.diagnose.secret_trees import MASK, edited, masked_at
 
 #: A shorter value is masked behind its name only: masked everywhere it would take the text with it.
 MIN_CHARS = 4
@@ -85,12 +85,8 @@ class Redactor:
             yield from (match.span() for match in self._words.finditer(text))
 
 
-def masked_whole(value: Any) -> Any:
-    """Mask every leaf behind a secret's name, unless it tells nothing."""
-    return edited_whole(value, lambda leaf, _: _masked_leaf(leaf))
-
-
 def _masked_leaf(leaf: Any) -> Any:
+    """Mask a leaf behind a secret's name, unless it tells nothing."""
     tells_nothing = isinstance(leaf, str) and not isinstance(leaf, Secret) and harmless(leaf)
     return leaf if leaf is None or isinstance(leaf, bool) or tells_nothing else MASK
 

@@ -75,7 +75,7 @@ def test_the_system_area_tells_ports_files_and_folders(tmp_path: Path):
         (["diagnose", "--lines", "-1"], "--lines"),
         (["diagnose", "system", "--force"], "--force replaces a bundle"),
         (["diagnose", "system", "--bundle", "/nonexistent/b.tar.gz"], "No such file or directory"),
-        (["diagnose", "system", "--bundle", "/dev/full", "--force"], "no regular file"),
+        (["diagnose", "system", "--bundle", "/dev/full", "--force"], "not a regular file"),
         (["diagnose", "system", "--bundle", "there.tar.gz"], "exists"),
         (["diagnose", "system", "--bundle", "."], "exists"),
         (["diagnose", "system", "--bundle", "x" * 5000], "too long"),
