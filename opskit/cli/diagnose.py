@@ -11,6 +11,7 @@ from opskit.cli.inputs import check_output
 from opskit.cli.options import SharedOptions, shares
 from opskit.errors import UsageError
 from opskit.result import Status
+from opskit.text import size
 
 if TYPE_CHECKING:
     from opskit.diagnose.area import TableSection
@@ -95,8 +96,8 @@ def _show(result: "DiagnosticReport", written: "Written | None") -> None:
         # Commands are there to be copied: a styled line would be broken to the terminal's width.
         render.line(render.printable(advice(finding)))
     if written is not None:
-        render.heading(f"bundle {written.path} ({written.shown_size}, mode 0600)")
-        rows = [(member.name, member.shown_size, member.note) for member in written.members]
+        render.heading(f"bundle {written.path} ({size(written.size_bytes)}, mode 0600)")
+        rows = [(member.name, size(len(member.content)), member.note) for member in written.members]
         render.table(("member", "size", ""), rows)
         render.line("look through it before you hand it on: secrets are masked by value and by shape")
     render.line("")

@@ -79,19 +79,11 @@ class Member:
     content: bytes = field(repr=False)
     note: str = ""
 
-    @property
-    def shown_size(self) -> str:
-        return size(len(self.content))
-
 
 class Written(Record):
     path: Path
     size_bytes: int
     members: tuple[Member, ...]
-
-    @property
-    def shown_size(self) -> str:
-        return size(self.size_bytes)
 
     def as_json(self) -> dict[str, Any]:
         return {
@@ -121,10 +113,19 @@ async def write(
 def _write(path: Path, members: Sequence[Member], at: datetime, *, force: bool) -> Written:
     """Write the members in their order. Raises OSError, FileExistsError too; then nothing is left behind."""
     temporary = beside(path)
-    handle = create(temporary, 0o600)
     try:
-        with os.fdopen(handle, "wb") as file:
-            _fill(file, members, at)
+        # No name and no time in the frame: the same members give the same bytes.
+        with (
+            os.fdopen(create(temporary, 0o600), "wb") as file,
+            gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
+            tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
+        ):
+            for member in members:
+                info = tarfile.TarInfo(f"{_FOLDER}/{member.name}")
+                info.size, info.mode, info.mtime = len(member.content), 0o600, int(at.timestamp())
+                archive.addfile(info, io.BytesIO(member.content))
+            archive.close()
+            packed.close()
             file.flush()
             os.fsync(file.fileno())
             size_bytes = file.tell()
@@ -136,18 +137,6 @@ def _write(path: Path, members: Sequence[Member], at: datetime, *, force: bool) 
     finally:
         temporary.unlink(missing_ok=True)
     return Written(path, size_bytes, tuple(members))
-
-
-def _fill(file: Any, members: Sequence[Member], at: datetime) -> None:
-    # No name and no time in the frame: the same members give the same bytes.
-    with (
-        gzip.GzipFile(filename="", mode="wb", fileobj=file, mtime=0) as packed,
-        tarfile.open(fileobj=packed, mode="w", format=tarfile.PAX_FORMAT) as archive,
-    ):
-        for member in members:
-            info = tarfile.TarInfo(f"{_FOLDER}/{member.name}")
-            info.size, info.mode, info.mtime = len(member.content), 0o600, int(at.timestamp())
-            archive.addfile(info, io.BytesIO(member.content))
 
 
 async def _members(report: DiagnosticReport, survey: Survey, origins: Mapping[str, Origin]) -> list[Member]:

@@ -9,7 +9,7 @@ from opskit.checks.kinds.agents import APIS
 from opskit.checks.kinds.network import without_secrets
 from opskit.config.schema import Config
 from opskit.diagnose.area import Columns, Section, SectionSource, TableSection, table
-from opskit.facts.endpoint import MAX_BODY_BYTES, EndpointFacts, json_request, read_endpoint
+from opskit.facts.endpoint import EndpointFacts, json_request, read_endpoint
 from opskit.facts.node import read_node
 from opskit.facts.survey import Survey
 from opskit.providers.kinds import ServerKind, expected_kind
@@ -28,7 +28,9 @@ _COLUMNS: Columns = {
     "verdict": lambda page: _NO_PAGE if page["verdict"] == "skip" else page["verdict"].upper(),
     "status": "status",
     "seconds": lambda page: f"{page['seconds']:.3f} s",
-    "size": lambda page: f"over {size(MAX_BODY_BYTES)}" if page["truncated"] else _size(page["size_bytes"]),
+    "size": lambda page: (
+        "" if page["size_bytes"] is None else f"{'over ' * page['truncated']}{size(page['size_bytes'])}"
+    ),
     "": lambda page: page["detail"] or ("slow" if page["slow"] else ""),
 }
 
@@ -60,11 +62,6 @@ class EndpointPage(Record):
     @property
     def url(self) -> str:
         return f"{self.server.shown_url}{self.path}"
-
-    @property
-    def error(self) -> str | None:
-        """The cause of a failed call in one word."""
-        return None if self.facts.error is None else self.facts.error.cause.value
 
     @property
     def detail(self) -> str:
@@ -159,7 +156,8 @@ def section(pages: Sequence[EndpointPage], members: Sequence[EndpointServer], *,
 
 def _finding(page: EndpointPage, pages: Sequence[EndpointPage], slow_s: float) -> Finding:
     """Judge a page. One that only this server lacks is no fault, nor is a server that nobody named."""
-    reply, name, error = page.facts.reply, page.server.name, page.error
+    reply, name = page.facts.reply, page.server.name
+    error = page.facts.error.cause.value if page.facts.error else None
     answer = f"HTTP {reply.status}" if reply else ""
     status, state, detail = Status.FAIL, error or answer.replace("HTTP", "status"), page.detail or answer
     remedy: str | None = f"`curl -sv {page.url}` shows the whole answer"
@@ -193,10 +191,6 @@ def _json(page: EndpointPage, finding: Finding, slow_s: float) -> dict[str, Any]
         "size_bytes": None if reply is None else len(reply.body),
         "truncated": reply is not None and reply.truncated,
         "slow": reply is not None and page.facts.seconds > slow_s,
-        "error": page.error,
+        "error": page.facts.error.cause.value if page.facts.error else None,
         "detail": page.detail,
     }
-
-
-def _size(size_bytes: int | None) -> str:
-    return "" if size_bytes is None else size(size_bytes)

@@ -45,7 +45,9 @@ _SPOKEN = re.compile(
     re.IGNORECASE,
 )
 #: `token: string = "x"` of TypeScript, Rust and Python.
-_TYPED = re.compile(r"(?<![\w.-])(?P<name>[\w.-]{1,64}+)[ ]?:[ ]?[\w\[\]<>|&. ]{1,48}?=[ ]?(?=\\*[\"'`])")
+_TYPED = re.compile(
+    r"(?<![\w.-])(?P<value>(?P<name>[\w.-]{1,64}+))[ ]?:[ ]?[\w\[\]<>|&. ]{1,48}?=[ ]?(?=\\*[\"'`])"
+)
 #: `IDENTIFIED BY 'x'`, `PASSWORD 'x'` of SQL; `requirepass x` of redis.conf, `password x` of a netrc.
 _STATEMENT = re.compile(
     r"\b(?:identified[ ](?:with[ ][\w\"']{1,64}[ ])?by|password)[ ]{1,4}(?=\\*['\"])"
@@ -134,9 +136,8 @@ def spans(text: str) -> Iterator[Span]:
     places = chain(
         secret_tokens.spans(text),
         command_secrets.spans(text),
-        _named_by_place(text),
+        _by_pattern(text),
         _in_urls(text),
-        _paired(text, values),
         _assigned(text, values),
     )
     for start, end in places:
@@ -144,20 +145,18 @@ def spans(text: str) -> Iterator[Span]:
             yield start, end
 
 
-def _named_by_place(text: str) -> Iterator[Span]:
-    """Yield what stands in headers, pipes, `user:password@host`, in the paths of webhooks and bots."""
-    for pattern in (
-        _BEARER,
-        _PIPED,
-        _HERE_STRING,
-        _SECRET_ADDRESS,
-        _ESCAPED_AUTHORITY,
-        _LOGIN_AT_HOST,
-        _PGPASS,
-        _REDIS_USER,
-    ):
+def _by_pattern(text: str) -> Iterator[Span]:
+    """Yield what stands in headers, pipes, `user:password@host`, paths of webhooks, and beside a name."""
+    of_people = (_BEARER, _LOGIN_AT_HOST, _PGPASS, _REDIS_USER)
+    for pattern in (*of_people, _PIPED, _HERE_STRING, _SECRET_ADDRESS, _ESCAPED_AUTHORITY):
         yield from (match.span("hidden") for match in pattern.finditer(text))
     yield from (m.span("hidden") for m in _BASIC.finditer(text) if _is_user_and_password(m["hidden"]))
+    for pattern in (_TUPLE, _ELEMENT, _PLIST, _SET, _VALUE_THEN_NAME):
+        for match in pattern.finditer(text):
+            name, is_list = match["name"], pattern is _TUPLE and match["open"] == "["
+            is_names = is_list and "-" not in name and _A_NAME.fullmatch(match["hidden"])
+            if promises_secret(name, alone=pattern is not _VALUE_THEN_NAME) and not is_names:
+                yield match.span("hidden")
 
 
 def _is_user_and_password(text: str) -> bool:
@@ -187,10 +186,11 @@ def _assigned(text: str, values: "Values") -> Iterator[Span]:
             for start, end in values.behind(name, match.start(), match.end()):
                 if not _SHORT_NUMBER.match(text, start, end):
                     yield start, end
-    for pattern in (_SPOKEN, _STATEMENT, _TYPED):
-        for match in pattern.finditer(text):
-            if pattern is not _TYPED or promises_secret(match["name"]):
-                yield from values.behind("", match.start(), match.end())
+    for match in chain(_SPOKEN.finditer(text), _STATEMENT.finditer(text)):
+        yield from values.behind("", match.start(), match.end())
+    for match in chain(_TYPED.finditer(text), _NAME_THEN_VALUE.finditer(text)):
+        if promises_secret(match["name"]):
+            yield from values.behind(match["name"], match.start("value"), match.end())
 
 
 def _is_of_vocabulary(text: str, start: int, at: int) -> bool:
@@ -238,19 +238,6 @@ def _in_urls(text: str) -> Iterator[Span]:
             continue
         if "@" in after:
             yield begin + len(user) + 1, begin + address.rindex("@")
-
-
-def _paired(text: str, values: "Values") -> Iterator[Span]:
-    """Yield values beside a name: Kubernetes, HAR, app.config, logged headers, XML."""
-    for pattern in (_TUPLE, _ELEMENT, _PLIST, _SET, _VALUE_THEN_NAME):
-        for match in pattern.finditer(text):
-            name, is_list = match["name"], pattern is _TUPLE and match["open"] == "["
-            is_names = is_list and "-" not in name and _A_NAME.fullmatch(match["hidden"])
-            if promises_secret(name, alone=pattern is not _VALUE_THEN_NAME) and not is_names:
-                yield match.span("hidden")
-    for match in _NAME_THEN_VALUE.finditer(text):
-        if promises_secret(match["name"]):
-            yield from values.behind(match["name"], match.start("value"), match.end())
 
 
 class Values:

@@ -9,7 +9,7 @@ it. The patterns stand in `signs.yaml`.
 import difflib
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from itertools import chain
 from typing import Any
 
@@ -257,7 +257,9 @@ def explain(text: str) -> tuple[ExplanationMatch, ...]:
         # A terminal may have broken a line, between words or within one.
         for joined in (" ".join(question.split()), question.replace("\n", "")):
             whole = _best(joined)
-            if not best or (_names_system(whole) and not _names_system(best)):
+            if not best or (
+                ExplanationKind.SYSTEM in {kind for kind, _ in whole} - {kind for kind, _ in best}
+            ):
                 best = whole
     ordered = sorted(best.values(), key=lambda sign: -sign.weight)
     entries = ((entry_of(sign.kind, sign.key), sign.why) for sign in ordered)
@@ -275,10 +277,6 @@ def _best(text: str) -> dict[tuple[ExplanationKind, str], Sign]:
         if known is None or sign.weight > known.weight:
             best[sign.kind, sign.key] = sign
     return best
-
-
-def _names_system(best: Iterable[tuple[ExplanationKind, str]]) -> bool:
-    return any(kind is ExplanationKind.SYSTEM for kind, _ in best)
 
 
 def near(text: str) -> tuple[str, ...]:

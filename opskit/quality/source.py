@@ -11,6 +11,7 @@ import stat
 import tokenize
 import warnings
 from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO
 
@@ -67,31 +68,24 @@ def read(paths: Sequence[str], stdin: BinaryIO) -> ReadSources:
     unread: list[tuple[str, str]] = []
     for path in dict.fromkeys(paths):
         if path == STDIN:
-            sources.extend(_named(stdin.read(LIMIT_BYTES + 1), "stdin", ""))
+            sources.extend(_named("stdin", "", lambda: stdin.read(LIMIT_BYTES + 1)))
         elif os.path.isdir(path):  # noqa: PTH112 - unlike Path's it is no error to be kept out
             inside, problems = _folder(Path(path))
             sources.extend(inside)
             unread.extend(problems)
         else:
-            sources.extend(_file(Path(path)))
+            file = Path(path)
+            sources.extend(_named(_shown(file), file.suffix.lower(), partial(_bytes, file)))
     return ReadSources(tuple(sources), tuple(unread))
 
 
-def _file(path: Path) -> tuple[CodeSource, ...]:
-    name = _shown(path)
-    try:
-        raw = _bytes(path)
-    except _UnreadableError as exc:
-        raise UsageError(f"{name}: {exc}", remedy="name a file, a folder, or `-`") from exc
-    return _named(raw, name, path.suffix.lower())
-
-
-def _named(raw: bytes, name: str, suffix: str) -> tuple[CodeSource, ...]:
+def _named(name: str, suffix: str, read_bytes: Callable[[], bytes]) -> tuple[CodeSource, ...]:
     """Return the code of what a person named: it must be usable."""
     try:
-        text = _text(raw)
+        text = _text(read_bytes())
     except _UnreadableError as exc:
-        raise UsageError(f"{name}: {exc}", remedy="pass Python, or Markdown with Python in it") from exc
+        remedy = "name Python, Markdown with Python in it, a folder, or `-`"
+        raise UsageError(f"{name}: {exc}", remedy=remedy) from exc
     if suffix in _PYTHON:
         return (CodeSource(name, text),)
     if not text.strip():

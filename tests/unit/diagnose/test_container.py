@@ -83,7 +83,10 @@ def test_a_container_near_its_limit_is_a_warning():
     """Its limit counts, not the machine's memory."""
     seen = sampled(item(HostConfig={"Memory": 100}), ContainerUse(1.0, 90, 100))
     assert judged(seen, 80.0).state == "full"
-    assert dict(zip(COLUMNS, table("t", [described(seen)], COLUMNS).rows[0], strict=True))["memory"] == "90 B of 100 B"
+    assert (
+        dict(zip(COLUMNS, table("t", [described(seen)], COLUMNS).rows[0], strict=True))["memory"]
+        == "90 B of 100 B"
+    )
 
 
 def test_values_of_variables_are_not_told():
