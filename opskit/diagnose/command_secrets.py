@@ -152,26 +152,15 @@ def in_words(words: Sequence[str], before: Sequence[str] = ()) -> Iterator[tuple
 
     `before` are words of the same command that stand elsewhere, as the entrypoint of a container does.
     """
-    text, starts = _listed(before), []
-    for word in words:
+    text, starts, first = "", [], len(before)
+    for word in (*before, *words):
         starts.append(len(text) + 1)
-        text += _listed([word])
+        text += f"{_BORDER}{word.replace(_BORDER, ' ')}{_BORDER} "
     for start, end in spans(text):
         index = bisect_right(starts, start) - 1
-        if index >= 0:
-            yield index, start - starts[index], min(end - starts[index], len(words[index]))
-
-
-def in_line(text: str, before: Sequence[str]) -> Iterator[Span]:
-    """Yield the secrets of one command whose first words stand elsewhere."""
-    lead = _listed(before)
-    for start, end in spans(lead + text):
-        if start >= len(lead):
-            yield start - len(lead), end - len(lead)
-
-
-def _listed(words: Sequence[str]) -> str:
-    return "".join(f"{_BORDER}{word.replace(_BORDER, ' ')}{_BORDER} " for word in words)
+        if index >= first:
+            place, begin = index - first, starts[index]
+            yield place, start - begin, min(end - begin, len(words[place]))
 
 
 def words_before(holder: Mapping[Any, Any], key: object) -> list[str]:

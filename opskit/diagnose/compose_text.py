@@ -13,7 +13,7 @@ import yaml
 from opskit.diagnose.redaction import Redactor
 from opskit.diagnose.secret_names import harmless, promises_secret
 from opskit.diagnose.secret_shapes import Span, spans
-from opskit.diagnose.secret_trees import MASK, edited, masked_at
+from opskit.diagnose.secret_trees import edited, masked_at
 
 #: `secrets: {NAME: {content: ...}}` holds the secret itself.
 _HOLDERS = ("content",)
@@ -49,7 +49,7 @@ class _File:
     def __init__(self, text: str) -> None:
         self.splices: list[tuple[int, int, str]] = []
         self.secrets: set[str] = set()
-        self._trees: dict[int, Any] = {}
+        self._trees: set[int] = set()
         try:
             root = yaml.compose(text, Loader=yaml.SafeLoader)
             if root is not None:
@@ -65,7 +65,7 @@ class _File:
             return scalar
         if id(node) in self._trees:
             return ""
-        self._trees[id(node)] = node
+        self._trees.add(id(node))
         if isinstance(node, yaml.SequenceNode):
             return [self._tree(item) for item in node.value]
         tree: dict[str, Any] = {}
@@ -82,25 +82,18 @@ class _File:
             return leaf
         name, equals, value = leaf.partition("=")
         if places is None:
-            if not harmless(leaf):
-                self.secrets.add(str(leaf))
-                self._replace(leaf, MASK)
+            places = () if harmless(leaf) else ((0, len(leaf)),)
         elif equals and promises_secret(name.lstrip("-"), alone=name != "PWD") and " " not in name:
-            if not harmless(value):
-                self.secrets.add(value)
-                self._replace(leaf, f"{name}={MASK}")
-        elif places:
-            self.secrets.update(leaf[start:end] for start, end in places)
-            self._replace(leaf, masked_at(leaf, places))
-        else:
+            places = () if harmless(value) else ((len(name) + 1, len(leaf)),)
+        elif not places:
             self.secrets |= {leaf[start:end].strip("\"'") for start, end in spans(leaf)}
+        if places:
+            self.secrets.update(leaf[start:end] for start, end in places)
+            # A block ends with its last line break, which stays.
+            masked_leaf = json.dumps(masked_at(leaf, places), ensure_ascii=False)
+            masked_leaf += "\n" if leaf.node.style in ("|", ">") else ""
+            self.splices.append((leaf.node.start_mark.index, leaf.node.end_mark.index, masked_leaf))
         return leaf
-
-    def _replace(self, scalar: _Scalar, instead: str) -> None:
-        """Put a text in the place of a scalar. A block ends with its last line break, which stays."""
-        ending = "\n" if scalar.node.style in ("|", ">") else ""
-        start, end = scalar.node.start_mark.index, scalar.node.end_mark.index
-        self.splices.append((start, end, json.dumps(instead, ensure_ascii=False) + ending))
 
 
 def _hides(name: str, value: object, path: tuple[str, ...]) -> bool:

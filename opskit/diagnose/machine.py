@@ -233,21 +233,16 @@ async def _folders(survey: Survey) -> dict[str, Path]:
     # In a virtual machine of a Mac it is a path of that machine.
     if root is not None and os.path.isdir(root):  # noqa: PTH112 - no exception for want of rights
         folders["docker"] = Path(root)
-    weights = [path for path in model_folders(survey.environ) if path.is_dir()]
+    # By the environment, else at the usual places.
+    home, ollama = Path(survey.environ.get("HOME") or "/"), survey.environ.get("OLLAMA_MODELS")
+    weights = (
+        [Path(ollama)] if ollama else [home / ".ollama/models", Path("/usr/share/ollama/.ollama/models")]
+    )
+    weights.append(Path(survey.environ.get("HF_HOME") or home / ".cache/huggingface") / "hub")
     return folders | {
-        f"models {number}" if number > 1 else "models": path for number, path in enumerate(weights, 1)
+        f"models {number}" if number > 1 else "models": path
+        for number, path in enumerate(filter(Path.is_dir, weights), 1)
     }
-
-
-def model_folders(environ: Mapping[str, str]) -> list[Path]:
-    """Return where Ollama and Hugging Face keep weights: by the environment, else at the usual places."""
-    home = Path(environ.get("HOME") or "/")
-    ollama, cache = environ.get("OLLAMA_MODELS"), environ.get("HF_HOME")
-    usual = [home / ".ollama" / "models", Path("/usr/share/ollama/.ollama/models")]
-    return [
-        *([Path(ollama)] if ollama else usual),
-        Path(cache) / "hub" if cache else home / ".cache" / "huggingface" / "hub",
-    ]
 
 
 def share(percent: float | None) -> str:

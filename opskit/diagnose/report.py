@@ -67,11 +67,8 @@ class DiagnosticReport:
         """The last line: what is broken, and what could not be looked at."""
         parts = []
         for status, word in _WORDS.items():
-            problems = [finding for finding in self.problems if finding.status is status]
-            names = dict.fromkeys(
-                f"{finding.target} ({finding.state})" if finding.state else finding.target
-                for finding in problems
-            )
+            problems = (finding for finding in self.problems if finding.status is status)
+            names = dict.fromkeys(f"{f.target} ({f.state})" if f.state else f.target for f in problems)
             parts += [f"{word}: {', '.join(names)}"] if names else []
         return "; ".join(parts) or "nothing is broken"
 
@@ -107,12 +104,9 @@ async def _sources(app: App, survey: Survey, request: DiagnoseRequest) -> list[S
         *models.sources(app, ask=request.ask),
     ]
     wanted = [source for source in every if source.area in request.areas]
-    if "system" not in request.areas:
-        return wanted
     # Reading is work too: memory and processor are measured before it begins.
-    return [
-        replace(source, after=(machine.LOAD,)) if source.name != machine.LOAD else source for source in wanted
-    ]
+    first = (machine.LOAD,) if "system" in request.areas else ()
+    return [source if source.name in first else replace(source, after=first) for source in wanted]
 
 
 def areas_of(names: Sequence[str]) -> tuple[str, ...]:

@@ -103,9 +103,7 @@ _PIECE = re.compile(r"\d{1,6}(?:\.\d{1,6})?(?![^\s,;)])")
 _SHORT_NUMBER = re.compile(r"\d{1,4}(?![^\s,;)\]}])")
 _LONG_CHARS = 4096
 _WHOLE_LINE = frozenset({"authorization", "proxy-authorization", "cookie", "set-cookie"})
-_GAP = re.compile(r"[ \t]+")
-_SCHEME_CHARS = 10
-_SCHEMES = frozenset({"bearer", "basic", "token", "digest", "apikey", "key"})
+_SCHEME = re.compile(r"(?:bearer|basic|token|digest|apikey|key)[ \t]+", re.IGNORECASE)
 _OPENING = re.compile(r"b?(?P<quote>\\*[\"'`])")
 _LINE = re.compile(r"[^\n]*+")
 _BARE = re.compile(r"\S*+")
@@ -132,13 +130,12 @@ _QUOTED_CHARS = 8192
 
 def spans(text: str) -> Iterator[Span]:
     """Yield every place that looks like a secret, in no order; places may overlap."""
-    values = Values(text)
     places = chain(
         secret_tokens.spans(text),
         command_secrets.spans(text),
         _by_pattern(text),
         _in_urls(text),
-        _assigned(text, values),
+        _assigned(text),
     )
     for start, end in places:
         if start < end and (end - start > _LONG_CHARS or not harmless(text[start:end])):
@@ -168,7 +165,8 @@ def _is_user_and_password(text: str) -> bool:
         return False
 
 
-def _assigned(text: str, values: "Values") -> Iterator[Span]:
+def _assigned(text: str) -> Iterator[Span]:
+    values = Values(text)
     for match in _NAME.finditer(text):
         name = match["name"].strip(".-")
         if not promises_secret(name, alone=True) and name.lower() not in _IN_A_QUERY:
@@ -262,7 +260,7 @@ class Values:
         elif opening := _OPENING.match(text, at):
             limit = self._end(_LINE, at)
             closing = closing_quote(text, opening["quote"], opening.end(), min(limit, at + _QUOTED_CHARS))
-            yield opening.end(), _or(closing, limit)
+            yield opening.end(), closing if closing >= 0 else limit
         elif before in "?&;" and name.lower() not in _WHOLE_LINE:
             yield at, self._end(_IN_QUERY, at)
         elif text[at : at + 1] in ("[", "{", "(") and self._holds_several(at, opens=opens):
@@ -291,14 +289,12 @@ class Values:
         text, limit = self.text, self._end(_LINE, at)
         for quote in "\"'":
             if lead is not None and lead.count(quote) % 2:
-                limit = min(limit, _or(text.find(quote, at, min(limit, at + _QUOTED_CHARS)), limit))
+                closing = text.find(quote, at, min(limit, at + _QUOTED_CHARS))
+                limit = closing if closing >= 0 else limit
         if whole:
             return limit
-        end = min(limit, self._end(_BARE, at))
-        if end - at <= _SCHEME_CHARS and text[at:end].lower() in _SCHEMES:
-            gap = _GAP.match(text, end, limit)
-            return min(limit, self._end(_BARE, gap.end())) if gap else end
-        return end
+        scheme = _SCHEME.match(text, at, limit)
+        return min(limit, self._end(_BARE, scheme.end() if scheme else at))
 
 
 def opens_a_line(lead: str) -> bool:
@@ -348,8 +344,3 @@ def _below(text: str, name: str, lead: str, below: re.Match[str]) -> Iterator[Sp
             return
         else:
             yield line.span("hidden")
-
-
-def _or(position: int, otherwise: int) -> int:
-    """Return a position of `str.find`, or another where there is none."""
-    return position if position >= 0 else otherwise

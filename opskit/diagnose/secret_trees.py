@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
-from opskit.diagnose.command_secrets import Span, in_line, in_words, words_before
+from opskit.diagnose.command_secrets import Span, in_words, words_before
 from opskit.diagnose.secret_names import promises_secret
 
 #: Gets a leaf and the places in it that are secret; None says that all of it is.
@@ -50,7 +50,7 @@ def edited(
             for index, item in enumerate(tree)
         ]
     if isinstance(tree, str) and before:
-        return edit(tree, list(in_line(tree, before)))
+        return edit(tree, [(start, end) for _, start, end in in_words([tree], before)])
     return edit(tree, ())
 
 

@@ -69,20 +69,17 @@ async def compose_files(survey: Survey, limit_s: float) -> Section:
 
 
 async def _validate(name: str, survey: Survey, limit_s: float) -> Finding | None:
-    status, state, code = Status.INCONCLUSIVE, "unseen", None
+    unseen = Finding("compose", name, Status.INCONCLUSIVE, "unseen")
     try:
         async with asyncio.timeout(limit_s):
             project = await survey.get(read_compose_project, name)
     except TimeoutError:
-        detail, remedy = f"Compose did not answer within {limit_s:g} s", None
-        return Finding("compose", name, status, state, detail, "COMM_003", remedy)
+        return replace(unseen, detail=f"Compose did not answer within {limit_s:g} s", code="COMM_003")
     if not project.problem:
         return None
-    remedy = "correct the file; `docker compose config --quiet` checks it"
     if project.has_no_program:
-        code, remedy = "HOST_001", INSTALL
-    elif project.is_missing:
-        status, state, remedy = Status.FAIL, "missing", "correct `stack.compose` in the configuration"
-    else:
-        status, state = Status.FAIL, "invalid"
-    return Finding("compose", name, status, state, project.problem, code, remedy)
+        return replace(unseen, detail=project.problem, code="HOST_001", remedy=INSTALL)
+    state, remedy = "invalid", "correct the file; `docker compose config --quiet` checks it"
+    if project.is_missing:
+        state, remedy = "missing", "correct `stack.compose` in the configuration"
+    return Finding("compose", name, Status.FAIL, state, project.problem, None, remedy)

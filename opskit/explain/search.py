@@ -45,6 +45,10 @@ class Sign(Record):
     why: str
 
 
+def _fault(kind: FaultKind, weight: int, why: str) -> Sign:
+    return Sign(ExplanationKind.FAULT, kind.value, weight, why)
+
+
 def _any(*patterns: str) -> re.Pattern[str]:
     return re.compile("|".join(patterns), re.IGNORECASE | re.ASCII)
 
@@ -105,9 +109,7 @@ def signs_of_body(text: str) -> Iterator[Sign]:
 
 def sign_of_number(status: int) -> Sign:
     """Return the fault that the router makes of a status without an explanation of its own."""
-    return Sign(
-        ExplanationKind.FAULT, _bare(status).value, BY_STATUS, f"what the router makes of HTTP {status}"
-    )
+    return _fault(_bare(status), BY_STATUS, f"what the router makes of HTTP {status}")
 
 
 def _stated(line: str) -> Iterator[Sign]:
@@ -150,23 +152,19 @@ def _shown(text: str) -> Iterator[Sign]:
     for cause, phase, pattern in _CONNECTION:
         if match := pattern.search(text):
             fault = classify(CallError(cause, text, phase=phase))
-            yield Sign(
-                ExplanationKind.FAULT, fault.kind.value, CONNECTION, f"the text says {_quoted(match[0])}"
-            )
+            yield _fault(fault.kind, CONNECTION, f"the text says {_quoted(match[0])}")
             remaining = pattern.sub(" ", remaining)
     if not statuses:
         fault_of_text = _by_text(text if remaining == text else _CLIENT_ADDRESS.sub(" ", remaining))
         if fault_of_text:
-            yield Sign(ExplanationKind.FAULT, fault_of_text.value, TEXT, "servers are known to say this")
+            yield _fault(fault_of_text, TEXT, "servers are known to say this")
 
 
 def _of_status(status: int, text: str) -> Iterator[Sign]:
     yield Sign(ExplanationKind.STATUS, str(status), STATUS, f"the text says HTTP {status}")
     kind = classify(CallError(CallCause.STATUS, text, status=status)).kind
     if kind not in (_bare(status), _unknown(status)) or kind is _by_text(text):
-        yield Sign(
-            ExplanationKind.FAULT, kind.value, TEXT, f"servers are known to say this with HTTP {status}"
-        )
+        yield _fault(kind, TEXT, f"servers are known to say this with HTTP {status}")
     elif entry_of(ExplanationKind.STATUS, str(status)) is None:
         yield sign_of_number(status)
 

@@ -24,6 +24,8 @@ RECOVERY_FILE = "recovery.json"
 #: The fact of its memory that keeps the events it read.
 EVENTS_FACT = "docker events"
 _AT_ONCE = 16
+#: What is kept of a log at most; the newest lines win.
+_LOG_BYTES = 1024 * 1024
 _MAX_BYTES = 4 * 1024 * 1024
 
 
@@ -180,7 +182,6 @@ async def read_container_log(
     lines: int,
     *,
     limit_s: float,
-    limit_bytes: int = 1024 * 1024,
     since: float | None = None,
 ) -> ContainerLog:
     """Read the last lines of a container's log, from `since` (epoch seconds) on. Never raises for Docker."""
@@ -200,7 +201,7 @@ async def read_container_log(
                         continue
                     entries.append(entry)
                     held_bytes += len(entry.raw)
-                    while held_bytes > limit_bytes and len(entries) > 1:
+                    while held_bytes > _LOG_BYTES and len(entries) > 1:
                         held_bytes -= len(entries.popleft().raw)
                         problem = f"only the last {size(held_bytes)} of it"
     except OpskitError as error:

@@ -330,15 +330,13 @@ async def judged(reading: ReadSources, *, binary: str | None, strict: bool = Fal
 
 
 def _category_finding(category: Category, target: str, rules: Counter[str], *, strict: bool) -> Finding:
+    detail = ", ".join(f"{rule} x {times}" for rule, times in rules.most_common(5))
+    status, code = Status.FAIL if strict else _WORST[category], None
+    if category is Category.SYNTAX:
+        code = "REV_002"
+    evidence = {"count": rules.total(), "rules": dict(rules.most_common())}
     return Finding(
-        check=category.value,
-        target=target,
-        status=Status.FAIL if strict else _WORST[category],
-        state="found",
-        detail=", ".join(f"{rule} x {times}" for rule, times in rules.most_common(5)),
-        code="REV_002" if category is Category.SYNTAX else None,
-        remedy=_REMEDIES[category],
-        evidence={"count": rules.total(), "rules": dict(rules.most_common())},
+        category.value, target, status, "found", detail, code, _REMEDIES[category], evidence=evidence
     )
 
 
