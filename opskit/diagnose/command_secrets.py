@@ -9,7 +9,7 @@ import re
 from bisect import bisect_right
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache
-from itertools import pairwise
+from itertools import islice, pairwise
 from typing import Any
 
 from opskit.diagnose.secret_names import harmless, promises_secret, tables
@@ -78,7 +78,7 @@ def spans(text: str) -> Iterator[Span]:
             yield from _secret(text, start, end)
         elif _LOGIN.fullmatch(name):
             user, _, password = text[start:end].replace("%", ":", 1).partition(":")
-            if password != user and not password.isdigit() and not password.startswith("//"):
+            if password != user and not f"{user}{password}".isdigit() and not password.startswith("//"):
                 yield from _secret(text, start, end, ":%")
         elif _looks_random(text[start:end]) and name.strip("-").split("-")[-1] not in known_harmless:
             yield start, end
@@ -103,8 +103,9 @@ def _of_programs(text: str) -> Iterator[Span]:
             # `-p x` is a password for one program and `-px` for another; `-p=x` is for both.
             if option["glued"] or mark != ("+" if option["glued"] is None else ""):
                 yield from _secret(text, *_value(text, option), mark)
-        for word in _OPERAND.finditer(text, at, end) if "#" in marks else ():
-            yield from _secret(text, *_value(text, word))
+        for first in (int(mark[1:]) for mark in marks if mark.startswith("#")):
+            for word in islice(_OPERAND.finditer(text, at, end), first - 1, None):
+                yield from _secret(text, *_value(text, word))
         for word in _NAME.finditer(text, at, end) if "" in marks else ():
             if promises_secret(word["name"], alone=True):
                 yield from _secret(text, *_value(text, word))

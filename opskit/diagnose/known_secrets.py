@@ -20,10 +20,9 @@ from opskit.system.textfile import parse_env_file
 #: What stands before a setting that is commented out.
 _COMMENT = re.compile(r"(?m)^[ \t]*#[ \t]*(?=(?:export[ \t]+)?[A-Za-z_][\w.-]*[ \t]*=)")
 _LINE_CHARS = 9
-_RANDOM = re.compile(r"(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+/=_-]{20,}")
+_RANDOM = re.compile(r"(?![~.]?/)(?=[^\d]*\d)(?=[^A-Za-z]*[A-Za-z])[A-Za-z0-9+/=_-]{20,}")
 _WORD_CHARS = 6
 _FILE_BYTES = 1024 * 1024
-_LOOKS_LIKE_A_PATH = re.compile(r"[~.]?/")
 
 
 def read_known_secrets(config: Config, environ: Mapping[str, str], cwd: Path) -> set[str]:
@@ -60,9 +59,7 @@ def of_variables(variables: Mapping[str, str]) -> set[str]:
     """Return values of names that promise a secret, passwords in addresses, and what looks random."""
     secrets: set[str] = set()
     for name, value in variables.items():
-        if promises_secret(name, alone=name != "PWD") or (
-            _RANDOM.fullmatch(value) and not _LOOKS_LIKE_A_PATH.match(value)
-        ):
+        if promises_secret(name, alone=name != "PWD") or _RANDOM.fullmatch(value):
             secrets.add(value)
         secrets |= set(_passwords(value))
     return secrets

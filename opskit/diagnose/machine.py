@@ -11,6 +11,7 @@ from typing import Any
 
 from opskit import __version__
 from opskit.checks.kinds.agents import APIS
+from opskit.checks.kinds.docker import daemon_values
 from opskit.checks.kinds.network import port_values
 from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.diagnose.area import Columns, Section, SectionSource, TableSection, observe_kind, table
@@ -150,28 +151,23 @@ async def graphics(survey: Survey) -> Section:
 
 async def versions(survey: Survey) -> Section:
     """Read the versions of Docker and Compose, as they are found from here."""
-    (silent, values), compose = await asyncio.gather(
-        observe_kind("docker_daemon", survey, timeout_s=6.0), compose_version(survey.environ)
-    )
-    if values is not None and not values["answers"]:
-        values = None
-    engine = f"{values['version']} (API {values['api_version']})" if values else silent.detail
+    daemon, compose = await asyncio.gather(survey.get(read_docker_daemon), compose_version(survey.environ))
+    error, findings = daemon.error, list[Finding]()
+    engine = f"{daemon.version} (API {daemon.api_version})" if error is None else error.message
     rows = [("docker", engine), ("compose", compose or "neither `docker compose` nor `docker-compose`")]
-    findings: list[Finding] = []
-    if values:
-        counts = f"{values['running']} of {values['containers']} containers run, {values['images']} images"
-        room = f"{values['cpus']} cores, {size(values['memory_bytes'])}, {values['storage']}"
-        rows.append(("", f"{counts}, {room}"))
-        findings += [
-            Finding("system", "docker", Status.WARN, "warning", text.removeprefix("WARNING: "))
-            for text in values["warnings"]
-        ]
+    if error is None:
+        counts = f"{daemon.running} of {daemon.containers} containers run, {daemon.images} images"
+        rows.append(("", f"{counts}, {daemon.cpus} cores, {size(daemon.memory_bytes)}, {daemon.storage}"))
+        warnings = (text.removeprefix("WARNING: ") for text in daemon.warnings)
+        findings += [Finding("system", "docker", Status.WARN, "warning", text) for text in warnings]
     elif await docker_is_used(survey):
-        findings.append(
-            Finding("system", "docker", Status.WARN, "silent", silent.detail, silent.code, silent.remedy)
-        )
-    docker_error = None if values else silent.detail
-    data = {"docker": _without_error(values), "docker_error": docker_error, "compose": compose}
+        state = Status.WARN, "silent"
+        findings.append(Finding("system", "docker", *state, error.message, error.code, error.remedy))
+    data = {
+        "docker": daemon_values(daemon) if error is None else None,
+        "docker_error": None if error is None else error.message,
+        "compose": compose,
+    }
     return Section(data, (TableSection("versions", ("program", "version"), tuple(rows)),), tuple(findings))
 
 

@@ -17,7 +17,7 @@ from opskit.config.fields import Text, Texts, parameters
 from opskit.config.schema import StackConfig
 from opskit.facts.container import Container, docker_time
 from opskit.facts.container_survey import read_compose_containers, read_containers, survey_containers
-from opskit.facts.docker_daemon import read_docker_daemon
+from opskit.facts.docker_daemon import DockerDaemon, read_docker_daemon
 from opskit.facts.stack_containers import missing_containers, read_stack_containers
 from opskit.facts.start_obstacles import read_start_obstacles
 from opskit.text import counted, listing
@@ -74,9 +74,14 @@ async def docker_daemon(_: NoParams, context: CheckContext) -> Observation:
             remedy=error.remedy,
             settled=("answers",) if daemon.is_absent else (),
         )
-    values = {name: getattr(daemon, name) for name in _DAEMON_YIELDS if name != "error"} | {"answers": True}
+    values = daemon_values(daemon)
     detail = f"Docker {daemon.version}: {daemon.running} of {daemon.containers} containers run"
     return Observation(values, detail, state="ok")
+
+
+def daemon_values(daemon: DockerDaemon) -> dict[str, Any]:
+    """Return what a daemon that answers said. Pure."""
+    return {name: getattr(daemon, name) for name in _DAEMON_YIELDS if name != "error"} | {"answers": True}
 
 
 @parameters
