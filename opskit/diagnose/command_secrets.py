@@ -20,9 +20,9 @@ _MARKS = "*+:,="
 #: Stands around each word of a list that is read as a text.
 _BORDER = "\x1f"
 _QUOTE = rf"\\{{0,7}}[\"'{_BORDER}]"
-_NEW_LINE = r"\\?\r?\n(?:[ \t]*(?:#[ \t]*)?-[ \t]+|[ \t]+)"
+_NEW_LINE = r"\\?\r?\n(?:[ \t]*+(?:#[ \t]*+)?-[ \t]++|[ \t]++)"
 #: Between two words, without the quote that opens the second one.
-_GAP = rf"(?:{_QUOTE})?(?:[ \t,]|{_NEW_LINE}|</string>\s*<string>)+"
+_GAP = rf"(?:{_QUOTE})?(?:[ \t,]|{_NEW_LINE}|</string>\s*<string>)++"
 _NEXT_OPTION = rf"(?:{_QUOTE})?(?:--[a-z][a-z-]*|-[A-Za-z])(?=[=\s,\"'\\{_BORDER}]|\Z)"
 _NEXT_WORD = rf"{_GAP}(?!{_NEXT_OPTION})"
 _BEGINS = r"(?:(?<![\w.-])|(?<=\\[nrt]))"
@@ -37,7 +37,7 @@ _LOGIN = re.compile(r"-[A-Za-z#0-9]{0,8}[uUaA]|--(?:proxy-)?(?:user|cert|auth)")
 #: The rest of a command: up to a sign of the shell, or to a line that does not go on with it.
 _COMMAND = re.compile(
     rf"(?:[^;|&`\n\r\"'\\${_BORDER}]++|(?P<quote>{_QUOTE})(?:(?!(?P=quote))[^\n]){{0,256}}+(?P=quote)|{_QUOTE}"
-    rf"|\$(?!\()|{_NEW_LINE}(?![\w.\"'-]+:\s)|\\(?![nr\n]))*"
+    rf"|\$(?!\()|{_NEW_LINE}(?!(?:-[ \t]+)?[\w.\"'-]+:\s)|\\(?![nr\n]))*"
 )
 _COMMAND_CHARS = 8192
 _BARE = re.compile(
@@ -104,7 +104,7 @@ def _of_programs(text: str) -> Iterator[Span]:
             if option["glued"] or mark != ("+" if option["glued"] is None else ""):
                 yield from _secret(text, *_value(text, option), mark)
         for first in (int(mark[1:]) for mark in marks if mark.startswith("#")):
-            for word in islice(_OPERAND.finditer(text, at, end), first - 1, None):
+            for word in islice(_OPERAND.finditer(text, at, end), first - 1, first + 1):
                 yield from _secret(text, *_value(text, word))
         for word in _NAME.finditer(text, at, end) if "" in marks else ():
             if promises_secret(word["name"], alone=True):
