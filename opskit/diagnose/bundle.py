@@ -65,9 +65,8 @@ logs/                the last lines of opskit's own log and of its audit
 containers/          the last lines and `docker inspect` of each container, variables without their values
 compose/             the Compose files
 
-Secrets are replaced by ***: the keys of the configuration; values of the environment, of .env files, of
-Compose files and of containers whose names promise a secret; passwords among arguments of commands; and
-whatever looks like a key, a token, a cookie or a password. Look through it before you hand it on.
+Secrets are replaced by ***: by their value where it is known, by the name in front of them, among arguments
+of commands, and whatever looks like a key, a token or a password. Look through it before you hand it on.
 """
 
 

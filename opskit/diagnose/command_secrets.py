@@ -33,7 +33,7 @@ _NAME = re.compile(rf"{_BEGINS}(?<![${{])(?P<name>[A-Za-z][\w./:@-]*+){_NEXT_WOR
 _OPERAND = re.compile(rf"{_GAP}(?!(?:{_QUOTE})?[<>-])")
 _OPENING = re.compile(_QUOTE)
 #: Options of any program that take a user and a password, also behind other letters: `curl -sSu user:x`.
-_LOGIN = re.compile(r"-[A-Za-z#0-9]{0,8}[uUaA]|--(?:proxy-)?(?:user|cert|auth)")
+_LOGIN = re.compile(r"-[A-Za-z#0-9]{0,8}[uU]|--(?:proxy-)?(?:user|cert|auth)")
 #: The rest of a command: up to a sign of the shell, or to a line that does not go on with it.
 _COMMAND = re.compile(
     rf"(?:[^;|&`\n\r\"'\\${_BORDER}]++|(?P<quote>{_QUOTE})(?:(?!(?P=quote))[^\n]){{0,256}}+(?P=quote)|{_QUOTE}"
@@ -96,8 +96,7 @@ def _of_programs(text: str) -> Iterator[Span]:
         at = match.end()
         if at < ends.get(options, 0):
             continue
-        command = _COMMAND.match(text, at, at + _COMMAND_CHARS)
-        end = ends[options] = command.end() if command else at
+        end = ends[options] = next(_COMMAND.finditer(text, at, at + _COMMAND_CHARS)).end()
         for option in options.finditer(text, at, end):
             mark = marks[option["name"]]
             # `-p x` is a password for one program and `-px` for another; `-p=x` is for both.
@@ -117,16 +116,18 @@ def _value(text: str, before: re.Match[str]) -> Span:
     opening = groups.get("open") if groups.get("glued") is not None else None
     if opening is None and (quote := _OPENING.match(text, at)):
         opening, at = quote[0], quote.end()
+    is_item = text[max(0, at - 64) : at].rpartition("\n")[2].strip(" \t#") == "-"
+    if opening is None and not is_item:
+        return at, next(_BARE.finditer(text, at)).end()
+    # The quote is looked for nearby first: a line may be long, and hold many commands.
     line = text.find("\n", at, at + _COMMAND_CHARS)
-    limit = line if line >= 0 else min(len(text), at + _COMMAND_CHARS)
+    limit = line if line >= 0 else at + _COMMAND_CHARS
     if opening is not None:
-        limit = limit if not opening.endswith(_BORDER) else len(text)
-        closing = closing_quote(text, opening, at, limit)
-        return at, closing if closing >= 0 else limit
-    if text[max(0, at - 64) : at].rpartition("\n")[2].strip(" \t#") == "-":
-        return at, at + len(text[at:limit].rstrip())
-    word = _BARE.match(text, at)
-    return at, word.end() if word else at
+        closing = closing_quote(text, opening, at, len(text) if opening.endswith(_BORDER) else limit)
+        if closing >= 0:
+            return at, closing
+    line = text.find("\n", limit)
+    return at, at + len(text[at : line if line >= 0 else len(text)].rstrip())
 
 
 def _secret(text: str, start: int, end: int, marks: str = "") -> Iterator[Span]:

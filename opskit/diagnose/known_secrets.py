@@ -90,9 +90,8 @@ def of_container(item: Mapping[str, Any]) -> set[str]:
 
     # Compose itself keeps digests in labels.
     labels = {key: value for key, value in (config.get("Labels") or {}).items() if promises_secret(key)}
-    shown = {key: config.get(key) for key in ("Cmd", "Entrypoint")}
-    check = (config.get("Healthcheck") or {}).get("Test")
-    edited([{"Path": item.get("Path"), "Args": item.get("Args")}, shown, check, labels], note)
+    shown = {key: {**item, **config}.get(key) for key in ("Path", "Args", "Cmd", "Entrypoint")}
+    edited([shown, (config.get("Healthcheck") or {}).get("Test"), labels], note)
     return secrets
 
 

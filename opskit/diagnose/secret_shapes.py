@@ -279,8 +279,7 @@ class Values:
         """Return where a line, a word or a part of a query ends; `at` itself where none stands."""
         start, end = self._runs.get(run, (0, -1))
         if not start <= at <= end:
-            match = run.match(self.text, at)
-            _, end = self._runs[run] = at, match.end() if match else at
+            _, end = self._runs[run] = at, next(run.finditer(self.text, at)).end()
         return end
 
     def _end_of_bare(self, at: int, lead: str | None, *, whole: bool) -> int:

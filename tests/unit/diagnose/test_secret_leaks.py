@@ -166,6 +166,8 @@ def test_tokens_survive_in_no_mixture(parts: list[str]):
         ("newtool -u bob:weak go", "newtool -u bob:*** go"),
         ("newtool -u 1000:1000 -v a:/b -k Backup2026", "newtool -u 1000:1000 -v a:/b -k Backup2026"),
         ("newtool --model Zq8xKw31vB", "newtool --model Zq8xKw31vB"),
+        ("celery -A worker.app:celery worker", "celery -A worker.app:celery worker"),
+        (f"newtool --token '{'x1' * 9000}\ny", "newtool --token '***\ny"),
     ],
 )  # fmt: skip
 def test_a_program_that_nobody_knows_keeps_no_secret(before: str, after: str):
