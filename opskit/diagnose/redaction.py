@@ -16,7 +16,7 @@ from urllib.parse import quote, quote_plus
 from opskit.config.schema import Secret
 from opskit.diagnose.secret_names import harmless, tables
 from opskit.diagnose.secret_shapes import Span, spans
-from opskit.diagnose.secret_trees import MASK, edited, masked_at
+from opskit.diagnose.secret_trees import MASK, edited, masked_at, merged
 
 #: A shorter value is masked behind its name only: masked everywhere it would take the text with it.
 MIN_CHARS = 4
@@ -69,7 +69,7 @@ class Redactor:
     def _masked(self, text: str, *, each_line: bool) -> str:
         parts: list[str] = []
         at = 0
-        for start, end in _merged([*spans(text), *self._known(text)]):
+        for start, end in merged([*spans(text), *self._known(text)]):
             breaks = text.count("\n", start, end) if each_line else 0
             parts += (text[at:start], MASK, f"\n{MASK}" * breaks)
             at = end
@@ -133,13 +133,3 @@ def _in_base64(raw: bytes) -> Iterator[str]:
         first, last = -(-offset * 8 // 6), len(padded) * 8 // 6
         for encode in (base64.b64encode, base64.urlsafe_b64encode):
             yield encode(padded).decode("ascii")[first:last]
-
-
-def _merged(places: Iterable[Span]) -> list[Span]:
-    merged: list[Span] = []
-    for start, end in sorted(places):
-        if merged and start <= merged[-1][1]:
-            merged[-1] = merged[-1][0], max(end, merged[-1][1])
-        elif start < end:
-            merged.append((start, end))
-    return merged

@@ -1,6 +1,6 @@
 """Secrets in trees: findings, `docker inspect`, Compose files. One walk for all of them. Pure."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from opskit.diagnose.command_secrets import Span, in_words, words_before
@@ -64,6 +64,17 @@ def edited_whole(tree: Any, edit: Edit) -> Any:
 
 
 def masked_at(text: str, places: Sequence[Span]) -> str:
-    for start, end in sorted(places, reverse=True):
+    for start, end in reversed(merged(places)):
         text = f"{text[:start]}{MASK}{text[end:]}"
     return text
+
+
+def merged(places: Iterable[Span]) -> list[Span]:
+    """Return places in their order, those that touch or overlap as one."""
+    merged: list[Span] = []
+    for start, end in sorted(places):
+        if merged and start <= merged[-1][1]:
+            merged[-1] = merged[-1][0], max(end, merged[-1][1])
+        elif start < end:
+            merged.append((start, end))
+    return merged

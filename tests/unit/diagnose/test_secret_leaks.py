@@ -175,6 +175,12 @@ def test_a_program_that_nobody_knows_keeps_no_secret(before: str, after: str):
     assert Redactor().text(before) == after
 
 
+def test_a_word_that_two_rules_hide_keeps_what_stands_around_it():
+    """A random password behind an option of a known program is masked once."""
+    words = ["sh", "-c", "redis-cli -a Zq8xRn31 ping"]
+    assert Redactor().value(words) == ["sh", "-c", f"redis-cli -a {MASK} ping"]
+
+
 @given(st.lists(st.text(max_size=12) | st.sampled_from(["mysql", "-p", "-pabc", "--password", "docker"])))
 def test_no_command_is_too_strange(words: list[str]):
     """What is found lies within its word."""
