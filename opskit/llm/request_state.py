@@ -155,6 +155,8 @@ def _rejection(call: ActiveCall, verdict: Verdict) -> str:
     rejected = f"{len(call.text)} characters, {verdict.value}"
     if verdict is Verdict.ONLY_THINKING:
         rejected = f"{call.thought_chars or len(call.text)} characters of thinking and no answer"
+    elif verdict is Verdict.CALL:
+        rejected = "no answer, but a call of a function as text, and none was offered"
     elif call.tool_calls:
         names = ", ".join(tool.name for tool in call.tool_calls)
         rejected = f"no text, but a call of {names}, which was not offered"

@@ -1,4 +1,4 @@
-"""Is this text an answer? Pure judgement on text: empty, only thinking, echo, loop, cut off.
+"""Is this text an answer? Pure judgement on text: empty, only thinking, a call, echo, loop, cut off.
 
 An answer that says nothing is empty, one that only gives its prompt back is an echo (SPEC B11). To reject a
 right answer is worse than to pass a rare echo: "Good morning!" answers itself, "2+2=4" goes on from "2+2=".
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
 
+from opskit.llm.call_text import is_call, may_become_call
 from opskit.llm.echo import is_echo, may_become_echo, parsed, payloads_left_out
 from opskit.llm.visible import is_blank, may_become_blank, unmarked, visible, without_thinking
 from opskit.llm.wording import PATTERNS
@@ -24,6 +25,7 @@ class Verdict(StrEnum):
 
     EMPTY = "empty"
     ONLY_THINKING = "only_thinking"
+    CALL = "call"
     ECHO = "echo"
     LOOP = "loop"
     CUT_OFF = "cut_off"
@@ -42,6 +44,8 @@ def judge(
     `prompts` are the texts that must not come back: the goal and the whole prompt. `length_is_fine` is for
     callers who asked for a few tokens only. `thought` means that the model thought aloud outside the text.
     """
+    if is_call(text, prompts):
+        return Verdict.CALL
     if _is_empty(text, prompts):
         if is_loop(without_thinking(text)):
             return Verdict.LOOP
@@ -58,13 +62,15 @@ def judge(
 
 
 def may_be_shown(text: str, prompts: Sequence[str], hold_back: int) -> bool:
-    """Whether a text that is still growing can no longer be judged empty or an echo, however it goes on.
+    """Whether a text that still grows can no longer be judged empty, a call or an echo, however it goes on.
 
     At least `hold_back` characters of it must be visible; a tag that may just be opening counts as hidden.
     """
     wanted = _wanted(prompts)
     shown = visible(text, prompts, growing=True)
     if len(shown) < max(hold_back, 1) or may_become_blank(shown, **wanted):
+        return False
+    if may_become_call(text, shown, prompts):
         return False
     return not may_become_echo(shown, prompts)
 
