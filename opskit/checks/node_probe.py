@@ -350,7 +350,7 @@ class _Probing(MutableRecord):
             except CallError as error:
                 fault, seconds = classify(error), time.monotonic() - began
                 detail = f"loading {model.name} failed: {fault.kind.value}: {fault.detail}"
-                probe.end(state_of(fault), detail, stage="load", seconds=seconds, fault=fault.kind)
+                probe.end(state_of(fault), detail, stage="load", seconds=seconds, fault=fault)
         took = time.monotonic() - began
         probe.add("load", Status.PASS, took, f"{model.name} loaded in {took:.1f} s")
         probe.loaded = model.name
@@ -363,11 +363,13 @@ class _Probing(MutableRecord):
             return
         if probe.state is NodeState.FAILING:
             probe.model = model
-        if probe.fault in SERVER_IS_WELL:
-            kind, again = probe.facts.likely_kind, "`opskit probe`"
-            probe.remedy = fault_remedy(
-                probe.fault, model=model, node=self.config.name, server=kind, again=again
+        if probe.remedy_name or probe.fault in SERVER_IS_WELL:
+            name, kind, again = (
+                probe.remedy_name or str(probe.fault),
+                probe.facts.likely_kind,
+                "`opskit probe`",
             )
+            probe.remedy = fault_remedy(name, model=model, node=self.config.name, server=kind, again=again)
 
     def _fit(self, model: ModelInfo) -> Fit:
         return assess_fit(self.probe.facts, model, self.survey.config.router, available_memory_bytes())

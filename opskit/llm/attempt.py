@@ -15,7 +15,6 @@ from opskit.llm.verdict import Verdict, judge, may_be_shown, runs_away
 from opskit.llm.visible import after_unopened, answer_text, without_thinking
 from opskit.llm.waiting import Waiting, WaitTimer, WatchRequest
 from opskit.providers.base import (
-    DEFAULT_MODEL,
     CallError,
     ChatRequest,
     End,
@@ -157,7 +156,7 @@ class ActiveCall(MutableRecord):
             self.tool_calls.append(event)
         elif isinstance(event, End):
             self.usage, self.finish_reason = event.usage, event.reason
-            if self.candidate.model == DEFAULT_MODEL:
+            if event.model != self.candidate.model:
                 self.served = event.model
         return ""
 

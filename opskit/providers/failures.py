@@ -108,6 +108,10 @@ _UPSTREAM = re.compile(
     rb"(?i)no server is available to handle|no healthy upstream|upstream connect error|\A(no available server"
     rb"|bad gateway|gateway timeout)\Z"
 )
+#: Challenges to which a key is no answer.
+PEOPLE = ("basic", "digest", "negotiate", "ntlm")
+#: The type of Ollama's refusal of a model in the cloud before somebody has signed in (wire facts A4).
+SIGN_IN = "sign_in"
 _TITLE = re.compile(r"(?is)<title[^>]*>(.{1,200}?)</title>")
 #: How web servers that stand in front of others name themselves.
 _PROXIES = (
@@ -173,7 +177,7 @@ def _cause(exc: BaseException) -> CallCause:
                 return CallCause.RESET if "ConnectionResetError" in str(link) else cause
     for link in links:
         if type(link).__name__ == "RemoteProtocolError":
-            ended = "disconnected" in str(link) or "peer closed" in str(link)
+            ended = "disconnected" in str(link) or "closed connection" in str(link)
             return CallCause.CLOSED if ended else CallCause.PAYLOAD
     if "TimeoutException" in kinds:
         return CallCause.TIMEOUT
@@ -252,6 +256,9 @@ def relayed_text(status: int, server: str, raw: bytes) -> str | None:
     if body[:1] == b"{" or not is_proxy or not (status in (502, 504) or (status == 503 and says_so)):
         return None
     reason = "does not answer in time" if status == 504 else "cannot be reached"
+    if status == 503:
+        # HAProxy says the same when a request has waited too long for a server that is busy.
+        reason = "cannot be reached, or is so busy that the request waited in vain"
     return f"{name or 'a proxy'} answers in front of the server, and the server behind it {reason}"
 
 
@@ -279,9 +286,14 @@ def error_text(raw: bytes | Mapping[str, Any]) -> tuple[str, str | None]:
     if not isinstance(body, Mapping):
         return str(body)[:500], None
     error = body.get("error", body.get("detail", body.get("message", body.get("error_message", body))))
+    if isinstance(error, list):
+        # FastAPI's, one for each value that is wrong.
+        error = next((item for item in error if isinstance(item, Mapping)), str(error))
+    if isinstance(error, Mapping) and isinstance(error.get("error"), Mapping):
+        error = error["error"]
     if not isinstance(error, Mapping):
-        return _unwrapped(str(error), None)
-    message = error.get("message") or error.get("type") or json.dumps(error)
+        return _unwrapped(str(error), SIGN_IN if "signin_url" in body else None)
+    message = error.get("message") or error.get("msg") or error.get("type") or json.dumps(error)
     kind = next((word for key in ("code", "type") if isinstance(word := error.get(key), str) and word), None)
     text, kind = _unwrapped(str(message), kind)
     counts = [error.get("n_prompt_tokens"), error.get("n_ctx")]
