@@ -9,7 +9,6 @@ import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-from opskit.llm.visible import unmarked, without_thinking
 from opskit.text import lazy_pattern
 
 #: What begins a call in the notations of the families; in quotes it is only spoken of.
@@ -34,10 +33,12 @@ _WANTED = lazy_pattern(
 _ARGUMENTS = ("arguments", "parameters", "args")
 
 
-def is_call(text: str, prompts: Iterable[str]) -> bool:
-    """Tell whether a text is, or leads to, a call of a function that no prompt speaks of."""
-    said = without_thinking(text)
-    is_written = _NOTATION.search(said) or text.rstrip().endswith("<|call|>") or _is_json_call(unmarked(said))
+def is_call(text: str, said: str, shown: str, prompts: Iterable[str]) -> bool:
+    """Tell whether a text is, or leads to, a call of a function that no prompt speaks of.
+
+    `said` is what is left of it without thoughts, and `shown` without its markup as well.
+    """
+    is_written = _NOTATION.search(said) or text.rstrip().endswith("<|call|>") or _is_json_call(shown)
     return bool(is_written) and not any(map(_WANTED.search, prompts))
 
 

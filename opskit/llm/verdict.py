@@ -44,16 +44,17 @@ def judge(
     `prompts` are the texts that must not come back: the goal and the whole prompt. `length_is_fine` is for
     callers who asked for a few tokens only. `thought` means that the model thought aloud outside the text.
     """
-    if is_call(text, prompts):
+    said = without_thinking(text, prompts)
+    answer = unmarked(said)
+    if is_call(text, said, answer, prompts):
         return Verdict.CALL
-    if _is_empty(text, prompts):
+    if _is_empty(said, answer, prompts):
         if is_loop(without_thinking(text)):
             return Verdict.LOOP
-        if thought or without_thinking(text, prompts) != text:
+        if thought or said != text:
             return Verdict.ONLY_THINKING
         cut = text.strip() and _is_cut(finish_reason, length_is_fine=length_is_fine)
         return Verdict.CUT_OFF if cut else Verdict.EMPTY
-    answer = visible(text, prompts)
     if any(is_echo(answer, prompt) for prompt in payloads_left_out(prompts)):
         return Verdict.ECHO
     if is_loop(answer) if finish_reason == "length" else loops(answer, prompts):
@@ -85,12 +86,13 @@ def _is_cut(finish_reason: str, *, length_is_fine: bool) -> bool:
     return finish_reason == CONTENT_FILTER or (finish_reason == "length" and not length_is_fine)
 
 
-def _is_empty(text: str, prompts: Sequence[str]) -> bool:
+def _is_empty(said: str, answer: str, prompts: Sequence[str]) -> bool:
     wanted = _wanted(prompts)
-    said = without_thinking(text, prompts)
-    if not wanted["symbol_wanted"]:
-        said = unmarked(said, keep_tags=any(parsed(prompt).has_tags for prompt in prompts))
-    return is_blank(said.strip(), **wanted)
+    if wanted["symbol_wanted"]:
+        answer = said.strip()
+    elif any(parsed(prompt).has_tags for prompt in prompts):
+        answer = unmarked(said, keep_tags=True)
+    return is_blank(answer, **wanted)
 
 
 def _wanted(prompts: Sequence[str]) -> dict[str, bool]:
