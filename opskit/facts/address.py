@@ -22,7 +22,7 @@ from opskit.providers.failures import PEOPLE, error_text, proxy_name
 from opskit.providers.http import HttpClient
 from opskit.providers.kinds import ServerKind, expected_kind, is_misplaced, source_of
 from opskit.providers.node import detect
-from opskit.providers.transport import unreadable_authorities
+from opskit.providers.plain_http import tls_context, unreadable_authorities
 from opskit.records import Record, replace
 from opskit.system.network import authority, endpoint
 
@@ -355,9 +355,7 @@ async def _speaks_tls(url: str) -> bool:
 
 async def _names_of_certificate(parts: SplitResult) -> tuple[str, ...]:
     """Return the names in a certificate whose authority is known; empty where it cannot be read."""
-    import httpx
-
-    context = httpx.create_ssl_context(trust_env=True)
+    context = tls_context()
     context.check_hostname = False
     certificate = await _certificate(urlunsplit(parts), context) or {}
     return tuple(name for _, name in certificate.get("subjectAltName", ()) if name.isprintable())

@@ -145,7 +145,7 @@ class Survey:
         checked = secure and not insecure
         if checked not in self._clients:
             client = httpx.AsyncClient(
-                transport=transport("https://" if checked else "http://", pooled=False),
+                transport=transport(secure=checked),
                 timeout=httpx.Timeout(None),
                 trust_env=False,
                 # A kept connection may be dead, which would say nothing of the server now.

@@ -63,12 +63,7 @@ _BEFORE_CONNECTION = {
     CallCause.TIMEOUT,
 }
 #: Their exceptions are known by name: each is imported only where it is used.
-_LIBRARIES = ("h11", "httpx", "aiohttp")
-_BY_NAME = (
-    (("ServerDisconnectedError", "ClientPayloadError"), CallCause.CLOSED),
-    (("ClientResponseError", "BadHttpMessage", "BadStatusLine", "DecodingError"), CallCause.PAYLOAD),
-    (("ClientConnectorDNSError",), CallCause.NAME),
-)
+_LIBRARIES = ("h11", "httpx")
 _SENTENCES = {
     CallCause.REFUSED: "nothing listens there",
     CallCause.RESET: "the connection was reset by the server",
@@ -153,8 +148,7 @@ def _proxy_status(exc: BaseException) -> int | None:
 
 def _tls_problem(exc: BaseException) -> TlsProblem:
     for link in _chain(exc):
-        # aiohttp's exceptions have the types of the exceptions that they wrap, and not their fields.
-        if isinstance(link, ssl.SSLCertVerificationError) and hasattr(link, "verify_code"):
+        if isinstance(link, ssl.SSLCertVerificationError):
             return _CERTIFICATES.get(link.verify_code, TlsProblem.OTHER)
         if isinstance(link, ssl.SSLError) and getattr(link, "reason", None) in _NOT_TLS:
             return TlsProblem.NOT_TLS
@@ -162,7 +156,7 @@ def _tls_problem(exc: BaseException) -> TlsProblem:
 
 
 def _cause(exc: BaseException) -> CallCause:
-    """Errno first, then the inner library's own words; httpx-aiohttp calls any lost connection a timeout."""
+    """Errno first, then the inner library's own words."""
     links = list(_chain(exc))
     known = [cause for link in links if (cause := _by_errno(link)) is not None]
     if known:
@@ -171,10 +165,6 @@ def _cause(exc: BaseException) -> CallCause:
     kinds = {kind.__name__ for kind in type(exc).__mro__}
     if "ProxyError" in kinds:
         return CallCause.PROXY
-    for names, cause in _BY_NAME:
-        for link in links:
-            if type(link).__name__ in names:
-                return CallCause.RESET if "ConnectionResetError" in str(link) else cause
     for link in links:
         if type(link).__name__ == "RemoteProtocolError":
             ended = "disconnected" in str(link) or "closed connection" in str(link)
@@ -192,6 +182,9 @@ def _by_errno(link: BaseException) -> CallCause | None:
     if isinstance(link, ssl.SSLError):
         # "Want" is how a handshake waits, not how it fails.
         return None if isinstance(link, ssl.SSLWantReadError | ssl.SSLWantWriteError) else CallCause.TLS
+    if isinstance(link, ConnectionError) and link.errno is None:
+        # asyncio's own, where a connection ends within a handshake.
+        return CallCause.RESET
     return _ERRNO.get(link.errno or 0) if isinstance(link, OSError) else None
 
 
@@ -204,8 +197,7 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
             continue
         visited.add(id(link))
         yield link
-        inner = (link.__cause__, link.__context__, getattr(link, "os_error", None))
-        queue.extend(exc for exc in inner if isinstance(exc, BaseException))
+        queue.extend(filter(None, (link.__cause__, link.__context__)))
         if isinstance(link, BaseExceptionGroup):
             queue.extend(link.exceptions)
 

@@ -31,9 +31,7 @@ from opskit.records import Record
 class Node:
     """One address, its provider found on first use. Close it with `aclose`."""
 
-    def __init__(
-        self, config: NodeConfig, budgets: Budgets, *, provider: Provider | None = None, pooled: bool = False
-    ) -> None:
+    def __init__(self, config: NodeConfig, budgets: Budgets, *, provider: Provider | None = None) -> None:
         self.config = config
         self.name = config.name
         self.source = config.source
@@ -42,7 +40,6 @@ class Node:
             api_key=config.api_key,
             connect_s=budgets.connect_s,
             metadata_s=budgets.metadata_s,
-            pooled=pooled,
             proxy=config.proxy,
         )
         self._given = provider
