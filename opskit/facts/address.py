@@ -348,9 +348,7 @@ async def _is_agent(config: AgentConfig, url: str) -> bool:
 
 async def _speaks_tls(url: str) -> bool:
     """Tell whether a TLS handshake succeeds, whatever the certificate says. No byte of HTTP is sent."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return await _certificate(url, context) is not None
+    return await _certificate(url, tls_context(insecure=True)) is not None
 
 
 async def _names_of_certificate(parts: SplitResult) -> tuple[str, ...]:

@@ -13,9 +13,10 @@ import socket
 import ssl
 import time
 import zlib
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import h11
 
@@ -158,15 +159,21 @@ class PlainReply:
 class PlainClient:
     """A server at its own address, without a proxy; connections are kept for the next requests."""
 
-    def __init__(self, base_url: str, headers: Mapping[str, str], connect_s: float) -> None:
+    def __init__(
+        self, base_url: str, headers: Mapping[str, str], connect_s: float | None, *, insecure: bool = False
+    ) -> None:
         parts = urlsplit(base_url)
         self._base_url = base_url
-        self._path = parts.path
+        self._path = urlunsplit(("", "", parts.path, parts.query, ""))
+        user, _, host = parts.netloc.rpartition("@")
+        if user:
+            headers = {"Authorization": f"Basic {b64encode(unquote(user).encode()).decode()}", **headers}
         # The zone of a link-local address is written %25 in a URL.
         self._is_secure = parts.scheme == "https"
         self._host, self._port = unquote(parts.hostname or ""), parts.port or (443 if self._is_secure else 80)
+        self._insecure = insecure
         self._tls: ssl.SSLContext | None = None
-        self._headers = {"Host": parts.netloc, "Accept": "*/*", "Accept-Encoding": "identity", **headers}
+        self._headers = {"Host": host, "Accept": "*/*", "Accept-Encoding": "identity", **headers}
         self._connect_s = connect_s
         self._kept: list[_Connection] = []
         self._is_closed = False
@@ -185,7 +192,7 @@ class PlainClient:
             sent = {**self._headers, **headers}
             if content is not None:
                 sent["Content-Length"] = str(len(content))
-            target = quote(f"{self._path}{path}", safe=_TARGET)
+            target = quote(f"{self._path}{path}" or "/", safe=_TARGET)
             request = h11.Request(method=method, target=target, headers=list(sent.items()))
             if (open_connection := await self._take()) is not None:
                 with contextlib.suppress(ConnectionError, h11.RemoteProtocolError):
@@ -220,7 +227,7 @@ class PlainClient:
 
     async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
         if self._is_secure:
-            self._tls = self._tls or tls_context()
+            self._tls = self._tls or tls_context(insecure=self._insecure)
         name = self._host if self._is_secure else None
         try:
             async with asyncio.timeout(self._connect_s):
@@ -299,8 +306,8 @@ def _drop(attempt: asyncio.Task[socket.socket]) -> None:
         attempt.result().close()
 
 
-def tls_context() -> ssl.SSLContext:
-    """Return what checks certificates.
+def tls_context(*, insecure: bool = False) -> ssl.SSLContext:
+    """Return what checks certificates; an `insecure` one takes any.
 
     SSL_CERT_FILE and SSL_CERT_DIR name the authorities of a company, as for every client of OpenSSL, for
     which a file that cannot be read names none; else they are those of certifi, because a Mac may have none.
@@ -312,6 +319,8 @@ def tls_context() -> ssl.SSLContext:
         file, folder = certifi.where(), None
     context = ssl.create_default_context(cafile=file or None, capath=folder or None)
     context.set_alpn_protocols(["http/1.1"])
+    if insecure:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     return context
 
 

@@ -1,4 +1,4 @@
-"""What carries requests through a proxy, and those of checks of any page: httpx's own transport."""
+"""What carries requests through a proxy: httpx."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -17,11 +17,22 @@ class ProxyClient:
 
     def __init__(self, base_url: str, headers: Mapping[str, str], connect_s: float, proxy: str) -> None:
         self._proxy = proxy
+        #: Why nobody can speak to the proxy.
+        self._obstacle = ""
+        options: dict[str, Any] = {"verify": tls_context() if base_url.startswith("https:") else False}
+        try:
+            transport = httpx.AsyncHTTPTransport(trust_env=False, proxy=proxy, **options)
+        except (ImportError, ValueError):
+            transport = httpx.AsyncHTTPTransport(trust_env=False, **options)
+            name, scheme = without_password(proxy), urlsplit(proxy).scheme
+            self._obstacle = f"the proxy {name} needs the package socksio: `pip install 'opskit[socks]'`"
+            if not scheme.startswith("socks5"):
+                self._obstacle = f"the proxy {name} speaks SOCKS 4; only SOCKS 5 (`socks5h://`) can be used"
         self._client = httpx.AsyncClient(
             base_url=base_url,
             headers={**headers, "Connection": "close"},
             timeout=httpx.Timeout(None, connect=connect_s),
-            transport=transport(secure=base_url.startswith("https:"), proxy=proxy),
+            transport=transport,
             trust_env=False,
         )
 
@@ -29,6 +40,8 @@ class ProxyClient:
         self, method: str, path: str, content: bytes | None, headers: Mapping[str, str]
     ) -> httpx.Response:
         """Return a reply once its head is there. Raises CallError."""
+        if self._obstacle:
+            raise CallError(CallCause.PROXY, self._obstacle)
         streams: list[Any] = []
 
         async def trace(event: str, info: Mapping[str, Any]) -> None:
@@ -55,27 +68,3 @@ class ProxyClient:
 
     async def aclose(self) -> None:
         await self._client.aclose()
-
-
-def transport(*, secure: bool, proxy: str | None = None) -> httpx.AsyncBaseTransport:
-    """Return what carries requests, with certificates checked where they are `secure`."""
-    try:
-        return httpx.AsyncHTTPTransport(
-            verify=tls_context() if secure else False, trust_env=False, proxy=proxy
-        )
-    except (ImportError, ValueError):
-        return _Impassable(proxy or "")
-
-
-class _Impassable(httpx.AsyncBaseTransport):
-    """What carries nothing: the way leads through a proxy that cannot be spoken to."""
-
-    def __init__(self, proxy: str) -> None:
-        name, scheme = without_password(proxy), urlsplit(proxy).scheme
-        self._text = f"the proxy {name} needs the package socksio: `pip install 'opskit[socks]'`"
-        if not scheme.startswith("socks5"):
-            self._text = f"the proxy {name} speaks SOCKS 4; only SOCKS 5 (`socks5h://`) can be used"
-
-    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
-        del request
-        raise CallError(CallCause.PROXY, self._text)

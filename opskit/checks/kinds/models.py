@@ -219,7 +219,7 @@ class ProbeParams:
     {"status": {"not": "fail"}},
     lambda p: str(p.shown),
     timeout_s=_LIMIT_S,
-    imports=("opskit.checks.probe", "httpx", "opskit.providers.transport"),
+    imports=("opskit.checks.probe",),
     judges_itself=True,
 )
 async def probe(params: ProbeParams, context: CheckContext) -> Finding:
