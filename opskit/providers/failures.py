@@ -12,6 +12,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Protocol
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from opskit.config.url import without_password
 from opskit.providers.base import CallCause, CallError, TlsProblem
@@ -226,13 +227,11 @@ def redirect(response: ServerReply) -> str | None:
     target = response.headers.get("Location")
     if target is None or not 300 <= response.status_code < 400:
         return None
-    import httpx
-
     try:
-        url = httpx.URL(str(response.url)).join(target)
-    except (httpx.InvalidURL, ValueError):
+        parts = urlsplit(urljoin(str(response.url), target))
+    except ValueError:
         return None
-    location = str(url.copy_with(username=None, password=None, query=None, fragment=None))
+    location = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
     return location if location.isprintable() else None
 
 
