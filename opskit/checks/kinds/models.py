@@ -141,7 +141,7 @@ def _observed(probe: "NodeProbe", values: Mapping[str, Any]) -> Observation:
         "loaded": "whether this check loaded it",
         "answered": "whether a whole, honest answer came",
         "answer": "the answer",
-        "verdict": "empty, only_thinking, echo, loop, cut_off, or null for a good answer",
+        "verdict": "empty, only_thinking, call, echo, loop, cut_off, or null for a good answer",
     },
     {"answered": True},
     lambda p: f"{p.shown}/{p.model or 'loaded model'}",
