@@ -33,7 +33,7 @@ class App:
     """A configuration, wired; an async context manager that closes what was made of it.
 
     Tagged lines go to the log in the state folder and to `sinks`; with a `log` of its own nothing is written
-    there, and no trace is kept. `pooled` is for many requests at once. `clock` is monotonic seconds.
+    there, and no trace is kept. `clock` is monotonic seconds.
     `environ`, `cwd` and `config_path` come from the command, for what it surveys. `folder` is the state
     folder of a survey that does not need it: it is not made. `on_note` gets what a person should know and no
     command fails for.
@@ -45,7 +45,6 @@ class App:
         *,
         sinks: Sequence[Callable[[str], None]] = (),
         log: "TagLog | None" = None,
-        pooled: bool = False,
         clock: Callable[[], float] = time.monotonic,
         environ: Mapping[str, str] = MappingProxyType({}),
         cwd: Path = Path(),
@@ -62,7 +61,6 @@ class App:
         self.clock = clock
         self._sinks = sinks
         self._log = log
-        self._pooled = pooled
         self._closing = contextlib.AsyncExitStack()
 
     async def __aenter__(self) -> Self:
@@ -106,7 +104,7 @@ class App:
         from opskit.providers.node import Node
 
         budgets = self.config.budgets
-        nodes = tuple(Node(node, budgets, pooled=self._pooled) for node in self.config.nodes)
+        nodes = tuple(Node(node, budgets) for node in self.config.nodes)
         for node in nodes:
             self._closing.push_async_callback(node.aclose)
         return nodes

@@ -23,7 +23,7 @@ from opskit.checks.runner_assessment import (
 )
 from opskit.checks.state import SILENT_LIST, NodeState, state_of
 from opskit.config.schema import Config, NodeConfig
-from opskit.facts.node import NodeFacts, ReadingStep, read_node
+from opskit.facts.node import NodeFacts, ReadingStep, read_node, with_contents
 from opskit.facts.runner import known_weights, read_again, read_runners
 from opskit.facts.survey import Survey
 from opskit.llm.faults import SERVER_IS_WELL, classify, fault_remedy
@@ -32,6 +32,7 @@ from opskit.llm.loads import load_budget_s
 from opskit.llm.one_token import is_overdue, may_be_asked
 from opskit.providers.base import DEFAULT_MODEL, CallCause, CallError, ModelInfo, Provider, Resident
 from opskit.providers.kinds import ServerKind
+from opskit.providers.node import read_contents
 from opskit.records import MutableRecord, replace
 from opskit.result import Status
 from opskit.system.host import available_memory_bytes, is_loopback
@@ -287,20 +288,13 @@ class _Probing(MutableRecord):
 
     async def _listed_late(self) -> bool:
         """Wait for what is loaded as long as for any page, where nothing shows why it is silent."""
-        began, probe = time.monotonic(), self.probe
-        try:
-            provider = await self.survey.node(self.config).provider()
-            resident = await provider.resident()
-        except CallError:
-            return False
-        finally:
-            took_s = time.monotonic() - began
-            probe.facts = replace(probe.facts, resident_s=probe.facts.resident_s + took_s)
-        names = {model.name for model in probe.facts.models or ()}
-        loaded = tuple(model for model in resident or () if model.name in names)
-        known = resident is not None
-        probe.facts = replace(probe.facts, resident=loaded, residency_known=known, silence=None)
-        return True
+        facts, provider = self.probe.facts, await self.survey.node(self.config).provider()
+        contents = await read_contents(provider, models=facts.models or ())
+        waited_s = facts.resident_s + contents.resident_s
+        self.probe.facts = with_contents(
+            facts, replace(contents, models_s=facts.models_s, resident_s=waited_s)
+        )
+        return contents.silence is None
 
     def _nothing_loaded(self, which: str) -> str:
         known = self.probe.facts.residency_known
@@ -350,7 +344,7 @@ class _Probing(MutableRecord):
             except CallError as error:
                 fault, seconds = classify(error), time.monotonic() - began
                 detail = f"loading {model.name} failed: {fault.kind.value}: {fault.detail}"
-                probe.end(state_of(fault), detail, stage="load", seconds=seconds, fault=fault.kind)
+                probe.end(state_of(fault), detail, stage="load", seconds=seconds, fault=fault)
         took = time.monotonic() - began
         probe.add("load", Status.PASS, took, f"{model.name} loaded in {took:.1f} s")
         probe.loaded = model.name
@@ -363,11 +357,13 @@ class _Probing(MutableRecord):
             return
         if probe.state is NodeState.FAILING:
             probe.model = model
-        if probe.fault in SERVER_IS_WELL:
-            kind, again = probe.facts.likely_kind, "`opskit probe`"
-            probe.remedy = fault_remedy(
-                probe.fault, model=model, node=self.config.name, server=kind, again=again
+        if probe.remedy_name or probe.fault in SERVER_IS_WELL:
+            name, kind, again = (
+                probe.remedy_name or str(probe.fault),
+                probe.facts.likely_kind,
+                "`opskit probe`",
             )
+            probe.remedy = fault_remedy(name, model=model, node=self.config.name, server=kind, again=again)
 
     def _fit(self, model: ModelInfo) -> Fit:
         return assess_fit(self.probe.facts, model, self.survey.config.router, available_memory_bytes())

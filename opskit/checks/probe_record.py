@@ -10,7 +10,7 @@ from opskit.facts.address import AddressProblem
 from opskit.facts.agent import AgentFacts
 from opskit.facts.endpoint import connection_problem
 from opskit.facts.node import NodeFacts
-from opskit.llm.faults import SERVER_IS_WELL, FaultKind, classify
+from opskit.llm.faults import SERVER_IS_WELL, Fault, FaultKind, classify
 from opskit.providers.base import CallCause, CallError
 from opskit.providers.kinds import ServerKind
 from opskit.records import MutableRecord, Record, asdict, field
@@ -53,7 +53,7 @@ class ProbeOptions(Record):
 class TargetProbe(MutableRecord, kw_only=True):
     """The probe of a node or an agent, under way or ended: its stages so far, and what was seen on the way.
 
-    `fault` is why its question failed, where a request to a model failed.
+    `fault` is why its question failed, where a request to a model failed, `remedy_name` as in `Fault`.
     """
 
     check: ClassVar[str]
@@ -65,6 +65,7 @@ class TargetProbe(MutableRecord, kw_only=True):
     detail: str = ""
     remedy: str | None = None
     fault: FaultKind | None = None
+    remedy_name: str = ""
     stages: list[ProbeStage] = field(default_factory=list)
     process: Listener | None = None
     seconds: float = 0.0
@@ -127,12 +128,14 @@ class TargetProbe(MutableRecord, kw_only=True):
         seconds: float = 0.0,
         status: Status = Status.FAIL,
         remedy: str | None = None,
-        fault: FaultKind | None = None,
+        fault: Fault | None = None,
     ) -> NoReturn:
         """End the probe, with a last stage where that has a name. Raises ProbeEnded."""
         if stage:
             self.add(stage, status, seconds, detail)
-        self.state, self.detail, self.remedy, self.fault = state, detail, remedy, fault
+        self.state, self.detail, self.remedy = state, detail, remedy
+        if fault is not None:
+            self.fault, self.remedy_name = fault.kind, fault.remedy_name
         raise ProbeEnded
 
     def connected(self, tcp: TcpResult) -> None:

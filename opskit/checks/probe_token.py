@@ -15,7 +15,7 @@ from opskit.checks.state import (
     state_of,
 )
 from opskit.config.schema import Config
-from opskit.llm.faults import FaultKind, classify
+from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.loads import load_budget_s
 from opskit.llm.one_token import OneToken, is_overdue, may_be_asked, one_token, remaining_s
 from opskit.llm.verdict import judge
@@ -75,7 +75,7 @@ async def ask_for_token(
         fault, took = classify(error), time.monotonic() - began
         detail = f"{chosen.name}: {fault.kind.value}: {fault.detail}"
         if fault.kind is not FaultKind.UNPARSABLE_ANSWER:
-            probe.end(state_of(fault), detail, stage="first token", seconds=took, fault=fault.kind)
+            probe.end(state_of(fault), detail, stage="first token", seconds=took, fault=fault)
         # The model wrote something that the server's parser could not use: it generates, and that is asked.
         unparsable = (
             f"{chosen.name} wrote an answer, and the server could not parse that one answer; both are well"
@@ -96,8 +96,8 @@ async def ask_for_token(
         probe.end(NodeState.WEDGED, detail, stage="first token", seconds=got.seconds)
     if got.first_s is None and not unparsable:
         detail = f"{chosen.name} ended its answer, and none of its tokens has content"
-        fault_kind = FaultKind.BAD_PAYLOAD
-        probe.end(NodeState.FAILING, detail, stage="first token", seconds=got.seconds, fault=fault_kind)
+        fault = Fault(FaultKind.BAD_PAYLOAD, detail)
+        probe.end(NodeState.FAILING, detail, stage="first token", seconds=got.seconds, fault=fault)
     took = got.seconds if got.first_s is None else got.first_s
     probe.add("first token", Status.PASS, took, f"{chosen.name} in {took:.2f} s")
     again = f" (the server was waited for: {got.loading})" if got.loading else ""
@@ -186,7 +186,7 @@ async def ask_for_answer(
     except CallError as error:
         fault, took = classify(error), time.monotonic() - began
         detail = f"{chosen.name} broke off: {fault.kind.value}: {fault.detail}"
-        probe.end(state_of(fault), detail, stage="direct test", seconds=took, fault=fault.kind)
+        probe.end(state_of(fault), detail, stage="direct test", seconds=took, fault=fault)
     verdict = judge(text, (goal,), finish_reason=reason, length_is_fine=True, thought=thought)
     took = time.monotonic() - began
     probe.answer = text

@@ -18,11 +18,11 @@ from opskit.config.origins import AGENTS, NODES
 from opskit.config.schema import AgentConfig, Budgets, NodeConfig
 from opskit.providers.agent import AgentClient
 from opskit.providers.base import CallCause, CallError, TlsProblem, without_reason
-from opskit.providers.failures import error_text, proxy_name
+from opskit.providers.failures import PEOPLE, error_text, proxy_name
 from opskit.providers.http import HttpClient
 from opskit.providers.kinds import ServerKind, expected_kind, is_misplaced, source_of
 from opskit.providers.node import detect
-from opskit.providers.transport import unreadable_authorities
+from opskit.providers.plain_http import tls_context, unreadable_authorities
 from opskit.records import Record, replace
 from opskit.system.network import authority, endpoint
 
@@ -30,6 +30,8 @@ from opskit.system.network import authority, endpoint
 _TRY_S = 1.0
 #: So many paths above that of the address are tried at most.
 _SHORTER_PATHS = 4
+#: Where a web interface has its API (Open WebUI).
+_PATH_BELOW = "/api"
 #: What a server that speaks TLS does to a request without it.
 _NO_PLAIN_HTTP = (CallCause.RESET, CallCause.CLOSED, CallCause.PAYLOAD)
 #: What a server that speaks plain HTTP does to a TLS handshake.
@@ -38,8 +40,6 @@ _OTHER_FAMILY = {"127.0.0.1": "::1", "::1": "127.0.0.1"}
 #: What is in the address of a login page, or in the page.
 _LOGIN = re.compile(r"(?i)log-?in|sign-?in|\b(sso|oauth2?|saml2?|auth|authorize)\b|cdn-cgi/access")
 _PASSWORD = re.compile(rb"(?i)<input[^>]+type\s*=\s*[\"']?password\b")
-#: Challenges to which a key is no answer.
-_PEOPLE = ("basic", "digest", "negotiate", "ntlm")
 
 
 class AddressProblem(Record):
@@ -244,6 +244,10 @@ async def _of_plain_http(server: _Server) -> AddressProblem | None:
 
 
 async def _of_path(server: _Server) -> AddressProblem | None:
+    below = _url(server.parts, path=f"{server.parts.path}{_PATH_BELOW}")
+    if await server.answers(below):
+        detail = f"the path {_PATH_BELOW} is missing: {server.noun} answers at {below}"
+        return AddressProblem(detail, address=below)
     for parent in PurePosixPath(server.parts.path).parents[:_SHORTER_PATHS]:
         path = str(parent).rstrip("/")
         address = _url(server.parts, path=path)
@@ -278,7 +282,7 @@ def _of_proxy(server: _Server, error: CallError) -> AddressProblem:
 def _of_login(server: _Server, error: CallError) -> AddressProblem | None:
     """What wants a person to log in before the server, and a server that refuses the name it is asked by."""
     who, status = proxy_name(error.server), f"HTTP {error.status}"
-    if error.status == 401 and error.challenge in _PEOPLE:
+    if error.status == 401 and error.challenge in PEOPLE:
         wants = f"{who or 'something'} wants a user name and password ({status}, {error.challenge})"
         return _login(server, f"{wants} before {server.noun}")
     if error.status == 403 and error.text == without_reason(403) and "/api/version" in server.pages:
@@ -344,16 +348,12 @@ async def _is_agent(config: AgentConfig, url: str) -> bool:
 
 async def _speaks_tls(url: str) -> bool:
     """Tell whether a TLS handshake succeeds, whatever the certificate says. No byte of HTTP is sent."""
-    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    return await _certificate(url, context) is not None
+    return await _certificate(url, tls_context(insecure=True)) is not None
 
 
 async def _names_of_certificate(parts: SplitResult) -> tuple[str, ...]:
     """Return the names in a certificate whose authority is known; empty where it cannot be read."""
-    import httpx
-
-    context = httpx.create_ssl_context(trust_env=True)
+    context = tls_context()
     context.check_hostname = False
     certificate = await _certificate(urlunsplit(parts), context) or {}
     return tuple(name for _, name in certificate.get("subjectAltName", ()) if name.isprintable())

@@ -6,13 +6,18 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
+from urllib.parse import urljoin, urlsplit
 
+from opskit import __version__
 from opskit.facts.survey import Survey
 from opskit.providers.base import CallCause, CallError
+from opskit.providers.failures import translated
+from opskit.providers.plain_http import PlainClient
 from opskit.records import Record
 from opskit.system.network import TcpResult, authority, endpoint
 
 MAX_BODY_BYTES = 1024 * 1024
+_MOST_REDIRECTS = 20
 #: The JSON of a body that is none; `null` is JSON.
 NO_JSON: Final = object()
 
@@ -91,12 +96,12 @@ class EndpointFacts(Record, kw_only=True):
     seconds: float
 
 
-async def read_endpoint(survey: Survey, request: EndpointRequest) -> EndpointFacts:
+async def read_endpoint(_: Survey, request: EndpointRequest) -> EndpointFacts:
     """Ask for one page. Never raises for what the server does."""
     began = time.monotonic()
     try:
         async with asyncio.timeout(request.limit_s):
-            reply = await fetch(survey, request)
+            reply = await fetch(request)
     except TimeoutError:
         error = CallError(CallCause.TIMEOUT, f"no whole answer within {request.limit_s:g} s")
         return EndpointFacts(error=error, seconds=time.monotonic() - began)
@@ -105,26 +110,37 @@ async def read_endpoint(survey: Survey, request: EndpointRequest) -> EndpointFac
     return EndpointFacts(reply=reply, seconds=reply.seconds)
 
 
-async def fetch(survey: Survey, request: EndpointRequest) -> Reply:
+async def fetch(request: EndpointRequest) -> Reply:
     """Send one request, without a deadline. Raises CallError where no answer came."""
-    from opskit.providers.failures import translated
-
-    client = survey.client(insecure=request.insecure, secure=request.url.startswith("https:"))
-    began = time.monotonic()
-    with translated("request"):
-        sent = client.build_request(
-            request.method, request.url, content=request.body, headers=dict(request.headers)
-        )
-        response = await client.send(sent, stream=True, follow_redirects=request.follow)
+    began, url, method, body = time.monotonic(), request.url, request.method, request.body
+    # A kept connection may be dead, which would say nothing of the server now.
+    headers = {"User-Agent": f"opskit/{__version__}", "Connection": "close", **dict(request.headers)}
+    for redirects in range(_MOST_REDIRECTS + 1):
+        client = PlainClient(url, headers, None, insecure=request.insecure)
         try:
+            response = await client.send(method, "", body, {})
             first_byte_s = time.monotonic() - began
-            body, truncated = await _read(response, request.max_bytes)
-        finally:
+            target = urljoin(url, response.headers.get("Location", ""))
+            is_redirect = 300 <= response.status_code < 400 and target.startswith(("http://", "https://"))
+            if not (request.follow and is_redirect) or target == url or redirects == _MOST_REDIRECTS:
+                break
             await response.aclose()
+        finally:
+            await client.aclose()
+        if response.status_code == 303 or (method == "POST" and response.status_code in (301, 302)):
+            method, body = "GET", None
+        if urlsplit(target)[:2] != urlsplit(url)[:2]:
+            headers = {name: value for name, value in headers.items() if name.lower() != "authorization"}
+        url = target
+    try:
+        with translated("stream"):
+            content, truncated = await _read(response, request.max_bytes)
+    finally:
+        await response.aclose()
     return Reply(
         status=response.status_code,
-        headers={name.lower(): value for name, value in response.headers.items()},
-        body=body,
+        headers=dict(response.headers),
+        body=content,
         truncated=truncated,
         first_byte_s=first_byte_s,
         seconds=time.monotonic() - began,
@@ -133,7 +149,7 @@ async def fetch(survey: Survey, request: EndpointRequest) -> Reply:
 
 async def _read(response: Any, max_bytes: int) -> tuple[bytes, bool]:
     body = bytearray()
-    async for chunk in response.aiter_bytes(65536):
+    async for chunk in response.aiter_bytes():
         body += chunk
         if len(body) > max_bytes:
             return bytes(body[:max_bytes]), True

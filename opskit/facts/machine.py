@@ -11,7 +11,6 @@ from pathlib import Path
 from opskit.config.load import ensure_state_dir
 from opskit.errors import StateError
 from opskit.facts.survey import Survey
-from opskit.providers.base import CallError
 from opskit.records import Record
 from opskit.system import host
 from opskit.system.host import MemoryGauge
@@ -94,17 +93,14 @@ class ClockReading(Record):
 
 async def read_clock(survey: Survey, name: str, url: str) -> ClockReading | None:
     """Read the date of an HTTP answer; None where nothing answers with one."""
-    from opskit.providers.failures import translated
+    from opskit.facts.endpoint import EndpointRequest, read_endpoint
 
-    client = survey.client(secure=url.startswith("https:"))
     began = time.time()
+    answer = await read_endpoint(survey, EndpointRequest(url=url, max_bytes=0, limit_s=_CLOCK_ANSWER_S))
     try:
-        async with asyncio.timeout(_CLOCK_ANSWER_S):
-            with translated("request"):
-                async with client.stream("GET", url) as response:
-                    date = response.headers.get("date", "")
+        date = "" if answer.reply is None else answer.reply.headers.get("date", "")
         theirs = parsedate_to_datetime(date).timestamp()
-    except (CallError, TimeoutError, ValueError, TypeError):
+    except (ValueError, TypeError):
         return None
     return ClockReading(name, url, theirs + _HALF_S - (began + time.time()) / 2)
 

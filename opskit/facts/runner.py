@@ -187,7 +187,7 @@ async def read_runner(process: RunnerProcess) -> ModelRunner:
     if process.is_stopped:
         return ModelRunner(process=process, health=RunnerHealth.SILENT)
     url = f"http://127.0.0.1:{process.port}"
-    http = HttpClient(url, api_key=None, connect_s=_ANSWER_S, metadata_s=_ANSWER_S, pooled=False)
+    http = HttpClient(url, api_key=None, connect_s=_ANSWER_S, metadata_s=_ANSWER_S)
     # It has few threads, and each waits on a connection that is kept.
     http.keep_alive = False
     try:

@@ -16,8 +16,6 @@ from opskit.system.lock import try_lock
 from opskit.system.threads import use_abandonable_threads
 
 if TYPE_CHECKING:
-    import httpx
-
     from opskit.providers.node import Node
     from opskit.system.docker import Docker
     from opskit.system.sockets import SocketTable
@@ -47,7 +45,6 @@ class Survey:
     config_path: str | None = None
     remembered: Callable[[], Mapping[str, Any]] = dict
     _stack: contextlib.AsyncExitStack = field(default_factory=contextlib.AsyncExitStack, init=False)
-    _clients: "dict[bool, httpx.AsyncClient]" = field(default_factory=dict, init=False)
     _nodes: "dict[NodeConfig, Node]" = field(default_factory=dict, init=False)
     _docker: "Docker | None" = field(default=None, init=False)
     _readings: "dict[Hashable, _KeptFact]" = field(default_factory=dict, init=False)
@@ -131,29 +128,6 @@ class Survey:
             self._nodes[config] = node = Node(config, budgets)
             self._stack.push_async_callback(node.aclose)
         return self._nodes[config]
-
-    def client(self, *, insecure: bool = False, secure: bool = False) -> "httpx.AsyncClient":
-        """Return an HTTP client without timeouts of its own: deadlines are the runner's.
-
-        `secure` is for https with certificates checked; `insecure` takes any certificate.
-        """
-        import httpx
-
-        from opskit import __version__
-        from opskit.providers.transport import transport
-
-        checked = secure and not insecure
-        if checked not in self._clients:
-            client = httpx.AsyncClient(
-                transport=transport("https://" if checked else "http://", pooled=False),
-                timeout=httpx.Timeout(None),
-                trust_env=False,
-                # A kept connection may be dead, which would say nothing of the server now.
-                headers={"User-Agent": f"opskit/{__version__}", "Connection": "close"},
-            )
-            self._stack.push_async_callback(client.aclose)
-            self._clients[checked] = client
-        return self._clients[checked]
 
     async def docker(self) -> "Docker":
         """Return the client of Docker; its questions raise OpskitError DOCKER_*."""

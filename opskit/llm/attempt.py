@@ -15,7 +15,6 @@ from opskit.llm.verdict import Verdict, judge, may_be_shown, runs_away
 from opskit.llm.visible import after_unopened, answer_text, without_thinking
 from opskit.llm.waiting import Waiting, WaitTimer, WatchRequest
 from opskit.providers.base import (
-    DEFAULT_MODEL,
     CallError,
     ChatRequest,
     End,
@@ -157,7 +156,7 @@ class ActiveCall(MutableRecord):
             self.tool_calls.append(event)
         elif isinstance(event, End):
             self.usage, self.finish_reason = event.usage, event.reason
-            if self.candidate.model == DEFAULT_MODEL:
+            if event.model != self.candidate.model:
                 self.served = event.model
         return ""
 
@@ -281,32 +280,27 @@ class ActiveCall(MutableRecord):
         with contextlib.closing(WaitTimer()) as timer:
             async with contextlib.aclosing(provider.stream(request)) as stream:
                 event = await self._first(timer, stream, provider, first_s)
-                self.context.left.pop(self.key, None)
-                speaking = False
+                key, last_token, wait_s = self.key, self.context.last_token, first_s
+                self.context.left.pop(key, None)
                 try:
                     while not isinstance(event, End):
                         yield event
-                        self.context.last_token[self.key] = clock()
-                        speaking = speaking or not isinstance(event, Progress)
-                        event = await self._next(timer, stream, budgets.idle_s if speaking else first_s)
-                except (GeneratorExit, asyncio.CancelledError, _Stopped) as why:
-                    ended = isinstance(why, _Stopped) and why.fault.kind is FaultKind.TRUNCATED
-                    if provider.kind.loads_on_demand and not ended:
-                        self.context.left[self.key] = clock()
-                    raise
+                        now = last_token[key] = clock()
+                        if not isinstance(event, Progress):
+                            wait_s = budgets.idle_s
+                        event = await timer.wait(anext(stream), min(wait_s, self.deadline - now))
+                except StopAsyncIteration as exc:
+                    raise _Stopped(FaultKind.TRUNCATED, "the answer stopped without an end") from exc
+                except (GeneratorExit, asyncio.CancelledError, TimeoutError) as why:
+                    if provider.kind.loads_on_demand:
+                        self.context.left[key] = clock()
+                    if not isinstance(why, TimeoutError):
+                        raise
+                    if clock() >= self.deadline:
+                        raise _Stopped(self._too_long()) from why
+                    silence = f"no further token for {wait_s:g} s in the middle of an answer"
+                    raise _Stopped(FaultKind.IDLE_TIMEOUT, silence) from why
                 yield event
-
-    async def _next(self, timer: WaitTimer, stream: AsyncGenerator[Event, None], wait_s: float) -> Event:
-        remaining_s = self.deadline - self.context.clock()
-        try:
-            return await timer.wait(anext(stream), min(wait_s, remaining_s))
-        except TimeoutError as exc:
-            if remaining_s <= wait_s:
-                raise _Stopped(self._too_long()) from exc
-            why = f"no further token for {wait_s:g} s in the middle of an answer"
-            raise _Stopped(FaultKind.IDLE_TIMEOUT, why) from exc
-        except StopAsyncIteration as exc:
-            raise _Stopped(FaultKind.TRUNCATED, "the answer stopped without an end") from exc
 
     async def _first(
         self, timer: WaitTimer, stream: AsyncGenerator[Event, None], provider: Provider, first_s: float

@@ -79,10 +79,9 @@ class NodeView:
 
 
 class Snapshot(Record):
-    """All nodes, in configuration order. `version` changes whenever anything in it does."""
+    """All nodes, in configuration order; the same object until anything in it changes."""
 
     nodes: tuple[NodeView, ...]
-    version: int
     complete: bool
 
     def node(self, name: str) -> NodeView | None:
@@ -104,7 +103,6 @@ class Catalog:
         #: Nodes whose list is here while this machine still reads what they were started with.
         self._listed: set[str] = set()
         self._looked_at: dict[str, float] = {}
-        self._version = 0
         self._cached: Snapshot | None = None
 
     async def snapshot(self, *, wait_for_all: bool = False) -> Snapshot:
@@ -151,7 +149,7 @@ class Catalog:
                 self._views.get(name, NodeView(name, node.source)) for name, node in self._nodes.items()
             )
             complete = not any(name not in self._views for name in self._nodes)
-            self._cached = Snapshot(views, self._version, complete)
+            self._cached = Snapshot(views, complete)
         return self._cached
 
     def _put(self, view: NodeView) -> None:
@@ -161,7 +159,6 @@ class Catalog:
             self._views[view.name] = view
             return
         self._views[view.name] = view
-        self._version += 1
         self._cached = None
 
     def _scan_if_due(self, name: str, *, insist: bool) -> asyncio.Task[None] | None:

@@ -8,7 +8,7 @@ from typing import Any
 from opskit.config.schema import Config
 from opskit.llm.catalog import NodeView, Snapshot
 from opskit.llm.exam import MAX_TOKENS, ExamResult
-from opskit.llm.faults import FaultKind, fault_remedy
+from opskit.llm.faults import CRASHES, fault_remedy
 from opskit.llm.fit import Fit
 from opskit.llm.health import Health
 from opskit.llm.plan import ModelRequest, PlanContext, Skipped, plan
@@ -21,21 +21,6 @@ from opskit.text import listing, markdown_table, markdown_text
 
 #: A model is about as quick as another up to this factor, or this many seconds.
 _AS_QUICK, _AS_QUICK_S = 1.5, 0.5
-_CRASHES = {
-    FaultKind.RUNNER_CRASHED,
-    FaultKind.RESET,
-    FaultKind.EMPTY_REPLY,
-    FaultKind.TRUNCATED,
-    FaultKind.SERVER_ERROR,
-    FaultKind.BAD_PAYLOAD,
-}
-_SILENCES = {
-    FaultKind.WEDGED,
-    FaultKind.FIRST_TOKEN_TIMEOUT,
-    FaultKind.IDLE_TIMEOUT,
-    FaultKind.TOTAL_TIMEOUT,
-}
-_ABSENCES = {FaultKind.REFUSED, FaultKind.UNREACHABLE, FaultKind.CONNECT_TIMEOUT}
 COLUMNS = ("node", "model", "result", "load", "first token", "total", "tokens", "tokens/s")
 
 
@@ -109,7 +94,6 @@ def recommend(
             replace(view, models=tuple(m for m in view.models if (view.name, m.name) in working))
             for view in views
         ),
-        version=0,
         complete=True,
     )
     fits = Fit(True, "it has just answered")
@@ -265,30 +249,18 @@ def _why_nothing(outcome: ExamOutcome) -> str:
 def _remedy(result: ExamResult, kind: ServerKind) -> str | None:
     model, node, state = result.examinee.model, result.examinee.node, result.state
     again = f"`opskit models test --node {node} --model {model}`"
-    if state in _CRASHES:
-        if kind.log:
-            return f"{kind.log} tells why; then {again}"
-        return f"look at the log of {node}, restart it, {again}"
-    if state in _SILENCES:
-        if kind.unload:
-            return f"{kind.unload_hint(model)}, then {again}; if that hangs: {kind.restart}"
-        return f"`opskit probe --verbose` tells busy and wedged apart; restart {node} if wedged"
-    if state in _ABSENCES:
-        return "`opskit probe` tells what answers and how to start the rest"
     if state == Verdict.ONLY_THINKING:
         return f"{model} needs more tokens to think than the test allows; choose a model that thinks less"
     if state in set(Verdict):
-        if kind.pull:
-            return f"its template may be broken: {kind.pull_hint(model)} renews it"
-        return "its chat template may be broken: use another conversion of the model"
+        renew = f"{kind.pull_hint(model)} renews it" if kind.pull else "use another conversion of the model"
+        return f"its chat template may be broken: {renew}"
     if state == "unloaded":
         return f"`opskit models test --model {model}` loads it"
-    remedy = (
-        fault_remedy(FaultKind(state), model=model, node=node, server=kind, again=again)
-        if state in set(FaultKind)
-        else None
-    )
-    return remedy or "`opskit probe --verbose` shows the state of the node"
+    remedy = fault_remedy(state, model=model, node=node, server=kind, again=again)
+    why = f"`opskit probe --verbose` shows what is wrong with {node}"
+    if kind.log and state in CRASHES:
+        why = f"{kind.log} tells why"
+    return remedy or f"{why}; then {again}"
 
 
 _PROBLEMS = (Status.FAIL, Status.WARN, Status.INCONCLUSIVE)

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any, Self
 
 from opskit.providers.base import DEFAULT_MODEL, CallCause, CallError, without_reason
+from opskit.providers.failures import PEOPLE, SIGN_IN, proxy_name
 from opskit.providers.kinds import ServerKind
 from opskit.records import Record
 
@@ -76,6 +77,7 @@ class FaultKind(StrEnum):
     BUSY = "busy", Action(overload=True, wait=True)
     RATE_LIMITED = "rate_limited", Action(Scope.NODE, overload=True, wait=True)
     NOT_INSTALLED = "not_installed", Action(at_once=True, session=True)
+    NOT_LOADED = "not_loaded"
     NOT_LISTED = "not_listed", Action(session=True, counts=False)
     UNAUTHORISED = "unauthorised", Action(Scope.NODE, at_once=True)
     NO_CREDIT = "no_credit", Action(Scope.NODE, at_once=True)
@@ -99,7 +101,9 @@ OF_ONE_REQUEST = frozenset({
     FaultKind.BAD_REQUEST, FaultKind.CONTEXT_EXCEEDED, FaultKind.UNPARSABLE_ANSWER,
 })  # fmt: skip
 #: Faults after which no restart helps: the server answers as it should.
-SERVER_IS_WELL = OF_ONE_MODEL | OF_ONE_REQUEST | {FaultKind.UNSUPPORTED, FaultKind.NO_CREDIT}
+SERVER_IS_WELL = OF_ONE_MODEL | OF_ONE_REQUEST | {
+    FaultKind.UNSUPPORTED, FaultKind.NO_CREDIT, FaultKind.NOT_LOADED,
+}  # fmt: skip
 
 
 _PASSING = frozenset({FaultKind.BUSY, FaultKind.RATE_LIMITED, FaultKind.LOADING})
@@ -108,7 +112,8 @@ _PASSING = frozenset({FaultKind.BUSY, FaultKind.RATE_LIMITED, FaultKind.LOADING}
 class Fault(Record):
     """One classified failure of one call.
 
-    `detail` is one line for a person, `remedy` what helps against this very failure, where that is known.
+    `detail` is one line for a person, `remedy` what helps against this very failure, where that is known;
+    `remedy_name` is that of its text (`fault_remedy`), where the reply tells more than the kind.
     `whole_node`: it holds up all models of the node. `counts` False: a queue was too long, nothing failed.
     """
 
@@ -117,6 +122,7 @@ class Fault(Record):
     status: int | None = None
     retry_after_s: float | None = None
     remedy: str | None = None
+    remedy_name: str = ""
     whole_node: bool = False
     counts: bool = True
 
@@ -207,8 +213,22 @@ def classify(error: CallError) -> Fault:
     kind, detail = _kind(error), error.text
     if kind is FaultKind.OUT_OF_MEMORY and not _says(kind, detail):
         detail += " (probably out of memory: `journalctl -k -n 50` shows whether the kernel killed it)"
-    remedy = fault_texts()["remedies"]["too_large"] if error.status == 413 else None
-    return Fault(kind, detail, error.status, error.retry_after_s, remedy)
+    name = _remedy_name(error, kind)
+    return Fault(kind, detail, error.status, error.retry_after_s, remedy_name=name)
+
+
+def _remedy_name(error: CallError, kind: FaultKind) -> str:
+    """Return the name of the remedy where a reply tells more than the kind of its fault; else empty."""
+    if error.status == 413:
+        return "too_large"
+    if error.error_type == SIGN_IN:
+        return SIGN_IN
+    if error.relayed:
+        return "behind_slow" if error.status == 504 else "behind"
+    wants_person = error.challenge in PEOPLE or (error.is_page and proxy_name(error.server))
+    if kind is FaultKind.UNAUTHORISED and (wants_person or error.text == without_reason(403)):
+        return "login"
+    return next((name for name in fault_texts()["telling"] if _says(name, error.text)), "")
 
 
 def _kind(error: CallError) -> FaultKind:
@@ -244,6 +264,8 @@ def _by_status(error: CallError) -> FaultKind:
         return by_type_or_status
     if (kind := fault_in(text)) is not None:
         return kind
+    if _says(FaultKind.NOT_LOADED, text):
+        return FaultKind.NOT_LOADED
     if status == 503 and (named == "model_loading" or _says(FaultKind.LOADING, text)):
         return FaultKind.LOADING
     if status == 503 or _says(FaultKind.BUSY, text):
@@ -275,12 +297,12 @@ def _by_rest(status: int, text: str, named: str) -> FaultKind:
     return FaultKind.SERVER_ERROR
 
 
-def fault_remedy(kind: FaultKind, *, model: str, node: str, server: ServerKind, again: str) -> str | None:
+def fault_remedy(name: str, *, model: str, node: str, server: ServerKind, again: str) -> str | None:
     """Return the next thing to type; None where only the state of the node tells it.
 
-    `again` is the command that tries once more.
+    `name` is the `remedy_name` of a fault, or its kind. `again` is the command that tries once more.
     """
-    text = server.advice.get(kind.value) or fault_texts()["remedies"].get(kind)
+    text = server.advice.get(name) or fault_texts()["remedies"].get(name)
     if text is None:
         return None
     return text.format(model="MODEL" if model == DEFAULT_MODEL else model, node=node, again=again)

@@ -14,6 +14,7 @@ from opskit.config.schema import Budgets
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.fit import GIB
 from opskit.providers.base import CallError, Provider
+from opskit.records import replace
 
 Key = TypeVar("Key", bound=Hashable)
 T = TypeVar("T")
@@ -96,7 +97,7 @@ class Loads:
         except CallError as error:
             fault = classify(error)
             if fault.kind is FaultKind.FIRST_TOKEN_TIMEOUT:
-                return Fault(FaultKind.LOAD_TIMEOUT, fault.detail, fault.status)
+                return replace(fault, kind=FaultKind.LOAD_TIMEOUT)
             return fault
         self._on_loaded(node, model)
         return None

@@ -14,7 +14,7 @@ from typing import NamedTuple
 
 from opskit.config.schema import RouterConfig, Source
 from opskit.llm.catalog import NodeView, Snapshot
-from opskit.llm.faults import FaultKind
+from opskit.llm.faults import Fault
 from opskit.llm.fit import Fit
 from opskit.llm.health import CircuitState, Health
 from opskit.providers.base import DEFAULT_MODEL, ModelInfo, short_name
@@ -60,14 +60,14 @@ class SkipReason(StrEnum):
 class Skipped(Record):
     """A model, or a whole node (`model` empty), that may not be asked, and why in words.
 
-    `fault` is the node's; `reason` is given by the plan of a request.
+    `fault` is that of the node; `reason` is given by the plan of a request.
     """
 
     node: str
     model: str
     why: str
     reason: SkipReason | None = None
-    fault: FaultKind | None = None
+    fault: Fault | None = None
 
 
 class Plan(Record):
@@ -95,7 +95,7 @@ def plan(request: ModelRequest, router: RouterConfig, situation: PlanContext) ->
             continue
         if view.fault is not None:
             why = f"{view.fault.kind.value}: {view.fault.detail}"
-            skipped.append(Skipped(view.name, "", why, SkipReason.NODE_FAULT, view.fault.kind))
+            skipped.append(Skipped(view.name, "", why, SkipReason.NODE_FAULT, view.fault))
             continue
         of_node = (
             0 if request.source in (None, view.source) else 1,

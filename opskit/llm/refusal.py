@@ -21,16 +21,11 @@ _TIMEOUTS = {
     FaultKind.LOADING,
 }
 _ABSENT = {FaultKind.REFUSED, FaultKind.UNREACHABLE, FaultKind.CONNECT_TIMEOUT}
-#: What a wrong address, or something before the server, looks like: starting the server does not help.
-_ASTRAY = {
-    FaultKind.UNREACHABLE, FaultKind.BAD_PAYLOAD, FaultKind.BAD_REQUEST, FaultKind.SERVER_ERROR,
-    FaultKind.EMPTY_REPLY,
-}  # fmt: skip
 _NOT_THERE = _ABSENT | {FaultKind.UNAUTHORISED, FaultKind.NO_CREDIT}
 #: Faults after which one certain thing is to be typed; others say less than the remedy of their code.
 _DECISIVE = SERVER_IS_WELL | {
     FaultKind.UNAUTHORISED, FaultKind.NOT_INSTALLED, FaultKind.RATE_LIMITED, FaultKind.BUSY,
-    FaultKind.LOADING, FaultKind.IDLE_TIMEOUT, FaultKind.TOTAL_TIMEOUT,
+    FaultKind.LOADING, FaultKind.NOT_LOADED, FaultKind.IDLE_TIMEOUT, FaultKind.TOTAL_TIMEOUT,
 }  # fmt: skip
 
 
@@ -136,24 +131,23 @@ def _without_attempts(
     tried = "; ".join(
         f"{node.name} at {node.url}: {down.get(node.name, 'it lists no model')}" for node in nodes
     )
-    locked = {s.node for s in choice.skipped if s.fault is FaultKind.UNAUTHORISED}
-    keys = [
-        fault_remedy(
-            FaultKind.UNAUTHORISED,
-            model="",
-            node=node.name,
-            server=expected_kind(node.source),
-            again="",
-        )
-        for node in nodes
-        if node.name in locked
-    ]
-    astray = {s.node for s in choice.skipped if not s.model and s.fault in _ASTRAY}
+    faults = {s.node: s.fault for s in choice.skipped if s.fault is not None}
+    steps: list[str | None] = []
+    absent, astray = [], []
+    for node in nodes:
+        fault = faults.get(node.name)
+        if fault is None or fault.kind in (FaultKind.REFUSED, FaultKind.CONNECT_TIMEOUT):
+            absent.append(node)
+        elif fault.remedy_name or fault.kind is FaultKind.UNAUTHORISED:
+            server, name = expected_kind(node.source), fault.remedy_name or fault.kind
+            steps.append(fault_remedy(name, model="", node=node.name, server=server, again="ask again"))
+        else:
+            astray.append(node.name)
     if astray:
-        keys.append(f"`opskit probe` tells what is wrong with the address of {listing(sorted(astray))}")
-    open_nodes = [node for node in nodes if node.name not in locked | astray]
-    start = [_start(open_nodes, down)] if open_nodes else []
-    return "MODEL_001", f"no node can answer: {tried}", "; ".join(text for text in (*keys, *start) if text)
+        wrong = f"what is wrong with the address of {listing(sorted(astray))}, or with the server there"
+        steps.append(f"`opskit probe` tells {wrong}")
+    steps += [_start(absent, down)] if absent else []
+    return "MODEL_001", f"no node can answer: {tried}", "; ".join(filter(None, steps))
 
 
 def _start(nodes: Sequence[NodeConfig], down: dict[str, str]) -> str:

@@ -4,9 +4,10 @@ from dataclasses import dataclass, field
 
 from opskit.llm.answer import Answer, Ask, Attempt, AttemptOutcome, Session
 from opskit.llm.attempt import ActiveCall
-from opskit.llm.faults import Fault, FaultKind, Scope
+from opskit.llm.faults import Fault, FaultKind, Scope, fault_remedy
 from opskit.llm.plan import Candidate, ModelRequest
 from opskit.llm.verdict import CONTENT_FILTER, Verdict
+from opskit.providers.kinds import expected_kind
 from opskit.records import Record, replace
 
 #: Between two attempts at a model that is busy, where the server does not say: doubled up to the second.
@@ -132,6 +133,10 @@ def _attempt(call: ActiveCall, *, fallback: bool) -> Attempt:
         known_fault = call.fault or Fault(FaultKind.SERVER_ERROR, "")
         outcome, fault, detail = AttemptOutcome.FAULT, known_fault.kind.value, known_fault.detail
         remedy = known_fault.remedy
+        if known_fault.remedy_name:
+            server, node = expected_kind(call.candidate.source), call.candidate.node
+            name, again = known_fault.remedy_name, "ask again"
+            remedy = fault_remedy(name, model=call.model, node=node, server=server, again=again)
     return Attempt(
         node=call.candidate.node,
         model=call.model,
@@ -155,6 +160,8 @@ def _rejection(call: ActiveCall, verdict: Verdict) -> str:
     rejected = f"{len(call.text)} characters, {verdict.value}"
     if verdict is Verdict.ONLY_THINKING:
         rejected = f"{call.thought_chars or len(call.text)} characters of thinking and no answer"
+    elif verdict is Verdict.CALL:
+        rejected = "no answer, but a call of a function as text, and none was offered"
     elif call.tool_calls:
         names = ", ".join(tool.name for tool in call.tool_calls)
         rejected = f"no text, but a call of {names}, which was not offered"

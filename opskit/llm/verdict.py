@@ -1,4 +1,4 @@
-"""Is this text an answer? Pure judgement on text: empty, only thinking, echo, loop, cut off.
+"""Is this text an answer? Pure judgement on text: empty, only thinking, a call, echo, loop, cut off.
 
 An answer that says nothing is empty, one that only gives its prompt back is an echo (SPEC B11). To reject a
 right answer is worse than to pass a rare echo: "Good morning!" answers itself, "2+2=4" goes on from "2+2=".
@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from enum import StrEnum
 from typing import Final
 
+from opskit.llm.call_text import is_call, may_become_call
 from opskit.llm.echo import is_echo, may_become_echo, parsed, payloads_left_out
 from opskit.llm.visible import is_blank, may_become_blank, unmarked, visible, without_thinking
 from opskit.llm.wording import PATTERNS
@@ -24,6 +25,7 @@ class Verdict(StrEnum):
 
     EMPTY = "empty"
     ONLY_THINKING = "only_thinking"
+    CALL = "call"
     ECHO = "echo"
     LOOP = "loop"
     CUT_OFF = "cut_off"
@@ -42,14 +44,17 @@ def judge(
     `prompts` are the texts that must not come back: the goal and the whole prompt. `length_is_fine` is for
     callers who asked for a few tokens only. `thought` means that the model thought aloud outside the text.
     """
-    if _is_empty(text, prompts):
+    said = without_thinking(text, prompts)
+    answer = unmarked(said)
+    if is_call(text, said, answer, prompts):
+        return Verdict.CALL
+    if _is_empty(said, answer, prompts):
         if is_loop(without_thinking(text)):
             return Verdict.LOOP
-        if thought or without_thinking(text, prompts) != text:
+        if thought or said != text:
             return Verdict.ONLY_THINKING
         cut = text.strip() and _is_cut(finish_reason, length_is_fine=length_is_fine)
         return Verdict.CUT_OFF if cut else Verdict.EMPTY
-    answer = visible(text, prompts)
     if any(is_echo(answer, prompt) for prompt in payloads_left_out(prompts)):
         return Verdict.ECHO
     if is_loop(answer) if finish_reason == "length" else loops(answer, prompts):
@@ -58,13 +63,15 @@ def judge(
 
 
 def may_be_shown(text: str, prompts: Sequence[str], hold_back: int) -> bool:
-    """Whether a text that is still growing can no longer be judged empty or an echo, however it goes on.
+    """Whether a text that still grows can no longer be judged empty, a call or an echo, however it goes on.
 
     At least `hold_back` characters of it must be visible; a tag that may just be opening counts as hidden.
     """
     wanted = _wanted(prompts)
     shown = visible(text, prompts, growing=True)
     if len(shown) < max(hold_back, 1) or may_become_blank(shown, **wanted):
+        return False
+    if may_become_call(text, shown, prompts):
         return False
     return not may_become_echo(shown, prompts)
 
@@ -79,12 +86,13 @@ def _is_cut(finish_reason: str, *, length_is_fine: bool) -> bool:
     return finish_reason == CONTENT_FILTER or (finish_reason == "length" and not length_is_fine)
 
 
-def _is_empty(text: str, prompts: Sequence[str]) -> bool:
+def _is_empty(said: str, answer: str, prompts: Sequence[str]) -> bool:
     wanted = _wanted(prompts)
-    said = without_thinking(text, prompts)
-    if not wanted["symbol_wanted"]:
-        said = unmarked(said, keep_tags=any(parsed(prompt).has_tags for prompt in prompts))
-    return is_blank(said.strip(), **wanted)
+    if wanted["symbol_wanted"]:
+        answer = said.strip()
+    elif any(parsed(prompt).has_tags for prompt in prompts):
+        answer = unmarked(said, keep_tags=True)
+    return is_blank(answer, **wanted)
 
 
 def _wanted(prompts: Sequence[str]) -> dict[str, bool]:

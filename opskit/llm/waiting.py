@@ -31,7 +31,7 @@ class WaitTimer:
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
         self._timer: asyncio.TimerHandle | None = None
-        self._due = 0.0
+        self._due = self._fires_at = 0.0
         self._on_due: Callable[[], float | None] = _expire
         self._task: asyncio.Task[object] | None = None
         self._expired = False
@@ -49,7 +49,7 @@ class WaitTimer:
             raise RuntimeError("a watch works inside a task")
         cancelling = task.cancelling()
         self._on_due, self._expired, self._task = on_due, False, task
-        self._arm(max(0.0, seconds))
+        self._arm(seconds)
         try:
             return await work
         except asyncio.CancelledError:
@@ -70,8 +70,9 @@ class WaitTimer:
     def _arm(self, seconds: float) -> None:
         self._due = self._loop.time() + seconds
         # A timer that fires too early looks again; only one that would fire too late is replaced.
-        if self._timer is None or self._timer.when() > self._due:
+        if self._timer is None or self._fires_at > self._due:
             self.close()
+            self._fires_at = self._due
             self._timer = self._loop.call_at(self._due, self._fire)
 
     def _fire(self) -> None:
@@ -79,11 +80,11 @@ class WaitTimer:
         if self._task is None:
             return
         if self._loop.time() < self._due:
-            self._timer = self._loop.call_at(self._due, self._fire)
+            self._arm(self._due - self._loop.time())
             return
         more = self._on_due()
         if more is not None:
-            self._arm(max(0.0, more))
+            self._arm(more)
             return
         self._expired = True
         self._task.cancel()

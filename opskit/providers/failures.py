@@ -12,6 +12,7 @@ import ssl
 from collections.abc import AsyncIterator, Iterator, Mapping
 from datetime import UTC, datetime, timedelta
 from typing import Any, Literal, Protocol
+from urllib.parse import urljoin, urlsplit, urlunsplit
 
 from opskit.config.url import without_password
 from opskit.providers.base import CallCause, CallError, TlsProblem
@@ -63,12 +64,7 @@ _BEFORE_CONNECTION = {
     CallCause.TIMEOUT,
 }
 #: Their exceptions are known by name: each is imported only where it is used.
-_LIBRARIES = ("h11", "httpx", "aiohttp")
-_BY_NAME = (
-    (("ServerDisconnectedError", "ClientPayloadError"), CallCause.CLOSED),
-    (("ClientResponseError", "BadHttpMessage", "BadStatusLine", "DecodingError"), CallCause.PAYLOAD),
-    (("ClientConnectorDNSError",), CallCause.NAME),
-)
+_LIBRARIES = ("h11", "httpx")
 _SENTENCES = {
     CallCause.REFUSED: "nothing listens there",
     CallCause.RESET: "the connection was reset by the server",
@@ -108,6 +104,10 @@ _UPSTREAM = re.compile(
     rb"(?i)no server is available to handle|no healthy upstream|upstream connect error|\A(no available server"
     rb"|bad gateway|gateway timeout)\Z"
 )
+#: Challenges to which a key is no answer.
+PEOPLE = ("basic", "digest", "negotiate", "ntlm")
+#: The type of Ollama's refusal of a model in the cloud before somebody has signed in (wire facts A4).
+SIGN_IN = "sign_in"
 _TITLE = re.compile(r"(?is)<title[^>]*>(.{1,200}?)</title>")
 #: How web servers that stand in front of others name themselves.
 _PROXIES = (
@@ -149,8 +149,7 @@ def _proxy_status(exc: BaseException) -> int | None:
 
 def _tls_problem(exc: BaseException) -> TlsProblem:
     for link in _chain(exc):
-        # aiohttp's exceptions have the types of the exceptions that they wrap, and not their fields.
-        if isinstance(link, ssl.SSLCertVerificationError) and hasattr(link, "verify_code"):
+        if isinstance(link, ssl.SSLCertVerificationError):
             return _CERTIFICATES.get(link.verify_code, TlsProblem.OTHER)
         if isinstance(link, ssl.SSLError) and getattr(link, "reason", None) in _NOT_TLS:
             return TlsProblem.NOT_TLS
@@ -158,7 +157,7 @@ def _tls_problem(exc: BaseException) -> TlsProblem:
 
 
 def _cause(exc: BaseException) -> CallCause:
-    """Errno first, then the inner library's own words; httpx-aiohttp calls any lost connection a timeout."""
+    """Errno first, then the inner library's own words."""
     links = list(_chain(exc))
     known = [cause for link in links if (cause := _by_errno(link)) is not None]
     if known:
@@ -167,13 +166,9 @@ def _cause(exc: BaseException) -> CallCause:
     kinds = {kind.__name__ for kind in type(exc).__mro__}
     if "ProxyError" in kinds:
         return CallCause.PROXY
-    for names, cause in _BY_NAME:
-        for link in links:
-            if type(link).__name__ in names:
-                return CallCause.RESET if "ConnectionResetError" in str(link) else cause
     for link in links:
         if type(link).__name__ == "RemoteProtocolError":
-            ended = "disconnected" in str(link) or "peer closed" in str(link)
+            ended = "disconnected" in str(link) or "closed connection" in str(link)
             return CallCause.CLOSED if ended else CallCause.PAYLOAD
     if "TimeoutException" in kinds:
         return CallCause.TIMEOUT
@@ -188,6 +183,9 @@ def _by_errno(link: BaseException) -> CallCause | None:
     if isinstance(link, ssl.SSLError):
         # "Want" is how a handshake waits, not how it fails.
         return None if isinstance(link, ssl.SSLWantReadError | ssl.SSLWantWriteError) else CallCause.TLS
+    if isinstance(link, ConnectionError) and link.errno is None:
+        # asyncio's own, where a connection ends within a handshake.
+        return CallCause.RESET
     return _ERRNO.get(link.errno or 0) if isinstance(link, OSError) else None
 
 
@@ -200,8 +198,7 @@ def _chain(exc: BaseException) -> Iterator[BaseException]:
             continue
         visited.add(id(link))
         yield link
-        inner = (link.__cause__, link.__context__, getattr(link, "os_error", None))
-        queue.extend(exc for exc in inner if isinstance(exc, BaseException))
+        queue.extend(filter(None, (link.__cause__, link.__context__)))
         if isinstance(link, BaseExceptionGroup):
             queue.extend(link.exceptions)
 
@@ -230,13 +227,11 @@ def redirect(response: ServerReply) -> str | None:
     target = response.headers.get("Location")
     if target is None or not 300 <= response.status_code < 400:
         return None
-    import httpx
-
     try:
-        url = httpx.URL(str(response.url)).join(target)
-    except (httpx.InvalidURL, ValueError):
+        parts = urlsplit(urljoin(str(response.url), target))
+    except ValueError:
         return None
-    location = str(url.copy_with(username=None, password=None, query=None, fragment=None))
+    location = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
     return location if location.isprintable() else None
 
 
@@ -252,6 +247,9 @@ def relayed_text(status: int, server: str, raw: bytes) -> str | None:
     if body[:1] == b"{" or not is_proxy or not (status in (502, 504) or (status == 503 and says_so)):
         return None
     reason = "does not answer in time" if status == 504 else "cannot be reached"
+    if status == 503:
+        # HAProxy says the same when a request has waited too long for a server that is busy.
+        reason = "cannot be reached, or is so busy that the request waited in vain"
     return f"{name or 'a proxy'} answers in front of the server, and the server behind it {reason}"
 
 
@@ -279,9 +277,14 @@ def error_text(raw: bytes | Mapping[str, Any]) -> tuple[str, str | None]:
     if not isinstance(body, Mapping):
         return str(body)[:500], None
     error = body.get("error", body.get("detail", body.get("message", body.get("error_message", body))))
+    if isinstance(error, list):
+        # FastAPI's, one for each value that is wrong.
+        error = next((item for item in error if isinstance(item, Mapping)), str(error))
+    if isinstance(error, Mapping) and isinstance(error.get("error"), Mapping):
+        error = error["error"]
     if not isinstance(error, Mapping):
-        return _unwrapped(str(error), None)
-    message = error.get("message") or error.get("type") or json.dumps(error)
+        return _unwrapped(str(error), SIGN_IN if "signin_url" in body else None)
+    message = error.get("message") or error.get("msg") or error.get("type") or json.dumps(error)
     kind = next((word for key in ("code", "type") if isinstance(word := error.get(key), str) and word), None)
     text, kind = _unwrapped(str(message), kind)
     counts = [error.get("n_prompt_tokens"), error.get("n_ctx")]

@@ -24,7 +24,7 @@ from opskit.providers.failures import (
 from opskit.providers.plain_http import PlainClient
 
 if TYPE_CHECKING:
-    from opskit.providers.transport import HttpxClient
+    from opskit.providers.transport import ProxyClient
 
 _ERROR_BODY_BYTES = 64 * 1024
 #: What web frameworks say of a page that they do not have.
@@ -42,7 +42,6 @@ class HttpClient:
         api_key: str | None = None,
         connect_s: float = 2.0,
         metadata_s: float = 3.0,
-        pooled: bool = False,
         proxy: str | None = None,
     ) -> None:
         headers = {"User-Agent": f"opskit/{__version__}"}
@@ -56,14 +55,13 @@ class HttpClient:
         self.keep_alive = True
         #: How the server called itself in its last reply; empty where it did not.
         self.server = ""
-        if pooled or proxy is not None or not base_url.startswith("http://"):
+        self._client: PlainClient | ProxyClient
+        if proxy is None:
+            self._client = PlainClient(base_url, headers, connect_s)
+        else:
             from opskit.providers import transport
 
-            self._client: PlainClient | HttpxClient = transport.HttpxClient(
-                base_url, headers, connect_s, pooled=pooled, proxy=proxy
-            )
-        else:
-            self._client = PlainClient(base_url, headers, connect_s)
+            self._client = transport.ProxyClient(base_url, headers, connect_s, proxy)
 
     @property
     def clock_ahead(self) -> timedelta:

@@ -60,6 +60,8 @@ class ServerKind(Record, kw_only=True):
     runs_model_processes: bool = False
     #: The context length comes with a request: another value reloads the model, a longer prompt is cut.
     context_per_request: bool = False
+    #: The page that tells which of the models on its list are loaded.
+    loaded_page: str = ""
     #: A JSON schema that comes with a request is enforced while the model writes.
     enforces_schema: bool = True
     #: It hands `chat_template_kwargs` of a request to the template of the model.
@@ -190,6 +192,24 @@ OPENAI: Final = ServerKind(
     tells_residency=False,
     lists_every_model=False,
 )
+#: Servers in the OpenAI style that load the model which a request names, by how they sign their lists.
+BY_OWNER: Final = {
+    owner: replace(
+        OPENAI,
+        name=label.lower(),
+        label=label,
+        phrase=label,
+        pages=("/v1/models", page),
+        tells_residency=True,
+        lists_every_model=True,
+        loaded_page=page,
+    )
+    for owner, label, page in (
+        ("llama-swap", "llama-swap", "/running"),
+        ("tabbyAPI", "TabbyAPI", "/v1/model"),
+        ("user", "text-generation-webui", "/v1/internal/model/info"),
+    )
+}
 #: One at the address of an MLX server that does not say what it is: what is safe with mlx_lm.server is safe.
 UNNAMED_MLX: Final = replace(MLX_LM, name=OPENAI.name, label=OPENAI.label, phrase=OPENAI.phrase)
 

@@ -6,25 +6,32 @@ or something Ollama-shaped.
 
 import asyncio
 import time
+from typing import Any
 
 from opskit.config.schema import Budgets, NodeConfig
-from opskit.providers.base import CallCause, CallError, ModelInfo, Provider, Resident, bad_payload
+from opskit.providers.base import (
+    CallCause,
+    CallError,
+    ModelInfo,
+    Provider,
+    Resident,
+    bad_payload,
+    without_reason,
+)
 from opskit.providers.failures import proxy_name
 from opskit.providers.http import HttpClient, parsed, status_error
-from opskit.providers.kinds import LMSTUDIO, MLX_LM, OPENAI, UNNAMED_MLX
+from opskit.providers.kinds import BY_OWNER, LMSTUDIO, MLX_LM, OPENAI, UNNAMED_MLX
 from opskit.providers.llamacpp import OWNER, SERVER, LlamaCpp
 from opskit.providers.ollama import Ollama
 from opskit.providers.openai import OpenAIStyle
-from opskit.providers.values import mapping, mappings
+from opskit.providers.values import mapping, mappings, text
 from opskit.records import Record
 
 
 class Node:
     """One address, its provider found on first use. Close it with `aclose`."""
 
-    def __init__(
-        self, config: NodeConfig, budgets: Budgets, *, provider: Provider | None = None, pooled: bool = False
-    ) -> None:
+    def __init__(self, config: NodeConfig, budgets: Budgets, *, provider: Provider | None = None) -> None:
         self.config = config
         self.name = config.name
         self.source = config.source
@@ -33,7 +40,6 @@ class Node:
             api_key=config.api_key,
             connect_s=budgets.connect_s,
             metadata_s=budgets.metadata_s,
-            pooled=pooled,
             proxy=config.proxy,
         )
         self._given = provider
@@ -124,7 +130,7 @@ async def detect(http: HttpClient, config: NodeConfig) -> Provider:
                 raise
             trouble = error
         else:
-            if isinstance(version := mapping(body).get("version"), str):
+            if isinstance(version := mapping(body).get("version"), str) and await _is_ollama(http):
                 return Ollama(http, version)
         if trouble is not None and await _lists_tags(http):
             return Ollama(http)
@@ -149,14 +155,18 @@ async def _openai(http: HttpClient, config: NodeConfig) -> Provider:
     if not 200 <= response.status_code < 300:
         error = status_error(response, response.content)
         if error.location is None and not error.relayed:
-            error.text = f"/v1/models answered {response.status_code}"
+            reason = (
+                "" if error.is_page or error.text == without_reason(error.status or 0) else f": {error.text}"
+            )
+            error.text = f"/v1/models answered {response.status_code}{reason}"
         raise error
     # mlx_lm.server without a cache folder fails after its 200 is written (wire facts B1).
     listing = parsed(response.content, _unknown(http)) if response.content else None
-    data = mapping(listing).get("data")
-    owners = {entry.get("owned_by") for entry in mappings(data)}
+    data, owners = mapping(listing).get("data"), _owners(listing)
     if OWNER in owners:
         return LlamaCpp(http, config.default_model)
+    if (kind := BY_OWNER.get(next(iter(owners), None) or "")) is not None:
+        return OpenAIStyle(http, kind, config.default_model)
     # mlx_lm.server is a bare http.server, as many a small proxy is: its health page tells (B1).
     hidden = config.is_mlx and (not server or proxy_name(server) is not None)
     plain = (data is not None or listing is None) and owners <= {None}
@@ -169,6 +179,25 @@ async def _openai(http: HttpClient, config: NodeConfig) -> Provider:
     if config.is_mlx and owners <= {None}:
         return OpenAIStyle(http, UNNAMED_MLX, config.default_model)
     return OpenAIStyle(http, OPENAI, config.default_model)
+
+
+def _owners(listing: Any) -> set[str | None]:
+    """Return who signed the models of a list in the OpenAI style."""
+    return {text(entry.get("owned_by")) for entry in mappings(mapping(listing).get("data"))}
+
+
+async def _is_ollama(http: HttpClient) -> bool:
+    """Whether a server that tells its version as Ollama does is Ollama, which does not name itself.
+
+    Others speak its language, or happen to have that page: their lists of models tell.
+    """
+    if not http.server or proxy_name(http.server) is not None:
+        return True
+    try:
+        owners = _owners(await http.get_json("/v1/models"))
+    except CallError:
+        owners = set()
+    return "library" in owners or (not owners and await _lists_tags(http))
 
 
 def _unknown(http: HttpClient) -> str:

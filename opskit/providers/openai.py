@@ -41,6 +41,9 @@ from opskit.records import replace
 
 _KEEPALIVE = re.compile(r"keepalive (\d{1,18})/(\d{1,18})", re.ASCII)
 _CALL_CHARS = 64 * 1024
+_SERVES_WHAT_IT_LISTS = ("vllm", "sglang", "koboldcpp")
+#: What a template may add to a prompt.
+_TEMPLATE_TOKENS = 256
 _LMSTUDIO_KINDS = ("llm", "vlm")
 
 
@@ -51,7 +54,8 @@ class OpenAIStyle(Provider):
         self._http = http
         self.kind = kind
         self._default = default_model
-        self._listed: frozenset[str] = frozenset()
+        #: The context of each model by its names, None where it is not told.
+        self._listed: dict[str, int | None] = {}
 
     async def version(self) -> str:
         """/health where it exists; 503 there means that the generation thread is dead (B1)."""
@@ -81,6 +85,8 @@ class OpenAIStyle(Provider):
             return (Resident(DEFAULT_MODEL),)
         if self.kind is LMSTUDIO:
             return tuple(Resident(m.name) for m in await self._list() if m.resident)
+        if self.kind.loaded_page:
+            return await self._loaded()
         return None
 
     async def stream(self, request: ChatRequest) -> AsyncGenerator[Event, None]:
@@ -99,7 +105,7 @@ class OpenAIStyle(Provider):
             try:
                 async for event in chat:
                     tokens += isinstance(event, Token | Reasoning)
-                    yield event
+                    yield self._known(event, request) if isinstance(event, End) else event
             except (GeneratorExit, asyncio.CancelledError):
                 # Ollama stands behind some of these addresses: see Ollama.stream.
                 if tokens:
@@ -112,8 +118,27 @@ class OpenAIStyle(Provider):
             models = tuple(_lmstudio(entry) for entry in rows if entry.get("type") in _LMSTUDIO_KINDS)
         else:
             models = distinct(map(_listed, await self._entries()))
-        self._listed = frozenset(name for model in models for name in model.names)
+        self._listed = {name: model.context_length for model in models for name in model.names}
         return models
+
+    async def _loaded(self) -> tuple[Resident, ...] | None:
+        """Return what the page of loaded models tells; without it (404) nothing is known."""
+        if not self._listed:
+            await self._list()
+        try:
+            page = mapping(await self._http.get_json(self.kind.loaded_page))
+        except CallError as error:
+            if error.status in (400, 503):
+                # TabbyAPI without a model.
+                return ()
+            if error.status == 404:
+                return None
+            raise
+        running = [
+            entry.get("model") for entry in mappings(page.get("running")) if entry.get("state") == "ready"
+        ]
+        names = [*running, page.get("id"), page.get("model_name")]
+        return tuple(Resident(name) for name in names if isinstance(name, str) and name in self._listed)
 
     async def _entries(self) -> list[Mapping[str, Any]]:
         # Without a cache folder mlx_lm fails after the 200 is written (B1): nothing listed, but it may serve.
@@ -129,7 +154,7 @@ class OpenAIStyle(Provider):
         name = await self._guarded(request.model)
         optional = {
             "model": name,
-            "max_tokens": request.max_tokens,
+            "max_tokens": self._limit(request),
             "temperature": request.temperature,
             "seed": request.seed,
         }
@@ -144,6 +169,23 @@ class OpenAIStyle(Provider):
         if request.tools:
             body["tools"] = [tool.as_json() for tool in request.tools]
         return body
+
+    def _known(self, end: End, request: ChatRequest) -> End:
+        """Return an end that names who answered only where that is a model of the list.
+
+        Some answer with the model that is loaded, whatever the request names; others spell its name out.
+        """
+        is_known = request.model == DEFAULT_MODEL or end.model in self._listed
+        return end if is_known else replace(end, model=None)
+
+    def _limit(self, request: ChatRequest) -> int | None:
+        """Return the limit of the answer; none where it may not fit into the context beside the prompt.
+
+        vLLM refuses such a request. Without a limit the context is the limit.
+        """
+        context, limit = self._listed.get(request.model), request.max_tokens
+        prompt = sum(len(message.content.encode("utf-8", "replace")) for message in request.messages)
+        return None if context and limit and limit + prompt // 2 + _TEMPLATE_TOKENS > context else limit
 
     async def _guarded(self, model: str) -> str | None:
         """The name to send, None to leave it out. Raises CallError(NOT_LISTED) before anything is sent."""
@@ -211,9 +253,11 @@ class _ChatReply:
             thoughts = [part.get("thinking") for part in mappings(parts)]
             if thinking := _joined([said.get("reasoning") or said.get("reasoning_content"), *thoughts]):
                 events.append(Reasoning(thinking))
-            if content := _joined(parts):
+            if content := _joined(parts) or _joined(said.get("refusal")):
                 events.append(Token(content, _probability(choice)))
-            if self._gather_calls(mappings(said.get("tool_calls"))):
+            calls = mappings(said.get("tool_calls"))
+            # The older shape of a call.
+            if self._gather_calls(calls or [{"function": said.get("function_call")}]):
                 events.append(Progress())
             self.reason = text(choice.get("finish_reason")) or self.reason
         return events
@@ -270,9 +314,9 @@ def entries(body: Any) -> list[Mapping[str, Any]]:
 def _listed(entry: Mapping[str, Any]) -> tuple[Any, ModelInfo]:
     """A model with what identifies it: vLLM serves what it lists, one model under each of its names.
 
-    For the others nothing is known of what is loaded.
+    For most others nothing is known of what is loaded.
     """
-    is_served = entry.get("owned_by") == "vllm"
+    is_served = entry.get("owned_by") in _SERVES_WHAT_IT_LISTS
     model = ModelInfo(
         str(entry["id"]),
         context_length=count(entry.get("max_model_len") or entry.get("context_length")),

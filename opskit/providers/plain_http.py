@@ -1,19 +1,22 @@
-"""HTTP/1.1 over plain connections, with h11 and asyncio's streams: what almost every model server speaks.
+"""HTTP/1.1 with h11 and asyncio's streams: what almost every model server speaks.
 
-Importing httpx, and what it imports, takes 80 ms of each command; this takes 15. TLS, proxies and the pool of
-the server are httpx's (`transport`). No error is judged here: its callers translate what is raised.
+Importing httpx, and what it imports, takes 80 ms of each command; this takes 15. Proxies are httpx's
+(`transport`). No error is judged here: its callers translate what is raised.
 """
 
 import asyncio
 import contextlib
 import errno
 import itertools
+import os
 import socket
+import ssl
 import time
 import zlib
+from base64 import b64encode
 from collections.abc import AsyncGenerator, Iterator, Mapping
 from typing import Any
-from urllib.parse import quote, unquote, urlsplit
+from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
 import h11
 
@@ -154,15 +157,23 @@ class PlainReply:
 
 
 class PlainClient:
-    """A server at an address that begins with http://, without a proxy."""
+    """A server at its own address, without a proxy; connections are kept for the next requests."""
 
-    def __init__(self, base_url: str, headers: Mapping[str, str], connect_s: float) -> None:
+    def __init__(
+        self, base_url: str, headers: Mapping[str, str], connect_s: float | None, *, insecure: bool = False
+    ) -> None:
         parts = urlsplit(base_url)
         self._base_url = base_url
-        self._path = parts.path
+        self._path = urlunsplit(("", "", parts.path, parts.query, ""))
+        user, _, host = parts.netloc.rpartition("@")
+        if user:
+            headers = {"Authorization": f"Basic {b64encode(unquote(user).encode()).decode()}", **headers}
         # The zone of a link-local address is written %25 in a URL.
-        self._host, self._port = unquote(parts.hostname or ""), parts.port or 80
-        self._headers = {"Host": parts.netloc, "Accept": "*/*", "Accept-Encoding": "identity", **headers}
+        self._is_secure = parts.scheme == "https"
+        self._host, self._port = unquote(parts.hostname or ""), parts.port or (443 if self._is_secure else 80)
+        self._insecure = insecure
+        self._tls: ssl.SSLContext | None = None
+        self._headers = {"Host": host, "Accept": "*/*", "Accept-Encoding": "identity", **headers}
         self._connect_s = connect_s
         self._kept: list[_Connection] = []
         self._is_closed = False
@@ -181,7 +192,7 @@ class PlainClient:
             sent = {**self._headers, **headers}
             if content is not None:
                 sent["Content-Length"] = str(len(content))
-            target = quote(f"{self._path}{path}", safe=_TARGET)
+            target = quote(f"{self._path}{path}" or "/", safe=_TARGET)
             request = h11.Request(method=method, target=target, headers=list(sent.items()))
             if (open_connection := await self._take()) is not None:
                 with contextlib.suppress(ConnectionError, h11.RemoteProtocolError):
@@ -215,13 +226,16 @@ class PlainClient:
         return None
 
     async def _connected(self) -> tuple[asyncio.StreamReader, asyncio.StreamWriter]:
+        if self._is_secure:
+            self._tls = self._tls or tls_context(insecure=self._insecure)
+        name = self._host if self._is_secure else None
         try:
             async with asyncio.timeout(self._connect_s):
                 connected = await _first_that_connects(await _addresses(self._host, self._port))
+                connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
+                return await asyncio.open_connection(sock=connected, ssl=self._tls, server_hostname=name)
         except TimeoutError as exc:
             raise OSError(errno.ETIMEDOUT, "no connection in time") from exc
-        connected.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, True)
-        return await asyncio.open_connection(sock=connected)
 
     async def aclose(self) -> None:
         self._is_closed = True
@@ -290,3 +304,33 @@ def _drop(attempt: asyncio.Task[socket.socket]) -> None:
     """Close what connected after another address had."""
     if not attempt.cancelled() and attempt.exception() is None:
         attempt.result().close()
+
+
+def tls_context(*, insecure: bool = False) -> ssl.SSLContext:
+    """Return what checks certificates; an `insecure` one takes any.
+
+    SSL_CERT_FILE and SSL_CERT_DIR name the authorities of a company, as for every client of OpenSSL, for
+    which a file that cannot be read names none; else they are those of certifi, because a Mac may have none.
+    """
+    file, folder = os.environ.get("SSL_CERT_FILE"), os.environ.get("SSL_CERT_DIR")
+    if unreadable_authorities() or not (file or folder):
+        import certifi
+
+        file, folder = certifi.where(), None
+    context = ssl.create_default_context(cafile=file or None, capath=folder or None)
+    context.set_alpn_protocols(["http/1.1"])
+    if insecure:
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    return context
+
+
+def unreadable_authorities() -> str:
+    """Return why the file of SSL_CERT_FILE cannot be used; empty where it can, or none is named."""
+    name = os.environ.get("SSL_CERT_FILE")
+    if not name:
+        return ""
+    try:
+        ssl.create_default_context(cafile=name)
+    except OSError as exc:
+        return f"SSL_CERT_FILE is {name}, which cannot be used: {exc.strerror or exc}"
+    return ""

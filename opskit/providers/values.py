@@ -17,7 +17,7 @@ def count(value: Any) -> int | None:
 def seconds_of(value: Any, per_second: float) -> float | None:
     """Return seconds; a zero means that nothing was measured, or that it is left out (wire facts A3)."""
     number = _number(value)
-    return number / per_second if number else None
+    return number / per_second or None if number else None
 
 
 def text(value: Any) -> str | None:

@@ -49,7 +49,6 @@ async def probed(url: str, folder: Path) -> NodeProbe:
         ),
     ],
 )
-@pytest.mark.parametrize("pooled", [False, True])
 async def test_each_kind_of_certificate_error_has_its_own_words(
     tmp_path: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -58,14 +57,13 @@ async def test_each_kind_of_certificate_error_has_its_own_words(
     problem: TlsProblem,
     words: str,
     advice: str,
-    pooled: bool,
 ):
     """What is wrong with a certificate is told by what OpenSSL found, on either transport."""
     if trusted is not None:
         monkeypatch.setenv("SSL_CERT_FILE", str(trusted.write(tmp_path, "ca.pem")))
     with pages(tls=certificate.context(tmp_path)) as port:
         url = f"https://127.0.0.1:{port}"
-        http = HttpClient(url, pooled=pooled)
+        http = HttpClient(url)
         with pytest.raises(CallError) as raised:
             await http.get_json("/api/version")
         await http.aclose()

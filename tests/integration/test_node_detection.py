@@ -19,14 +19,9 @@ BEHIND_NGINX = reply_json({"object": "list", "data": [{"id": "m"}]}, Server="ngi
 PAGE = answer(b"<html>Welcome</html>", Content_Type="text/html")
 
 
-@pytest.fixture(params=[False, True], ids=["httpx", "aiohttp"])
-def pooled(request) -> bool:
-    return request.param
-
-
 @asynccontextmanager
-async def at(url: str, pooled: bool, source="openai", **options):
-    node = Node(NodeConfig("n", url, source, **options), BUDGETS, pooled=pooled)
+async def at(url: str, source="openai", **options):
+    node = Node(NodeConfig("n", url, source, **options), BUDGETS)
     try:
         yield node
     finally:
@@ -34,10 +29,10 @@ async def at(url: str, pooled: bool, source="openai", **options):
 
 
 @asynccontextmanager
-async def before(replies: dict[str, Reply], pooled: bool, **options):
+async def before(replies: dict[str, Reply], **options):
     async with serving() as server:
         server.replies |= replies
-        async with at(server.url, pooled, **options) as node:
+        async with at(server.url, **options) as node:
             yield node, server
 
 
@@ -82,24 +77,24 @@ async def before(replies: dict[str, Reply], pooled: bool, **options):
         "page",
     ],
 )
-async def test_a_server_is_recognised(pooled, replies, source, kind):
+async def test_a_server_is_recognised(replies, source, kind):
     """By what it answers, not by the port it stands on."""
-    async with before(replies, pooled, source=source) as (node, _):
+    async with before(replies, source=source) as (node, _):
         assert (await node.provider()).kind is kind
 
 
-async def test_what_does_not_say_that_it_is_mlx_lm_is_not_called_so(pooled):
+async def test_what_does_not_say_that_it_is_mlx_lm_is_not_called_so():
     """It is treated as carefully, for a name may swap its model, and called what it is known to be."""
-    async with before({"/v1/models": MODELS}, pooled, source="mlx") as (node, _):
+    async with before({"/v1/models": MODELS}, source="mlx") as (node, _):
         provider = await node.provider()
         assert await provider.version() == provider.kind.label == "OpenAI-style server"
         assert provider.kind.naming_swaps
 
 
-async def test_a_stranger_is_called_as_it_calls_itself(pooled):
+async def test_a_stranger_is_called_as_it_calls_itself():
     """The header tells which program to look for."""
     page = answer(b"<html></html>", status="404 Not Found", Server="SimpleHTTP/0.6 Python/3.11.7")
-    async with before({"/v1/models": page, "/api/version": page}, pooled, source="mlx") as (node, _):
+    async with before({"/v1/models": page, "/api/version": page}, source="mlx") as (node, _):
         with pytest.raises(CallError) as caught:
             await node.provider()
         assert caught.value.text.startswith("SimpleHTTP/0.6 Python/3.11.7 answers HTTP there, but neither")
@@ -130,16 +125,16 @@ LOCKED = llamacpp({"error": {"message": "Invalid API Key", "code": 401}}, "401 U
     ],
     ids=["ready", "loading", "locked", "behind nginx", "behind a proxy in Python"],
 )
-async def test_a_llamacpp_server_is_recognised_behind_any_address(pooled, replies, source):
+async def test_a_llamacpp_server_is_recognised_behind_any_address(replies, source):
     """By its header in every state, or by the owner of its models behind a proxy that hides the header."""
-    async with before(replies, pooled, source=source) as (node, _):
+    async with before(replies, source=source) as (node, _):
         assert (await node.provider()).kind is LLAMACPP
 
 
-async def test_a_llamacpp_server_is_recognised_without_a_question_for_ollama(pooled):
+async def test_a_llamacpp_server_is_recognised_without_a_question_for_ollama():
     """`protocol: openai` asks for no page of Ollama's, and finds out all the same."""
     replies = {"/v1/models": llamacpp(LISTED_BY_LLAMACPP)}
-    async with before(replies, pooled, source="mlx", protocol="openai") as (node, server):
+    async with before(replies, source="mlx", protocol="openai") as (node, server):
         assert (await node.provider()).kind is LLAMACPP
         assert [request.path for request in server.seen] == ["/v1/models"]
 
@@ -152,9 +147,9 @@ async def test_a_llamacpp_server_is_recognised_without_a_question_for_ollama(poo
     ],
     ids=["vLLM", "a proxy in Python"],
 )
-async def test_a_server_that_names_another_owner_is_no_mlx_server(pooled, replies):
+async def test_a_server_that_names_another_owner_is_no_mlx_server(replies):
     """Not even where one is expected: what it says outranks its address."""
-    async with before(replies, pooled, source="mlx") as (node, _):
+    async with before(replies, source="mlx") as (node, _):
         assert (await node.provider()).kind is OPENAI
 
 
@@ -170,9 +165,9 @@ async def test_a_server_that_names_another_owner_is_no_mlx_server(pooled, replie
     ],
     ids=["empty", "another health page", "page", "other JSON", "http.server"],
 )
-async def test_a_server_in_python_is_not_taken_for_an_mlx_server(pooled, replies, source):
+async def test_a_server_in_python_is_not_taken_for_an_mlx_server(replies, source):
     """Many a small server is a bare `http.server`; only what mlx_lm.server says makes it one."""
-    async with before(replies, pooled, source=source) as (node, _):
+    async with before(replies, source=source) as (node, _):
         with pytest.raises(CallError) as caught:
             await node.provider()
         assert caught.value.cause is CallCause.PAYLOAD
@@ -188,9 +183,9 @@ async def test_a_server_in_python_is_not_taken_for_an_mlx_server(pooled, replies
     ],
     ids=["404 for all", "page", "page for all", "other JSON"],
 )
-async def test_something_else_is_not_taken_for_a_model_server(pooled, replies):
+async def test_something_else_is_not_taken_for_a_model_server(replies):
     """It answers HTTP and speaks no protocol we know: that is said, and not called down."""
-    async with before(replies, pooled) as (node, _):
+    async with before(replies) as (node, _):
         with pytest.raises(CallError) as caught:
             await node.provider()
         assert caught.value.cause is CallCause.PAYLOAD
@@ -198,9 +193,9 @@ async def test_something_else_is_not_taken_for_a_model_server(pooled, replies):
 
 
 @pytest.mark.parametrize("path", ["/api/version", "/v1/models"])
-async def test_a_locked_door_is_called_locked(pooled, path):
+async def test_a_locked_door_is_called_locked(path):
     """401 is not "unknown server"."""
-    async with before({path: reply_json({"error": "no key"}, status="401 Unauthorized")}, pooled) as (
+    async with before({path: reply_json({"error": "no key"}, status="401 Unauthorized")}) as (
         node,
         _,
     ):
@@ -209,41 +204,41 @@ async def test_a_locked_door_is_called_locked(pooled, path):
         assert caught.value.status == 401
 
 
-async def test_an_ollama_in_trouble_is_not_called_unknown(pooled):
+async def test_an_ollama_in_trouble_is_not_called_unknown():
     """A 500 just now says nothing about the protocol."""
     reply = reply_json({"error": "model list cache unavailable"}, status="500 Internal Server Error")
-    async with before({"/api/version": reply}, pooled) as (node, _):
+    async with before({"/api/version": reply}) as (node, _):
         with pytest.raises(CallError) as caught:
             await node.provider()
         assert (caught.value.cause, caught.value.status) == (CallCause.STATUS, 500)
 
 
-async def test_nobody_there_is_refused(pooled):
+async def test_nobody_there_is_refused():
     """Detection tells what the connection shows."""
-    async with at(f"http://127.0.0.1:{free_port()}", pooled) as node:
+    async with at(f"http://127.0.0.1:{free_port()}") as node:
         with pytest.raises(CallError) as caught:
             await node.provider()
         assert caught.value.cause is CallCause.REFUSED
 
 
-async def test_a_silent_server_has_a_deadline(pooled):
+async def test_a_silent_server_has_a_deadline():
     """No detection hangs."""
-    async with before({"/api/version": Reply(end="silence")}, pooled) as (node, _):
+    async with before({"/api/version": Reply(end="silence")}) as (node, _):
         with pytest.raises(CallError) as caught:
             await node.provider()
         assert caught.value.cause is CallCause.TIMEOUT
 
 
-async def test_a_configured_protocol_is_not_asked_for(pooled):
+async def test_a_configured_protocol_is_not_asked_for():
     """Who says `ollama` gets Ollama without a question."""
-    async with before({}, pooled, protocol="ollama") as (node, server):
+    async with before({}, protocol="ollama") as (node, server):
         assert (await node.provider()).kind is OLLAMA
         assert server.seen == []
 
 
-async def test_a_server_is_asked_once_and_again_after_it_was_forgotten(pooled):
+async def test_a_server_is_asked_once_and_again_after_it_was_forgotten():
     """Another server may have taken the port."""
-    async with before({"/api/version": reply_json({"version": "1"})}, pooled) as (node, server):
+    async with before({"/api/version": reply_json({"version": "1"})}) as (node, server):
         assert node.known is None
         assert await node.provider() is await node.provider() is node.known
         assert len(server.seen) == 1
@@ -252,11 +247,11 @@ async def test_a_server_is_asked_once_and_again_after_it_was_forgotten(pooled):
         assert (await node.provider()).kind is OPENAI
 
 
-async def test_an_ollama_without_version_and_ps_is_still_one(httpserver, pooled):
+async def test_an_ollama_without_version_and_ps_is_still_one(httpserver):
     """A server that only lists and chats is Ollama-shaped; what it holds in memory is not known."""
     httpserver.no_handler_status_code = 404
     httpserver.expect_request("/api/tags").respond_with_json({"models": [{"name": "m:1b", "size": 1}]})
-    node = Node(NodeConfig("ollama", httpserver.url_for("").rstrip("/"), OLLAMA), BUDGETS, pooled=pooled)
+    node = Node(NodeConfig("ollama", httpserver.url_for("").rstrip("/"), OLLAMA), BUDGETS)
     try:
         provider = await node.provider()
         assert provider.kind is OLLAMA

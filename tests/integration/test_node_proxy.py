@@ -19,13 +19,12 @@ async def diagnosed(folder: Path, proxy: str, **nodes: Any):
     return await examined(folder, env={**OFF, "http_proxy": proxy}, config={"nodes": nodes or CLOUD})
 
 
-@pytest.mark.parametrize("pooled", [False, True])
-async def test_a_request_goes_through_the_proxy(pooled: bool):
+async def test_a_request_goes_through_the_proxy():
     """The proxy gets the whole address and its password, on either transport."""
     async with serving() as proxy:
         proxy.replies["http://models.example/v1/models"] = reply_json({"data": []})
         url = proxy.url.replace("//", "//me:geheim@")
-        http = HttpClient("http://models.example", pooled=pooled, proxy=url)
+        http = HttpClient("http://models.example", proxy=url)
         assert await http.get_json("/v1/models") == {"data": []}
         await http.aclose()
     headers = {name.lower(): value for name, value in proxy.seen[0].headers.items()}
@@ -33,15 +32,14 @@ async def test_a_request_goes_through_the_proxy(pooled: bool):
     assert "authorization" not in headers
 
 
-@pytest.mark.parametrize("pooled", [False, True])
 @pytest.mark.parametrize("scheme", ["http", "https"])
-async def test_a_proxy_that_wants_a_password(pooled: bool, scheme: str):
+async def test_a_proxy_that_wants_a_password(scheme: str):
     """Its refusal is its own and not the server's, whether it was asked for a page or for a tunnel."""
     refusal = answer(status="407 Proxy Authentication Required")
     async with serving() as proxy:
         proxy.replies |= {"http://models.example/v1/models": refusal, "models.example:443": refusal}
         url = proxy.url.replace("//", "//me:geheim@")
-        http = HttpClient(f"{scheme}://models.example", pooled=pooled, proxy=url)
+        http = HttpClient(f"{scheme}://models.example", proxy=url)
         with pytest.raises(CallError) as raised:
             await http.get_json("/v1/models")
         await http.aclose()
@@ -51,11 +49,10 @@ async def test_a_proxy_that_wants_a_password(pooled: bool, scheme: str):
     assert raised.value.text == f"the proxy {proxy.url} wants a user name and password (HTTP 407)"
 
 
-@pytest.mark.parametrize("pooled", [False, True])
-async def test_a_proxy_where_nothing_listens(pooled: bool):
+async def test_a_proxy_where_nothing_listens():
     """What is refused is the connection to the proxy."""
     proxy = f"http://127.0.0.1:{free_port()}"
-    http = HttpClient("https://models.example", pooled=pooled, proxy=proxy)
+    http = HttpClient("https://models.example", proxy=proxy)
     with pytest.raises(CallError) as raised:
         await http.get_json("/v1/models")
     await http.aclose()
@@ -92,24 +89,22 @@ async def test_a_node_of_this_machine_is_asked_directly(tmp_path: Path):
     assert server.seen != []
 
 
-@pytest.mark.parametrize("pooled", [False, True])
-async def test_a_request_goes_through_a_socks_proxy(pooled: bool):
+async def test_a_request_goes_through_a_socks_proxy():
     """The proxy gets the name, which need not resolve here, and its password; the server gets neither."""
     async with serving() as server, socks(int(server.url.rpartition(":")[2]), password=b"geheim") as proxy:
         server.replies["/v1/models"] = reply_json({"data": []})
         url = proxy.url.replace("//", "//me:geheim@")
-        http = HttpClient("http://models.example", pooled=pooled, proxy=url)
+        http = HttpClient("http://models.example", proxy=url)
         assert await http.get_json("/v1/models") == {"data": []}
         await http.aclose()
     assert (proxy.asked, proxy.logins) == ([("models.example", 80)], [b"me:geheim"])
     assert "geheim" not in str(server.seen[0].headers)
 
 
-@pytest.mark.parametrize("pooled", [False, True])
-async def test_a_socks_proxy_that_wants_a_password(pooled: bool):
+async def test_a_socks_proxy_that_wants_a_password():
     """Its refusal is its own, as that of an HTTP proxy is."""
     async with socks(free_port(), password=b"geheim") as proxy:
-        http = HttpClient("http://models.example", pooled=pooled, proxy=proxy.url)
+        http = HttpClient("http://models.example", proxy=proxy.url)
         with pytest.raises(CallError) as raised:
             await http.get_json("/v1/models")
         await http.aclose()

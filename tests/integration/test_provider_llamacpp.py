@@ -54,9 +54,9 @@ async def server():
         yield server
 
 
-@pytest.fixture(params=[False, True], ids=["httpx", "aiohttp"])
-async def provider(server, request):
-    http = HttpClient(server.url, pooled=request.param, metadata_s=1.0)
+@pytest.fixture
+async def provider(server):
+    http = HttpClient(server.url, metadata_s=1.0)
     yield LlamaCpp(http)
     await http.aclose()
 

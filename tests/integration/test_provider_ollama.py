@@ -29,11 +29,11 @@ from tests.parts.raw_server import answer, reply_json, serving
 token, end = OLLAMA.token, OLLAMA.end
 
 
-@pytest.fixture(params=[False, True], ids=["httpx", "aiohttp"])
-async def node(request):
+@pytest.fixture
+async def node():
     """A server to be scripted, and a provider before it."""
     async with serving() as server:
-        http = HttpClient(server.url, pooled=request.param, metadata_s=1.0)
+        http = HttpClient(server.url, metadata_s=1.0)
         yield server, Ollama(http)
         await http.aclose()
 

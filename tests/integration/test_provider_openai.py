@@ -29,12 +29,12 @@ STOP = sse(delta(finish="stop"))
 LISTED = reply_json({"object": "list", "data": [{"id": "m"}, {"id": "org/other"}]})
 
 
-@pytest.fixture(params=[False, True], ids=["httpx", "aiohttp"])
-async def node(request):
+@pytest.fixture
+async def node():
     """A server to be scripted, and a way to make providers before it."""
     async with serving() as server:
         server.replies["/v1/models"] = LISTED
-        http = HttpClient(server.url, pooled=request.param, metadata_s=1.0)
+        http = HttpClient(server.url, metadata_s=1.0)
         yield server, lambda *args: OpenAIStyle(http, *args)
         await http.aclose()
 

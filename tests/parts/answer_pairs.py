@@ -298,3 +298,35 @@ GOALS = (
     "List five fruits.",
     "Напиши стихотворение о море.",
 )
+
+#: A call of a function, in the notations of the families of models, that nobody offered.
+CALLS: tuple[str, ...] = (
+    '<tool_call>\n{"name": "get_weather", "arguments": {"city": "Paris"}}\n</tool_call>',
+    'I will look that up.\n<tool_call>\n{"name": "search", "arguments": {}}\n</tool_call>',
+    "<tool_call>\n<function=search>\n<parameter=q>\nhash\n</parameter>\n</function>\n</tool_call>",
+    '<|python_tag|>{"name": "search", "parameters": {"q": "hash"}}',
+    '<|python_tag|>brave_search.call(query="hash")',
+    '[TOOL_CALLS] [{"name": "search", "arguments": {"q": "hash"}}]',
+    '[TOOL_CALLS]search[ARGS]{"q": "hash"}',
+    '```json\n{"name": "search", "arguments": {"q": "hash"}}\n```',
+    '{"name": "search", "parameters": {"q": "hash"}}',
+    '[{"name": "a", "arguments": {}}, {"name": "b", "arguments": {}}]',
+    '{"name": "a", "arguments": {}}\n{"name": "b", "arguments": {"q": [1, {"c": 2}]}}',
+    '{"type": "function", "function": {"name": "search", "parameters": {"q": "x"}}}',
+    'Action: search\nAction Input: {"q": "hash"}',
+    '<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>search\n```json\n{"q": "a"}\n```',
+    '```tool_code\nprint(search(q="hash"))\n```',
+    '<|channel|>commentary to=functions.search <|constrain|>json<|message|>{"q":"a"}<|call|>',
+    '<think>I should search.</think>{"name": "search", "arguments": {"q": "hash"}}',
+)
+#: What only looks like one: (answer, prompt).
+NO_CALLS: tuple[tuple[str, str], ...] = (
+    ('{"name": "Ada", "born": 1815}', "Who wrote the first program?"),
+    ('{"name": "Ada", "parameters": 3}', "Describe Ada."),
+    ('<think>Shall I write <tool_call>{"name": "a"}?</think>It was in 1945.', "When did the war end?"),
+    ("Hermes writes `<tool_call>` and JSON.", "How do models ask for help?"),
+    ('<tool_call>{"name": "a", "arguments": {}}</tool_call>', "Show me a tool call of Hermes."),
+    ('{"name": "a", "arguments": {}}', "Return JSON with a name and arguments."),
+    ('{"name": "a", "arguments": {}}', "Напиши вызов функции."),
+    ("Action: the film was full of it.", "What did you like?"),
+)

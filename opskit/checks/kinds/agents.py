@@ -116,7 +116,6 @@ def address(agent: str, url: str | None, context: CheckContext) -> AgentAddress:
     {"failed": {"len": 0}},
     lambda p: str(p.agent),
     timeout_s=90.0,
-    imports=("httpx", "opskit.providers.transport"),
 )
 async def agent_api(params: AgentParams, context: CheckContext) -> Observation:
     where = address(params.agent, params.url, context)
@@ -214,7 +213,6 @@ class ChainParams:
     {"held": True},
     lambda p: str(p.agent if p.chain == "goal" else "generator and reviewer"),
     timeout_s=300.0,
-    imports=("httpx", "opskit.providers.transport"),
 )
 async def agent_chain(params: ChainParams, context: CheckContext) -> Observation:
     try:
@@ -227,10 +225,6 @@ async def agent_chain(params: ChainParams, context: CheckContext) -> Observation
         )
 
 
-async def _send(context: CheckContext, agent: AgentAddress, path: str, body: Any = None) -> Reply:
-    return await fetch(context.survey, agent.request(path, body))
-
-
 def _section(reply: Reply) -> Mapping[str, Any]:
     body = reply.json
     return body if isinstance(body, Mapping) else {}
@@ -240,12 +234,12 @@ async def _goal(params: ChainParams, context: CheckContext) -> Observation:
     began = time.monotonic()
     agent = address(params.agent, params.url, context)
     body = {"goal": params.task, "session_id": new_correlation_id(), "async_mode": params.background}
-    reply = await _send(context, agent, "/run?async_mode=1" if params.background else "/run", body)
+    reply = await fetch(agent.request("/run?async_mode=1" if params.background else "/run", body))
     result = _section(reply)
     states: list[str] = []
     task_id = result.get("task_id")
     if params.background and reply.status == 202 and task_id:
-        result, states = await _polled(context, agent, result, str(task_id))
+        result, states = await _polled(agent, result, str(task_id))
     output, knowledge, status = result.get("output"), result.get("knowledge"), result.get("status")
     work = knowledge if isinstance(knowledge, Mapping) else {}
     verdict: str | None = "empty"
@@ -276,7 +270,7 @@ async def _goal(params: ChainParams, context: CheckContext) -> Observation:
 
 
 async def _polled(
-    context: CheckContext, agent: AgentAddress, accepted: Mapping[str, Any], task: str
+    agent: AgentAddress, accepted: Mapping[str, Any], task: str
 ) -> tuple[Mapping[str, Any], list[str]]:
     """Return the end of a task and its states; the only deadline is the check's."""
     path = accepted.get("status_url")
@@ -286,7 +280,7 @@ async def _polled(
     while states[-1] not in RUN_ENDS:
         await asyncio.sleep(pause)
         pause = min(_POLL_LAST_S, pause * 1.5)
-        reply = await _send(context, agent, str(path) if own else f"/run/status/{task}")
+        reply = await fetch(agent.request(str(path) if own else f"/run/status/{task}"))
         last = _section(reply)
         if reply.status >= 400 or "status" not in last:
             return {"status": "failed", "error": f"its status answered HTTP {reply.status}"}, states
@@ -298,7 +292,7 @@ async def _polled(
 async def _code(params: ChainParams, context: CheckContext) -> Observation:
     generator = address("generator", params.generator, context)
     reviewer = address("reviewer", params.reviewer, context)
-    generated = await _send(context, generator, "/generate", {"task_description": params.task})
+    generated = await fetch(generator.request("/generate", {"task_description": params.task}))
     body = _section(generated)
     code, tests = source(body.get("code")), body.get("tests")
     values: dict[str, Any] = {
@@ -311,9 +305,9 @@ async def _code(params: ChainParams, context: CheckContext) -> Observation:
     }
     detail = f"the generator gave {len(code)} characters of code"
     if code:
-        before = await _stats(context, reviewer)
-        review = await _send(context, reviewer, "/review", {"code": code, "tests": tests or ""})
-        counted = grown(before, await _stats(context, reviewer))
+        before = await _stats(reviewer)
+        review = await fetch(reviewer.request("/review", {"code": code, "tests": tests or ""}))
+        counted = grown(before, await _stats(reviewer))
         content = review.json if review.status < 300 else NO_JSON
         values |= {
             "review_status": review.status,
@@ -327,9 +321,9 @@ async def _code(params: ChainParams, context: CheckContext) -> Observation:
     return Observation(values, detail, state="ok" if values["held"] else "failing", code="REV_001")
 
 
-async def _stats(context: CheckContext, agent: AgentAddress) -> Mapping[str, Any]:
+async def _stats(agent: AgentAddress) -> Mapping[str, Any]:
     try:
-        return _section(await _send(context, agent, "/stats"))
+        return _section(await fetch(agent.request("/stats")))
     except CallError:
         return {}
 

@@ -141,7 +141,7 @@ def _observed(probe: "NodeProbe", values: Mapping[str, Any]) -> Observation:
         "loaded": "whether this check loaded it",
         "answered": "whether a whole, honest answer came",
         "answer": "the answer",
-        "verdict": "empty, only_thinking, echo, loop, cut_off, or null for a good answer",
+        "verdict": "empty, only_thinking, call, echo, loop, cut_off, or null for a good answer",
     },
     {"answered": True},
     lambda p: f"{p.shown}/{p.model or 'loaded model'}",
@@ -219,7 +219,7 @@ class ProbeParams:
     {"status": {"not": "fail"}},
     lambda p: str(p.shown),
     timeout_s=_LIMIT_S,
-    imports=("opskit.checks.probe", "httpx", "opskit.providers.transport"),
+    imports=("opskit.checks.probe",),
     judges_itself=True,
 )
 async def probe(params: ProbeParams, context: CheckContext) -> Finding:

@@ -212,7 +212,6 @@ def without_secrets(url: str) -> str:
     },
     {"status": {"lt": 400}},
     lambda p: without_secrets(p.url),
-    imports=("httpx", "opskit.providers.transport"),
 )
 async def http(params: HttpParams, context: CheckContext) -> Observation:
     headers, body = dict(params.headers), params.body
@@ -231,7 +230,7 @@ async def http(params: HttpParams, context: CheckContext) -> Observation:
     )
     try:
         # The only deadline is the check's.
-        reply = await fetch(context.survey, request)
+        reply = await fetch(request)
     except CallError as error:
         values: dict[str, Any] = {"error": error.cause.value}
         problem = f"{params.method} {without_secrets(params.url)}: {error.text}"

@@ -42,7 +42,7 @@ _USES = {"state": "the state folder", "docker": "Docker", "models": "models"}
 def checks(target: ExaminationTarget) -> Iterator[Check]:
     config, here, full = target.config, "this machine", target.config.watch.disk_percent
     check = partial(assessing, tags=("machine",))
-    processes, http = partial(check, imports=("psutil",)), ("httpx", "opskit.providers.transport")
+    processes = partial(check, imports=("psutil",))
     yield processes("memory", _memory, config.watch.memory_percent, here, name="memory")
     for use, path in (("state", Path(config.state_dir)), ("models", _models_folder(target))):
         yield check("disk", _disk, (use, path, full), str(path), name=f"disk {use}")
@@ -51,7 +51,7 @@ def checks(target: ExaminationTarget) -> Iterator[Check]:
     yield check("disk", _disk, docker, "docker", name="disk docker", requires=("docker",))
     yield processes("model processes", _runners, None, here, name="model processes")
     yield processes("locks", _locks, None, here, name="locks")
-    yield check("clocks", _clocks, target, "clocks", name="clocks", imports=http)
+    yield check("clocks", _clocks, target, "clocks", name="clocks")
 
 
 def _models_folder(target: ExaminationTarget) -> Path:

@@ -55,7 +55,7 @@ _START_IN_DOCKER = (
 
 def checks(target: ExaminationTarget) -> Iterator[Check]:
     config, deep = target.config, target.deep
-    check = partial(assessing, tags=("nodes",), imports=("httpx", "opskit.providers.transport"))
+    check = partial(assessing, tags=("nodes",))
     probe_s = limit_s(config) * (2 if deep else 1) + _SPARE_S
     for node in config.nodes:
         yield check("node", _node, (node, deep), node.name, timeout_s=probe_s)

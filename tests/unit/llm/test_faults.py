@@ -304,6 +304,10 @@ BODIES = [
 #: OpenRouter, LocalAI, llama-swap (wire facts C), and statuses that speak for themselves (SPEC C13).
 OTHERS = [
     (402, "Insufficient credits", K.NO_CREDIT),
+    (404, "No models loaded. Please load a model with the `lms load` command.", K.NOT_LOADED),
+    (400, "Model is unloaded.", K.NOT_LOADED),
+    (503, "No models are currently loaded.", K.NOT_LOADED),
+    (503, "No model is loaded. Please load a model in the UI first.", K.NOT_LOADED),
     (404, "The model `m` does not exist.", K.NOT_INSTALLED),
     (
         400,
@@ -369,6 +373,7 @@ EXPECTED = {
     K.LOADING: Action(Scope.MODEL, at_once=False, session=False, overload=False, wait=True, counts=False),
     K.BUSY: Action(Scope.MODEL, at_once=False, session=False, overload=True, wait=True, counts=True),
     K.NOT_INSTALLED: Action(Scope.MODEL, at_once=True, session=True, overload=False, wait=False, counts=True),
+    K.NOT_LOADED: Action(Scope.MODEL, at_once=False, session=False, overload=False, wait=False, counts=True),
     K.NOT_LISTED: Action(Scope.MODEL, at_once=False, session=True, overload=False, wait=False, counts=False),
     K.UNSUPPORTED: Action(Scope.MODEL, at_once=True, session=True, overload=False, wait=False, counts=True),
     K.BAD_PAYLOAD: Action(Scope.MODEL, at_once=False, session=False, overload=False, wait=False, counts=True),

@@ -33,7 +33,7 @@ def situation(
     *views: NodeView, health: Health | None = None, failed=(), in_flight=None, fits=None
 ) -> PlanContext:
     return PlanContext(
-        Snapshot(views, 1, complete=True),
+        Snapshot(views, complete=True),
         health or Health(CircuitConfig()),
         failed,
         in_flight or {},

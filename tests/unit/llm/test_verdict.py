@@ -7,7 +7,17 @@ from hypothesis import strategies as st
 from opskit.llm.echo import is_echo, may_become_echo
 from opskit.llm.verdict import Verdict, judge, may_be_shown
 from opskit.llm.visible import visible, without_thinking
-from tests.parts.answer_pairs import ECHOES, EMPTY, GOALS, LONG, ONLY_THINKING, RIGHT, RUSSIAN
+from tests.parts.answer_pairs import (
+    CALLS,
+    ECHOES,
+    EMPTY,
+    GOALS,
+    LONG,
+    NO_CALLS,
+    ONLY_THINKING,
+    RIGHT,
+    RUSSIAN,
+)
 
 #: Few letters and tags, so that texts and prompts often begin alike and are often empty.
 pieces = st.sampled_from(
@@ -82,6 +92,27 @@ goals = st.sampled_from([*GOALS, *(prompt for _, prompt in RIGHT)])
 shown_pairs = st.sampled_from(
     [*RIGHT, *ECHOES, *((answer, goal) for answer in (*EMPTY, *ONLY_THINKING) for goal in GOALS)]
 )
+
+NEVER_SHOWN = (Verdict.ECHO, Verdict.EMPTY, Verdict.ONLY_THINKING)
+
+
+class TestCalls:
+    @pytest.mark.parametrize("text", CALLS)
+    def test_a_call_that_nobody_offered_is_no_answer(self, text):
+        """Whatever the notation; and a call that stands alone is never shown before its end."""
+        assert judge(text, [LONG]) is Verdict.CALL
+        if not text.startswith("I will"):
+            assert not any(may_be_shown(text[:end], [LONG], 0) for end in range(len(text) + 1))
+
+    @pytest.mark.parametrize("text, prompt", NO_CALLS)
+    def test_what_was_asked_for_or_only_looks_like_a_call_passes(self, text, prompt):
+        """Data with a name, a notation that is spoken of, and a call that somebody wants to see."""
+        assert judge(text, [prompt]) is None
+
+    @pytest.mark.parametrize("text", CALLS)
+    def test_a_prompt_that_speaks_of_functions_may_have_its_call(self, text):
+        """A client may describe its functions in the prompt."""
+        assert judge(text, ["You may call the function search.", LONG]) is not Verdict.CALL
 
 
 class TestRightAnswers:
@@ -224,7 +255,7 @@ class TestHoldingBack:
     @example(text="<!--what ```<a_b><-->", prompts=["what"], hold_back=0)
     def test_no_beginning_of_a_rejected_text_is_shown(self, text, prompts, hold_back):
         """If the final text is an echo or empty, all its beginnings were held back."""
-        if judge(text, prompts) in (Verdict.ECHO, Verdict.EMPTY, Verdict.ONLY_THINKING):
+        if judge(text, prompts) in NEVER_SHOWN:
             assert not any(may_be_shown(text[:end], prompts, hold_back) for end in range(len(text) + 1))
 
     @settings(max_examples=300)
@@ -233,14 +264,14 @@ class TestHoldingBack:
         """The same for copies and pieces of a prompt among labels, reports and marks."""
         known = (goal, "You asked: ", "User: ", "\n", goal[: len(goal) // 2], more)
         text = " ".join(known[part] for part in parts)
-        if judge(text, [goal]) in (Verdict.ECHO, Verdict.EMPTY, Verdict.ONLY_THINKING):
+        if judge(text, [goal]) in NEVER_SHOWN:
             assert not any(may_be_shown(text[:end], [goal], 0) for end in range(len(text) + 1))
 
     @given(pair=shown_pairs)
     def test_no_beginning_of_a_bad_pair_is_shown(self, pair):
         """The same for the tables."""
         text, prompt = pair
-        if judge(text, [prompt]) in (Verdict.ECHO, Verdict.EMPTY, Verdict.ONLY_THINKING):
+        if judge(text, [prompt]) in NEVER_SHOWN:
             assert not any(may_be_shown(text[:end], [prompt], 0) for end in range(len(text) + 1))
 
     @given(text=alike, prompts=st.lists(alike, min_size=1, max_size=2))

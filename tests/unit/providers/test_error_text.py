@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from opskit.providers.failures import error_text
+from opskit.providers.failures import SIGN_IN, error_text
 
 SIZE = {
     "code": 400,
@@ -35,6 +35,10 @@ COUNTED = "the request exceeds the available context size (the prompt has 28904 
         ({"error": {"message": json.dumps({"error": SIZE})}}, COUNTED, "exceed_context_size_error"),
         ({"error": "{not json"}, "{not json", None),
         ({"error": "{}"}, "{}", None),
+        ({"detail": {"msg": "busy", "type": "service_unavailable"}}, "busy", "service_unavailable"),
+        ({"detail": {"error": {"message": "nothing is loaded", "trace": None}}}, "nothing is loaded", None),
+        ({"detail": [{"loc": ["body", "seed"], "msg": "no integer", "type": "int"}]}, "no integer", "int"),
+        ({"error": "unauthorized", "signin_url": "https://ollama.com/connect"}, "unauthorized", SIGN_IN),
     ],
 )
 def test_an_error_body_is_read(body: dict[str, object], text: str, kind: str | None) -> None:
