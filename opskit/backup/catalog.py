@@ -235,12 +235,14 @@ class BackupCatalog(Record):
                     removed.append(archive.path)
         return tuple(removed)
 
-    def sweep(self) -> None:
-        """Remove what a process that died has left half-written. Only under the lock."""
-        for path in self.folder.glob(f".*{TEMPORARY}"):
-            if _NAME.fullmatch(path.name.removesuffix(TEMPORARY).removeprefix(".")):
-                with contextlib.suppress(OSError):
-                    path.unlink()
+    @property
+    def half_written(self) -> list[Path]:
+        """Return what a process that died, or one that holds the lock, has written of an archive."""
+        return [
+            path
+            for path in self.folder.glob(f".*{TEMPORARY}")
+            if _NAME.fullmatch(path.name.removesuffix(TEMPORARY).removeprefix("."))
+        ]
 
 
 def catalog_of(config: Config) -> BackupCatalog:

@@ -30,7 +30,6 @@ from opskit.facts.unfinished_restore import (
     POINTER,
     TARGET_LINK,
     TRACE,
-    UnfinishedRestore,
     unfinished_in,
     unfinished_restores,
 )
@@ -177,8 +176,7 @@ class RestoreChange:
         if self._folder.entry(path) != (before and replace(before, sha256="")):
             raise OpskitError(
                 "BACKUP_003",
-                f"{printable_path(path)} was written to meanwhile, or this file system takes its name for that of "
-                "another file; nothing was changed",
+                f"{printable_path(path)} was written to meanwhile, or another file has its name on this disk",
                 remedy="stop what writes to it (`docker compose stop`), or leave it out with --only",
             )
 
@@ -238,7 +236,7 @@ def undo(target: Path, safety: Archive, catalog: BackupCatalog, *, to_resume: bo
         with RootFolder(target) as folder:
             change = RestoreChange(folder, record, before)
             if to_resume:
-                _check_resumable(change)
+                _check_resumable(record, change.undoable()[1])
             changed = change.undo(safety)
         end(target, catalog)
         if not changed:
@@ -257,18 +255,46 @@ def undo(target: Path, safety: Archive, catalog: BackupCatalog, *, to_resume: bo
     return UndoneRestore(record, target, tuple(map(printable_path, changed)))
 
 
+def _check_resumable(record: RestoreRecord, changed: Sequence[str]) -> None:
+    remedy = "`opskit backup restore --rollback`"
+    if not Path(record.archive).exists():
+        raise OpskitError("BACKUP_001", f"{record.archive}: it is gone", remedy=remedy)
+    if changed:
+        why = f"the restoration cannot be finished: {printable_path(changed[0])} was changed since"
+        raise OpskitError("BACKUP_003", why, remedy=remedy)
+
+
 def recover(catalog: BackupCatalog, *, to_resume: bool = False) -> list[UndoneRestore]:
     """Undo restores that were killed. Only under the lock. `to_resume` undoes one that can be done again.
 
     Raises BACKUP_003, and BACKUP_004 while one is under way; with `to_resume` also BACKUP_001 when its
     archive is gone and BACKUP_003 when somebody has changed files since, and nothing is done then.
     """
-    catalog.sweep()
     undone: list[UndoneRestore] = []
+    for path in catalog.half_written:
+        path.unlink(missing_ok=True)
     for restore in unfinished_restores(catalog.folders)[: 1 if to_resume else None]:
+        target, safety = restore.target, restore.safety
+        if restore.owner != os.geteuid():
+            why = (
+                f"{restore.pointer}: another user (uid {restore.owner}) was interrupted while restoring here"
+            )
+            raise OpskitError("BACKUP_003", why, remedy="run the command as that user")
+        if safety is None:
+            raise _unusable(target, restore.pointer, "it is not a link to an archive")
         with undisturbed(), contextlib.ExitStack() as stack:
-            if (safety := _safety(restore, catalog, stack)) is not None:
-                undone.append(undo(restore.target, safety, catalog, to_resume=to_resume))
+            # When it was begun with another folder of archives, its process holds the lock of that one.
+            lock = safety.parent / LOCK
+            is_elsewhere = safety.parent != catalog.folder and lock.exists()
+            if is_elsewhere and not stack.enter_context(try_lock(lock)):
+                raise OpskitError("BACKUP_004", f"another process restores a backup to {target}")
+            if unfinished_in(target) is None:
+                continue  # it has ended meanwhile
+            try:
+                archive = stack.enter_context(Archive(safety))
+            except (DamagedArchiveError, OSError) as exc:
+                raise _unusable(target, safety, exc) from exc
+            undone.append(undo(target, archive, catalog, to_resume=to_resume))
     if not interrupted_targets(catalog):
         (catalog.folder / TARGET_LINK).unlink(missing_ok=True)
     return undone
@@ -277,38 +303,6 @@ def recover(catalog: BackupCatalog, *, to_resume: bool = False) -> list[UndoneRe
 def interrupted_targets(catalog: BackupCatalog) -> list[Path]:
     """Return the folders in which a restore was begun and has not ended."""
     return [restore.target for restore in unfinished_restores(catalog.folders)]
-
-
-def _safety(
-    restore: UnfinishedRestore, catalog: BackupCatalog, stack: contextlib.ExitStack
-) -> Archive | None:
-    """Open the safety archive of a process that died; None when that has ended meanwhile."""
-    target, path = restore.target, restore.safety
-    if restore.owner != os.geteuid():
-        why = f"{restore.pointer}: another user (uid {restore.owner}) was interrupted while restoring here"
-        raise OpskitError("BACKUP_003", why, remedy="run the command as that user")
-    if path is None:
-        raise _unusable(target, restore.pointer, "it is not a link to an archive")
-    # When it was begun with another folder of archives, its process holds the lock of that one.
-    lock = path.parent / LOCK
-    is_elsewhere = path.parent != catalog.folder and lock.exists()
-    if is_elsewhere and not stack.enter_context(try_lock(lock)):
-        raise OpskitError("BACKUP_004", f"another process restores a backup to {target}")
-    if unfinished_in(target) is None:
-        return None
-    try:
-        return stack.enter_context(Archive(path))
-    except (DamagedArchiveError, OSError) as exc:
-        raise _unusable(target, path, exc) from exc
-
-
-def _check_resumable(change: RestoreChange) -> None:
-    remedy = "`opskit backup restore --rollback`"
-    if not Path(change.record.archive).exists():
-        raise OpskitError("BACKUP_001", f"{change.record.archive}: it is gone", remedy=remedy)
-    for path in change.undoable()[1]:
-        why = f"the restoration cannot be finished: {printable_path(path)} was changed since"
-        raise OpskitError("BACKUP_003", why, remedy=remedy)
 
 
 def _unusable(target: Path, safety: Path, why: Exception | str) -> OpskitError:
