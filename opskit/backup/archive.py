@@ -13,7 +13,7 @@ import stat
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, BinaryIO, Self
@@ -139,7 +139,7 @@ class Archive:
             raise NotAnArchiveError("it is not a regular file")
         if self._status.st_size and self._file.read(2) != _GZIP:
             raise NotAnArchiveError("it is not packed by gzip: it is no backup")
-        info, content = next(self._members(), (None, None))
+        info, content = next(self.members(), (None, None))
         if info is None or content is None or info.name != MANIFEST_NAME:
             return None
         if info.size > MAX_MANIFEST_BYTES:
@@ -152,8 +152,11 @@ class Archive:
             raise DamagedArchiveError("it is cut off, or something was added to it")
         return manifest
 
-    def _members(self) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
-        """Return every tar member; its content is gone when the next one is asked for."""
+    def members(self) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
+        """Return every member; its content, which only a file has, is gone when the next one is asked for.
+
+        Raises DamagedArchiveError.
+        """
         self._file.seek(0)
         stream = _Unpacked(self._file)
         try:
@@ -177,41 +180,42 @@ class Archive:
 
         Raises DamagedArchiveError for anything that keeps the archive from being restored, and OSError.
         """
-        most_bytes = self._status.st_size * _MAX_RATIO
+        room_bytes = self._status.st_size * _MAX_RATIO
         if self.manifest is None:
-            manifest = self._made_of(list(self._entries(most_bytes)))
+            manifest = self._made_of(self._read(room_bytes))
             check_entries(manifest.entries)
             return manifest
         check_entries(self.manifest.entries)
-        if self.manifest.content_bytes > most_bytes:
+        if self.manifest.content_bytes > room_bytes:
             raise DamagedArchiveError("its manifest lists more than can be packed into its size")
         missing = {entry.path: entry for entry in self.manifest.entries}
-        for entry in self._entries(self.manifest.content_bytes):
-            listed, why = (
-                missing.pop(entry.path, None),
-                f"it is a {entry.kind} that the manifest does not have",
-            )
+        for path, entry in self._read(self.manifest.content_bytes).items():
+            listed, why = missing.pop(path, None), f"it is a {entry.kind} that the manifest does not have"
             if listed is None or (why := difference(entry, listed, _DIFFERENCES)):
-                raise DamagedArchiveError(f"{printable_path(entry.path)}: {why}")
+                raise DamagedArchiveError(f"{printable_path(path)}: {why}")
         for path in missing:
             raise DamagedArchiveError(f"{printable_path(path)}: it is missing")
         return self.manifest
 
-    def _entries(self, room_bytes: int) -> Iterator[ArchiveEntry]:
+    def _read(self, room_bytes: int) -> dict[str, ArchiveEntry]:
         """Return every member with its checksum. Raises DamagedArchiveError for one that is refused."""
-        paths: set[str] = set()
-        for number, (info, content) in enumerate(self._members()):
+        entries: dict[str, ArchiveEntry] = {}
+        for number, (info, content) in enumerate(self.members()):
             # Without a manifest in front, one at the end (as opskit once wrote it) is only not restored.
             if info.name == "." or (info.name == MANIFEST_NAME and (number == 0 or self.manifest is None)):
                 continue
             room_bytes -= info.size
             if room_bytes < 0 or number > MAX_ENTRIES:
                 raise DamagedArchiveError("it unpacks to more than its manifest says, or than is allowed")
-            why = _refusal(info) or ("it is there twice" if info.name in paths else None)
+            if info.type not in _KINDS or info.issparse():
+                why: str | None = f"it is {_REFUSED.get(info.type, f'a tar member of type {info.type!r}')}"
+            elif info.size and not info.isreg():
+                why = "it is not a file and has a size"
+            else:
+                why = "it is there twice" if info.name in entries else problem_of_path(info.name)
             if why is not None:
                 raise DamagedArchiveError(f"{printable_path(info.name)}: {why}")
-            paths.add(info.name)
-            yield ArchiveEntry(
+            entries[info.name] = ArchiveEntry(
                 path=info.name,
                 kind=_KINDS[info.type],
                 mode=info.mode,
@@ -222,23 +226,17 @@ class Archive:
                 sha256="" if content is None else sha256_of(content),
                 target=info.linkname if info.issym() else "",
             )
+        return entries
 
-    def _made_of(self, members: Iterable[ArchiveEntry]) -> Manifest:
+    def _made_of(self, members: Mapping[str, ArchiveEntry]) -> Manifest:
         """Return the manifest of a tar.gz without one. Folders that are not in it are added."""
         modified_s = int(self._status.st_mtime)
         new = ArchiveEntry("", "folder", 0o755, modified_s * 10**9, uid=os.geteuid(), gid=os.getegid())
-        entries = {path: replace(new, path=path) for entry in members for path in parents(entry.path)}
-        for entry in members:
-            entries[entry.path] = replace(entry, mode=entry.mode & 0o777, special=entry.mode & 0o7000)
+        entries = {folder: replace(new, path=folder) for path in members for folder in parents(path)}
+        for path, entry in members.items():
+            entries[path] = replace(entry, mode=entry.mode & 0o777, special=entry.mode & 0o7000)
         ordered = sorted(entries.values(), key=lambda entry: entry.path.split("/"))
         return Manifest("backup", "", "", "", datetime.fromtimestamp(modified_s, UTC), tuple(ordered))
-
-    def contents(self) -> Iterator[tuple[str, IO[bytes]]]:
-        """Return path and content of every file, in the order of the archive.
-
-        Raises DamagedArchiveError when the archive has changed since it was checked.
-        """
-        return ((info.name, content) for info, content in self._members() if content is not None)
 
 
 def opened(path: Path) -> Archive:
@@ -249,15 +247,6 @@ def opened(path: Path) -> Archive:
         raise OpskitError("BACKUP_002", f"{path}: {exc}") from exc
     except OSError as exc:
         raise OpskitError("BACKUP_001", f"{path}: {exc.strerror}") from exc
-
-
-def _refusal(info: tarfile.TarInfo) -> str | None:
-    """Return why a member may not be in any archive, or None."""
-    if info.type not in _KINDS or info.issparse():
-        return f"it is {_REFUSED.get(info.type, f'a tar member of type {info.type!r}')}"
-    if info.size and not info.isreg():
-        return "it is not a file and has a size"
-    return problem_of_path(info.name)
 
 
 def write_archive(

@@ -116,22 +116,15 @@ class BackupCatalog(Record):
     def folders(self) -> BackupFolders:
         return BackupFolders(root=self.root, archives=self.folder, of_stack=self.stack_folders)
 
-    def make_folder(self) -> None:
-        """Make the folder, for its owner alone. Raises BACKUP_003."""
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as exc:
-            raise not_written(self.folder, exc) from exc
-
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Keep others from making or restoring a backup meanwhile. Raises BACKUP_004 when somebody does.
 
         SIGTERM and SIGHUP raise KeyboardInterrupt meanwhile, as Ctrl-C does, so that work can be undone.
         """
-        self.make_folder()
         with contextlib.ExitStack() as stack:
             try:
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 held = stack.enter_context(wait_lock(self.folder / LOCK, _PATIENCE_S))
             except OSError as exc:
                 raise not_written(self.folder, exc) from exc

@@ -41,11 +41,6 @@ class RestorePlan(Record):
         return [change for change in self.changes if change.action == action]
 
     @property
-    def replaces(self) -> bool:
-        """Return True when a file or a link gets another content."""
-        return any(change.entry.kind != "folder" for change in self.of("changed"))
-
-    @property
     def idle(self) -> bool:
         return all(change.action == "same" for change in self.changes)
 
@@ -140,7 +135,7 @@ def restore(
             begin(folder, record, replaced, safety, catalog, now).make(archive)
         with undisturbed():
             end(target, catalog)
-            if not planned.replaces:
+            if all(change.entry.kind == "folder" for change in planned.of("changed")):
                 safety.unlink()
                 return RestoreResult(None)
             return RestoreResult(safety, catalog.prune(root=str(target), purpose="replaced", new=safety))

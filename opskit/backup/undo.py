@@ -148,10 +148,10 @@ class RestoreChange:
     def _stage(self, archive: Archive, entries: Sequence[ArchiveEntry]) -> None:
         """Write new files and links beside what they will replace."""
         waiting = {entry.path: entry for entry in entries if entry.kind == "file"}
-        for path, content in archive.contents() if waiting else ():
-            if (entry := waiting.pop(path, None)) is not None:
+        for info, content in archive.members() if waiting else ():
+            if content is not None and (entry := waiting.pop(info.name, None)) is not None:
                 owner = self._owner(entry)
-                with self._folder.create(self._staged[path]) as file:
+                with self._folder.create(self._staged[entry.path]) as file:
                     _write(file, entry, content, owner)
             if not waiting:
                 break
@@ -277,11 +277,11 @@ def recover(catalog: BackupCatalog, *, to_resume: bool = False) -> list[UndoneRe
         target, safety = restore.target, restore.safety
         if restore.owner != os.geteuid():
             why = (
-                f"{restore.pointer}: another user (uid {restore.owner}) was interrupted while restoring here"
+                f"{target / POINTER}: another user (uid {restore.owner}) was interrupted while restoring here"
             )
             raise OpskitError("BACKUP_003", why, remedy="run the command as that user")
         if safety is None:
-            raise _unusable(target, restore.pointer, "it is not a link to an archive")
+            raise _unusable(target, target / POINTER, "it is not a link to an archive")
         with undisturbed(), contextlib.ExitStack() as stack:
             # When it was begun with another folder of archives, its process holds the lock of that one.
             lock = safety.parent / LOCK

@@ -46,7 +46,6 @@ class UnfinishedRestore(Record, kw_only=True):
     """
 
     target: Path
-    pointer: Path
     owner: int
     safety: Path | None
 
@@ -97,17 +96,12 @@ def unfinished_restores(folders: BackupFolders) -> list[UnfinishedRestore]:
 
 def unfinished_in(target: Path) -> UnfinishedRestore | None:
     """Return the restore to one folder that has not ended, of whichever user."""
-    pointer, safety = target / POINTER, None
+    pointer = target / POINTER
     try:
-        owner = pointer.lstat().st_uid
-        with contextlib.suppress(OSError):  # somebody may have put anything in its place
-            safety = pointer.readlink()
+        owner, safety = pointer.lstat().st_uid, pointer.readlink() if pointer.is_symlink() else Path()
     except OSError:
         return None
-    is_usable = safety is not None and safety.is_absolute()
-    return UnfinishedRestore(
-        target=target, pointer=pointer, owner=owner, safety=safety if is_usable else None
-    )
+    return UnfinishedRestore(target=target, owner=owner, safety=safety if safety.is_absolute() else None)
 
 
 def backup_is_running(config: Config) -> bool:

@@ -219,7 +219,7 @@ def test_old_ones_go(catalog: BackupCatalog) -> None:
 
 def test_what_a_killed_one_left_is_swept(catalog: BackupCatalog) -> None:
     """A half-written archive has no valid name, and the next run removes it."""
-    catalog.make_folder()
+    catalog.folder.mkdir(parents=True, exist_ok=True)
     half = catalog.folder / ".backup_2026-11-21T080000Z.tar.gz.tmp"
     other = catalog.folder / ".other.tmp"
     half.write_text("half")

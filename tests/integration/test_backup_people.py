@@ -23,7 +23,7 @@ def catalog(tmp_path: Path) -> BackupCatalog:
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / ".env").write_text("old")
     made = BackupCatalog(tmp_path / "root", tmp_path / "archives", parse([".env"]), 3, 10_000)
-    made.make_folder()
+    made.folder.mkdir(parents=True, exist_ok=True)
     return made
 
 
@@ -191,7 +191,7 @@ def test_the_way_back_of_another_restore_is_not_overwritten(catalog: BackupCatal
     path = catalog.create(now=NOW).path
     other = BackupCatalog(tmp_path / "other", tmp_path / "theirs", catalog.patterns, 3, 10_000)
     other.root.mkdir()
-    other.make_folder()
+    other.folder.mkdir(parents=True, exist_ok=True)
     half_done(other, there="restored")
     with opened(path) as archive:
         planned = plan(archive, catalog, to=other.root)
@@ -215,7 +215,7 @@ def test_a_restored_configuration_does_not_hide_the_record(
         3,
         10_000,
     )
-    later.make_folder()
+    later.folder.mkdir(parents=True, exist_ok=True)
     assert undo.recover(later)
     assert (catalog.root / ".env").read_text() == "old"
 
