@@ -312,6 +312,8 @@ def write_archive(
                 archive.flush()
                 os.fsync(archive.fileno())
         temporary.rename(path)
+        with RootFolder(path.parent) as archives:
+            os.fsync(archives.handle(""))
     except BaseException as exc:
         temporary.unlink(missing_ok=True)
         if isinstance(exc, OSError):

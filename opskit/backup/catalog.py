@@ -1,6 +1,7 @@
 """The folder of archives: what lies there, which one a person means, a new one, and who works on them."""
 
 import contextlib
+import itertools
 import re
 import signal
 import threading
@@ -62,8 +63,9 @@ class StoredArchive(Record):
         digits = re.sub(r"\D", "", stamp)[:14].ljust(14, "0")
         return digits, int(number) if number.isdecimal() else 1, self.purpose
 
-    def is_of(self, root: str) -> bool:
-        return self.manifest is not None and self.manifest.root == root
+    @property
+    def root(self) -> str | None:
+        return None if self.manifest is None else self.manifest.root
 
 
 class CreatedBackup(Record):
@@ -84,19 +86,17 @@ class CreatedBackup(Record):
             "root": self.manifest.root,
             "removed": [path.name for path in self.removed],
         }
-        findings = [Finding("backup", self.path.name, Status.PASS, "created", evidence=evidence)]
-
-        def add(path: str, status: Status, state: str, why: str) -> None:
-            findings.append(Finding("file", printable_path(path), status, state, why))
-
-        for skipped in self.manifest.skipped:
-            add(skipped.path, Status.FAIL, "skipped", skipped.reason)
+        notes = [(skipped.path, Status.FAIL, "skipped", skipped.reason) for skipped in self.manifest.skipped]
         for entry in self.manifest.entries:
             if entry.kind == "file" and (bits := special_bits(entry.special)):
-                add(entry.path, Status.WARN, "mode", f"it is {bits}, which a restore does not set")
+                notes.append((entry.path, Status.WARN, "mode", f"it is {bits}, which a restore does not set"))
             if entry.changed:
-                add(entry.path, Status.WARN, "changed", "it was written to while it was read")
-        return Report("backup create", findings)
+                notes.append((entry.path, Status.WARN, "changed", "it was written to while it was read"))
+        created = Finding("backup", self.path.name, Status.PASS, "created", evidence=evidence)
+        files = [
+            Finding("file", printable_path(path), status, state, why) for path, status, state, why in notes
+        ]
+        return Report("backup create", [created, *files])
 
 
 class BackupCatalog(Record):
@@ -169,7 +169,7 @@ class BackupCatalog(Record):
     def new_path(self, purpose: Purpose, now: datetime) -> Path:
         """Return a name that nothing has yet. `now` must be timezone-aware."""
         stamp = f"{purpose}_{now.astimezone(UTC):%Y-%m-%dT%H%M%SZ}"
-        numbers = ("", *(f"-{number}" for number in range(2, 10_000)))
+        numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
         paths = (self.folder / f"{stamp}{number}.tar.gz" for number in numbers)
         return next(path for path in paths if not path.exists())
 
@@ -200,14 +200,15 @@ class BackupCatalog(Record):
             fitting = [
                 archive
                 for archive in archives
-                if archive.purpose == "backup" and (archive.manifest is None or archive.is_of(str(self.root)))
+                if archive.purpose == "backup" and archive.root in (None, str(self.root))
             ][:1]
             missing = f"none is of {self.root}" if archives else "there is no backup yet"
         else:
             word = wanted.removesuffix(".tar.gz").replace(":", "") or "?"
             names = [(f"{archive.purpose}_{archive.date}".replace(":", ""), archive) for archive in archives]
-            exact = [archive for name, archive in names if name in (word, f"backup_{word}")]
-            fitting = exact or [a for name, a in names if name.startswith((word, f"backup_{word}"))]
+            fitting = [archive for name, archive in names if name in (word, f"backup_{word}")]
+            fitting = fitting or [archive for name, archive in names if name == f"replaced_{word}"]
+            fitting = fitting or [a for name, a in names if name.startswith((word, f"backup_{word}"))]
         if not archives:
             raise OpskitError("BACKUP_001", missing, remedy="`opskit backup create` makes one")
         labels = listing([archive.label for archive in fitting or archives], _MOST_NAMED)
@@ -258,7 +259,7 @@ def superfluous(
     `archives` are the newest first. `new`, the newest complete one, and what has no readable manifest are
     kept: a damaged archive neither pushes a good one out nor vanishes unseen.
     """
-    candidates = [archive for archive in archives if archive.purpose == purpose and archive.is_of(root)]
+    candidates = [archive for archive in archives if archive.purpose == purpose and archive.root == root]
     # A clock that was set back makes the new one look old.
     candidates.sort(key=lambda archive: archive.path != new)
     complete = (archive for archive in candidates if archive.manifest and not archive.manifest.skipped)

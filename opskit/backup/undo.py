@@ -9,6 +9,7 @@ import contextlib
 import hashlib
 import os
 from collections.abc import Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
 from typing import IO
@@ -37,6 +38,9 @@ from opskit.records import Record, replace
 from opskit.system.lock import try_lock
 
 _CHUNK = 1024 * 1024
+_FLUSHED_AT_ONCE = 8
+#: Files that are written and not on the disk yet, each with a descriptor.
+_MOST_OPEN = 64
 _GONE = (FileNotFoundError, NotADirectoryError)
 
 
@@ -122,10 +126,9 @@ class RestoreChange:
     ) -> None:
         """Give files the content that an archive has for them, None removes one; then folders their modes.
 
-        All content is on the disk before the first name changes; the disk is asked once, not for each file.
+        All content is on the disk before the first name changes.
         """
         self._stage(archive, [entry for entry in files.values() if entry is not None])
-        os.sync()
         for path, entry in files.items():
             if checks:
                 self._check_unchanged(path)
@@ -133,6 +136,9 @@ class RestoreChange:
                 self._folder.remove(path)
             else:
                 self._folder.rename(self._staged[path], path)
+        for path in {entry.path.rpartition("/")[0] for entry in self.record.entries}:
+            with contextlib.suppress(*_GONE):
+                os.fsync(self._folder.handle(path))
         for path in reversed(self._folders):
             # One that is gone needs nothing; a new one in which somebody has put something stays.
             with contextlib.suppress(*(_GONE if path in folders else (OSError,))):
@@ -143,18 +149,25 @@ class RestoreChange:
                 else:
                     handle, name = self._folder.at(path)
                     os.rmdir(name, dir_fd=handle)
-        os.sync()
 
     def _stage(self, archive: Archive, entries: Sequence[ArchiveEntry]) -> None:
-        """Write new files and links beside what they will replace."""
+        """Write new files and links beside what they will replace; files are on the disk afterwards."""
         waiting = {entry.path: entry for entry in entries if entry.kind == "file"}
-        for info, content in archive.members() if waiting else ():
-            if content is not None and (entry := waiting.pop(info.name, None)) is not None:
-                owner = self._owner(entry)
-                with self._folder.create(self._staged[entry.path]) as file:
+        written: list[int] = []
+        with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as pool, contextlib.ExitStack() as stack:
+            for info, content in archive.members() if waiting else ():
+                if content is not None and (entry := waiting.pop(info.name, None)) is not None:
+                    owner = self._owner(entry)
+                    file = stack.enter_context(self._folder.create(self._staged[entry.path]))
                     _write(file, entry, content, owner)
-            if not waiting:
-                break
+                    written.append(file.fileno())
+                if len(written) == _MOST_OPEN or not waiting:
+                    # Many at a time: one commit of the file system's journal serves them all.
+                    list(pool.map(os.fsync, written))
+                    written.clear()
+                    stack.close()
+                if not waiting:
+                    break
         for path in waiting:
             raise DamagedArchiveError(f"it does not hold {printable_path(path)} any more")
         for entry in entries:
@@ -202,7 +215,7 @@ def begin(
     catalog: BackupCatalog,
     now: datetime,
 ) -> RestoreChange:
-    """Keep what will be replaced, and point to it."""
+    """Keep what will be replaced, and point to it; both are on the disk afterwards."""
     paths = {above for path in replaced for above in parents(path)} | set(replaced)
     there = map(folder.entry, sorted(paths, key=lambda path: path.split("/")))
     manifest = write_archive(folder, filter(None, there), safety, "replaced", now, restore=record)
@@ -216,6 +229,7 @@ def begin(
         with contextlib.suppress(FileExistsError):
             (catalog.folder / TARGET_LINK).symlink_to(folder.root)
     (folder.root / POINTER).symlink_to(safety)
+    os.fsync(folder.handle(""))
     return RestoreChange(folder, record, {entry.path: entry for entry in manifest.entries})
 
 
@@ -272,7 +286,8 @@ def recover(catalog: BackupCatalog, *, to_resume: bool = False) -> list[UndoneRe
     """
     undone: list[UndoneRestore] = []
     for path in catalog.half_written:
-        path.unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            path.unlink()
     for restore in unfinished_restores(catalog.folders)[: 1 if to_resume else None]:
         target, safety = restore.target, restore.safety
         if restore.owner != os.geteuid():
@@ -296,7 +311,8 @@ def recover(catalog: BackupCatalog, *, to_resume: bool = False) -> list[UndoneRe
                 raise _unusable(target, safety, exc) from exc
             undone.append(undo(target, archive, catalog, to_resume=to_resume))
     if not interrupted_targets(catalog):
-        (catalog.folder / TARGET_LINK).unlink(missing_ok=True)
+        with contextlib.suppress(OSError):
+            (catalog.folder / TARGET_LINK).unlink()
     return undone
 
 
