@@ -182,24 +182,27 @@ class Archive:
         """
         room_bytes = self._status.st_size * _MAX_RATIO
         if self.manifest is None:
-            manifest = self._made_of(self._read(room_bytes))
+            manifest = self._made_of({entry.path: entry for entry in self._read(room_bytes)})
             check_entries(manifest.entries)
             return manifest
         check_entries(self.manifest.entries)
         if self.manifest.content_bytes > room_bytes:
             raise DamagedArchiveError("its manifest lists more than can be packed into its size")
         missing = {entry.path: entry for entry in self.manifest.entries}
-        for path, entry in self._read(self.manifest.content_bytes).items():
-            listed, why = missing.pop(path, None), f"it is a {entry.kind} that the manifest does not have"
+        for entry in self._read(self.manifest.content_bytes):
+            listed, why = (
+                missing.pop(entry.path, None),
+                f"it is a {entry.kind} that the manifest does not have",
+            )
             if listed is None or (why := difference(entry, listed, _DIFFERENCES)):
-                raise DamagedArchiveError(f"{printable_path(path)}: {why}")
+                raise DamagedArchiveError(f"{printable_path(entry.path)}: {why}")
         for path in missing:
             raise DamagedArchiveError(f"{printable_path(path)}: it is missing")
         return self.manifest
 
-    def _read(self, room_bytes: int) -> dict[str, ArchiveEntry]:
+    def _read(self, room_bytes: int) -> Iterator[ArchiveEntry]:
         """Return every member with its checksum. Raises DamagedArchiveError for one that is refused."""
-        entries: dict[str, ArchiveEntry] = {}
+        paths: set[str] = set()
         for number, (info, content) in enumerate(self.members()):
             # Without a manifest in front, one at the end (as opskit once wrote it) is only not restored.
             if info.name == "." or (info.name == MANIFEST_NAME and (number == 0 or self.manifest is None)):
@@ -212,10 +215,11 @@ class Archive:
             elif info.size and not info.isreg():
                 why = "it is not a file and has a size"
             else:
-                why = "it is there twice" if info.name in entries else problem_of_path(info.name)
+                why = "it is there twice" if info.name in paths else problem_of_path(info.name)
             if why is not None:
                 raise DamagedArchiveError(f"{printable_path(info.name)}: {why}")
-            entries[info.name] = ArchiveEntry(
+            paths.add(info.name)
+            yield ArchiveEntry(
                 path=info.name,
                 kind=_KINDS[info.type],
                 mode=info.mode,
@@ -226,7 +230,6 @@ class Archive:
                 sha256="" if content is None else sha256_of(content),
                 target=info.linkname if info.issym() else "",
             )
-        return entries
 
     def _made_of(self, members: Mapping[str, ArchiveEntry]) -> Manifest:
         """Return the manifest of a tar.gz without one. Folders that are not in it are added."""
