@@ -8,11 +8,12 @@ from that archive. It lies in the target because a restored configuration may mo
 import contextlib
 import hashlib
 import os
+from collections import deque
 from collections.abc import Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import datetime
 from pathlib import Path
-from typing import IO
+from typing import IO, BinaryIO
 
 from opskit.backup.archive import Archive, write_archive
 from opskit.backup.catalog import BackupCatalog, undisturbed
@@ -153,21 +154,20 @@ class RestoreChange:
     def _stage(self, archive: Archive, entries: Sequence[ArchiveEntry]) -> None:
         """Write new files and links beside what they will replace; files are on the disk afterwards."""
         waiting = {entry.path: entry for entry in entries if entry.kind == "file"}
-        written: list[int] = []
-        with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as pool, contextlib.ExitStack() as stack:
+        # Many at a time: one commit of the file system's journal serves them all.
+        with ThreadPoolExecutor(_FLUSHED_AT_ONCE) as pool:
+            flushed: deque[Future[None]] = deque()
             for info, content in archive.members() if waiting else ():
                 if content is not None and (entry := waiting.pop(info.name, None)) is not None:
                     owner = self._owner(entry)
-                    file = stack.enter_context(self._folder.create(self._staged[entry.path]))
-                    _write(file, entry, content, owner)
-                    written.append(file.fileno())
-                if len(written) == _MOST_OPEN or not waiting:
-                    # Many at a time: one commit of the file system's journal serves them all.
-                    list(pool.map(os.fsync, written))
-                    written.clear()
-                    stack.close()
+                    file = self._folder.create(self._staged[entry.path])
+                    flushed.append(pool.submit(_flush, _written(file, entry, content, owner)))
+                if len(flushed) > _MOST_OPEN:
+                    flushed.popleft().result()
                 if not waiting:
                     break
+            for done in flushed:
+                done.result()
         for path in waiting:
             raise DamagedArchiveError(f"it does not hold {printable_path(path)} any more")
         for entry in entries:
@@ -194,17 +194,27 @@ class RestoreChange:
             )
 
 
-def _write(file: IO[bytes], entry: ArchiveEntry, content: IO[bytes], owner: tuple[int, int]) -> None:
+def _written(file: BinaryIO, entry: ArchiveEntry, content: IO[bytes], owner: tuple[int, int]) -> BinaryIO:
+    """Return the file with everything that belongs to it; it is not on the disk yet."""
     digest = hashlib.sha256()
-    while chunk := content.read(_CHUNK):
-        digest.update(chunk)
-        file.write(chunk)
-    file.flush()
-    if digest.hexdigest() != entry.sha256:
-        raise DamagedArchiveError("it has changed since it was checked")
-    os.chown(file.fileno(), *owner)
-    os.fchmod(file.fileno(), entry.mode)
-    os.utime(file.fileno(), ns=(entry.mtime_ns, entry.mtime_ns))
+    with contextlib.ExitStack() as stack:
+        stack.enter_context(file)
+        while chunk := content.read(_CHUNK):
+            digest.update(chunk)
+            file.write(chunk)
+        file.flush()
+        if digest.hexdigest() != entry.sha256:
+            raise DamagedArchiveError("it has changed since it was checked")
+        os.chown(file.fileno(), *owner)
+        os.fchmod(file.fileno(), entry.mode)
+        os.utime(file.fileno(), ns=(entry.mtime_ns, entry.mtime_ns))
+        stack.pop_all()
+    return file
+
+
+def _flush(file: BinaryIO) -> None:
+    with file:
+        os.fsync(file.fileno())
 
 
 def begin(
