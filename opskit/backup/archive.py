@@ -3,19 +3,23 @@
 It is a plain tar.gz whose first member is the manifest. One that has none has no checksums.
 """
 
+import contextlib
 import gzip
+import hashlib
 import os
+import platform
 import shutil
 import stat
 import tarfile
 import tempfile
 import zlib
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import IO, BinaryIO, Self
 
-from opskit.backup.folder import NotKeptError, RootFolder, not_written, sha256_of, snapshot, written_whole
+from opskit import __version__
+from opskit.backup.folder import CREATE, NotKeptError, RootFolder, entry_of, not_written, sha256_of
 from opskit.backup.manifest import (
     MANIFEST_NAME,
     MAX_ENTRIES,
@@ -25,9 +29,12 @@ from opskit.backup.manifest import (
     EntryKind,
     Manifest,
     NotAnArchiveError,
+    Purpose,
+    RestoreRecord,
     SkippedFile,
     check_entries,
     decode,
+    difference,
     encode,
     parents,
     printable_path,
@@ -36,6 +43,8 @@ from opskit.backup.manifest import (
 from opskit.errors import OpskitError
 from opskit.records import replace
 
+#: What the name of an archive ends with that is being written.
+TEMPORARY = ".tmp"
 _CHUNK = 1024 * 1024
 #: A quarter of the time of zlib's default, for 15 % more bytes of text.
 _LEVEL = 1
@@ -45,6 +54,7 @@ _MAX_RATIO = 1032
 _HEADER_BYTES = 128 * 1024
 #: How much may follow the last member: zeros that fill a record.
 _MOST_PADDING = 4 * _CHUNK
+_GZIP = b"\x1f\x8b"
 _TYPES: dict[EntryKind, bytes] = {"file": tarfile.REGTYPE, "folder": tarfile.DIRTYPE, "link": tarfile.SYMTYPE}
 _KINDS: dict[bytes, EntryKind] = {kind: name for name, kind in _TYPES.items()} | {tarfile.AREGTYPE: "file"}
 _DIFFERENCES = {
@@ -65,17 +75,14 @@ _DAMAGE = (tarfile.TarError, ValueError, ArithmeticError, LookupError, Recursion
 
 
 class _Unpacked:
-    """What an archive unpacks to, for tarfile a file that only goes forward.
+    """What an archive unpacks to, for tarfile a file that only goes forward. Raises DamagedArchiveError.
 
-    Nothing is read beyond `limit`: a header that claims more than it may have is damage, and is never held
-    in memory. Raises DamagedArchiveError.
+    Nothing is read beyond `limit`: a header that claims more than it may have is never held in memory.
     """
 
     def __init__(self, file: BinaryIO) -> None:
         self._gzip = gzip.GzipFile(fileobj=file, mode="rb")
-        self._position = 0
-        self._last = b""
-        self.limit = _HEADER_BYTES
+        self._position, self.limit, self.last = 0, _HEADER_BYTES, b""
 
     def tell(self) -> int:
         return self._position
@@ -89,28 +96,19 @@ class _Unpacked:
     def read(self, size: int) -> bytes:
         if size < 0 or self._position + size > self.limit:
             raise DamagedArchiveError(f"a tar header is larger than {_HEADER_BYTES} bytes")
-        self._last = self._unpack(size)
+        self.last = self.unpack(size)
         self._position += size
-        if len(self._last) < size:
+        if len(self.last) < size:
             raise DamagedArchiveError("it is cut off, or is not a tar archive")
-        return self._last
+        return self.last
 
-    def _unpack(self, size: int) -> bytes:
+    def unpack(self, size: int) -> bytes:
         try:
             return self._gzip.read(size)
         except EOFError as exc:
             raise DamagedArchiveError("it is cut off") from exc
-        except gzip.BadGzipFile as exc:
+        except (gzip.BadGzipFile, zlib.error) as exc:
             raise DamagedArchiveError("it is not packed by gzip, or is damaged") from exc
-        except zlib.error as exc:
-            raise DamagedArchiveError("the packed data is damaged") from exc
-
-    def check_end(self) -> None:
-        """Read to the last checksum of gzip. tarfile takes whatever is not a header for the end."""
-        if self._last.strip(b"\0"):
-            raise DamagedArchiveError("a tar header is damaged")
-        if self._unpack(_MOST_PADDING).strip(b"\0") or self._unpack(1):
-            raise DamagedArchiveError("there is something behind its end")
 
 
 class Archive:
@@ -139,9 +137,9 @@ class Archive:
     def _first_manifest(self) -> Manifest | None:
         if not stat.S_ISREG(self._status.st_mode):
             raise NotAnArchiveError("it is not a regular file")
-        if self._status.st_size and self._file.read(2) != b"\x1f\x8b":
+        if self._status.st_size and self._file.read(2) != _GZIP:
             raise NotAnArchiveError("it is not packed by gzip: it is no backup")
-        info, content = next(self._members(), (None, None))
+        info, content = next(self.members(), (None, None))
         if info is None or content is None or info.name != MANIFEST_NAME:
             return None
         if info.size > MAX_MANIFEST_BYTES:
@@ -150,62 +148,79 @@ class Archive:
         # What follows the manifest begins as gzip does, or it is not all there.
         begin = self._status.st_size - manifest.packed_bytes
         self._file.seek(max(0, begin))
-        if begin <= 0 or self._file.read(2) != b"\x1f\x8b":
+        if begin <= 0 or self._file.read(2) != _GZIP:
             raise DamagedArchiveError("it is cut off, or something was added to it")
         return manifest
 
-    def _members(self) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
-        """Return every tar member; its content is gone when the next one is asked for."""
+    def members(self) -> Iterator[tuple[tarfile.TarInfo, IO[bytes] | None]]:
+        """Return every member; its content, which only a file has, is gone when the next one is asked for.
+
+        Raises DamagedArchiveError.
+        """
         self._file.seek(0)
         stream = _Unpacked(self._file)
         try:
             tar = tarfile.TarFile(fileobj=stream, encoding="utf-8")  # type: ignore[arg-type] # it is enough
             while (info := tar.next()) is not None:
                 tar.members.clear()  # type: ignore[attr-defined] # tarfile would keep them all in memory
-                # tarfile knows by now where the next header begins.
+                # tarfile knows by now where the next header begins. `tar czf FILE .` writes `./` in front.
                 stream.limit = tar.offset + _HEADER_BYTES
+                info.name = info.name.removeprefix("./")
                 yield info, tar.extractfile(info) if info.isreg() else None
         except _DAMAGE as exc:
             raise DamagedArchiveError("a tar header is damaged, or it is not a tar archive") from exc
-        stream.check_end()
+        # Read to the last checksum of gzip; tarfile takes whatever is not a header for the end.
+        if stream.last.strip(b"\0"):
+            raise DamagedArchiveError("a tar header is damaged")
+        if stream.unpack(_MOST_PADDING).strip(b"\0") or stream.unpack(1):
+            raise DamagedArchiveError("there is something behind its end")
 
-    def check(self, *, ignores_case: bool = False) -> Manifest:
+    def check(self) -> Manifest:
         """Read every byte and return the manifest; that of a tar.gz without one is made of what is in it.
 
         Raises DamagedArchiveError for anything that keeps the archive from being restored, and OSError.
         """
-        most_bytes = self._status.st_size * _MAX_RATIO
-        manifest = self.manifest or self._made_of(self._entries(most_bytes))
-        check_entries(manifest.entries, ignores_case=ignores_case)
+        room_bytes = self._status.st_size * _MAX_RATIO
         if self.manifest is None:
+            manifest = self._made_of({entry.path: entry for entry in self._read(room_bytes)})
+            check_entries(manifest.entries)
             return manifest
-        if manifest.content_bytes > most_bytes:
+        check_entries(self.manifest.entries)
+        if self.manifest.content_bytes > room_bytes:
             raise DamagedArchiveError("its manifest lists more than can be packed into its size")
-        missing = {entry.path: entry for entry in manifest.entries}
-        for entry in self._entries(manifest.content_bytes):
-            if (why := _difference(missing.pop(entry.path, None), entry)) is not None:
+        missing = {entry.path: entry for entry in self.manifest.entries}
+        for entry in self._read(self.manifest.content_bytes):
+            listed, why = (
+                missing.pop(entry.path, None),
+                f"it is a {entry.kind} that the manifest does not have",
+            )
+            if listed is None or (why := difference(entry, listed, _DIFFERENCES)):
                 raise DamagedArchiveError(f"{printable_path(entry.path)}: {why}")
         for path in missing:
             raise DamagedArchiveError(f"{printable_path(path)}: it is missing")
-        return manifest
+        return self.manifest
 
-    def _entries(self, room_bytes: int) -> Iterator[ArchiveEntry]:
+    def _read(self, room_bytes: int) -> Iterator[ArchiveEntry]:
         """Return every member with its checksum. Raises DamagedArchiveError for one that is refused."""
         paths: set[str] = set()
-        for number, (info, content) in enumerate(self._members()):
+        for number, (info, content) in enumerate(self.members()):
             # Without a manifest in front, one at the end (as opskit once wrote it) is only not restored.
             if info.name == "." or (info.name == MANIFEST_NAME and (number == 0 or self.manifest is None)):
                 continue
             room_bytes -= info.size
             if room_bytes < 0 or number > MAX_ENTRIES:
                 raise DamagedArchiveError("it unpacks to more than its manifest says, or than is allowed")
-            path = _path(info)
-            why = _refusal(info) or ("it is there twice" if path in paths else None)
+            if info.type not in _KINDS or info.issparse():
+                why: str | None = f"it is {_REFUSED.get(info.type, f'a tar member of type {info.type!r}')}"
+            elif info.size and not info.isreg():
+                why = "it is not a file and has a size"
+            else:
+                why = "it is there twice" if info.name in paths else problem_of_path(info.name)
             if why is not None:
                 raise DamagedArchiveError(f"{printable_path(info.name)}: {why}")
-            paths.add(path)
+            paths.add(info.name)
             yield ArchiveEntry(
-                path=path,
+                path=info.name,
                 kind=_KINDS[info.type],
                 mode=info.mode,
                 mtime_ns=int(info.mtime) * 10**9,
@@ -216,27 +231,15 @@ class Archive:
                 target=info.linkname if info.issym() else "",
             )
 
-    def _made_of(self, members: Iterable[ArchiveEntry]) -> Manifest:
+    def _made_of(self, members: Mapping[str, ArchiveEntry]) -> Manifest:
         """Return the manifest of a tar.gz without one. Folders that are not in it are added."""
-        entries = {
-            entry.path: replace(entry, mode=entry.mode & 0o777, special=entry.mode & 0o7000)
-            for entry in members
-        }
         modified_s = int(self._status.st_mtime)
         new = ArchiveEntry("", "folder", 0o755, modified_s * 10**9, uid=os.geteuid(), gid=os.getegid())
-        for folder in {folder for path in entries for folder in parents(path)} - set(entries):
-            entries[folder] = replace(new, path=folder)
-        in_order = sorted(entries.values(), key=lambda entry: entry.path.split("/"))
-        return Manifest("backup", "", "", "", datetime.fromtimestamp(modified_s, UTC), tuple(in_order))
-
-    def contents(self) -> Iterator[tuple[str, IO[bytes]]]:
-        """Return path and content of every file, in the order of the archive.
-
-        Raises DamagedArchiveError when the archive has changed since it was checked.
-        """
-        for info, content in self._members():
-            if content is not None:
-                yield _path(info), content
+        entries = {folder: replace(new, path=folder) for path in members for folder in parents(path)}
+        for path, entry in members.items():
+            entries[path] = replace(entry, mode=entry.mode & 0o777, special=entry.mode & 0o7000)
+        ordered = sorted(entries.values(), key=lambda entry: entry.path.split("/"))
+        return Manifest("backup", "", "", "", datetime.fromtimestamp(modified_s, UTC), tuple(ordered))
 
 
 def opened(path: Path) -> Archive:
@@ -249,46 +252,25 @@ def opened(path: Path) -> Archive:
         raise OpskitError("BACKUP_001", f"{path}: {exc.strerror}") from exc
 
 
-def _path(info: tarfile.TarInfo) -> str:
-    """Return the path of a member: `tar czf FILE .` writes `./` in front of each."""
-    return info.name.removeprefix("./")
-
-
-def _refusal(info: tarfile.TarInfo) -> str | None:
-    """Return why a member may not be in any archive, or None."""
-    if info.type not in _KINDS or info.issparse():
-        return f"it is {_REFUSED.get(info.type, f'a tar member of type {info.type!r}')}"
-    if info.size and not info.isreg():
-        return "it is not a file and has a size"
-    return problem_of_path(_path(info))
-
-
-def _difference(listed: ArchiveEntry | None, entry: ArchiveEntry) -> str | None:
-    """Return where a member is not what the manifest lists, or None."""
-    if listed is None:
-        return f"it is a {entry.kind} that the manifest does not have"
-    for name, text in _DIFFERENCES.items():
-        there, wanted = getattr(entry, name), getattr(listed, name)
-        if there != wanted:
-            return text.format(there, wanted)
-    return None
-
-
 def write_archive(
     folder: RootFolder,
-    selected: Iterable[tuple[str, EntryKind]],
-    draft: Manifest,
+    selected: Iterable[ArchiveEntry],
     path: Path,
+    purpose: Purpose,
+    now: datetime,
     *,
+    skipped: Iterable[SkippedFile] = (),
     max_file_bytes: int | None = None,
+    restore: RestoreRecord | None = None,
 ) -> Manifest:
     """Put what was selected into the archive `path`, which must not exist, and return its manifest.
 
-    `draft` is the manifest without entries and with what was skipped so far; what goes away, changes its kind
-    or cannot be read meanwhile joins that. Raises BACKUP_003; nothing is left of the archive then.
+    A file that goes away or cannot be read joins what was `skipped` so far. Raises BACKUP_003; nothing is
+    left of the archive then.
     """
     entries: list[ArchiveEntry] = []
-    skipped = list(draft.skipped)
+    skipped = list(skipped)
+    temporary = path.with_name(f".{path.name}{TEMPORARY}")
     try:
         # The checksums are known when everything is read, and the manifest stands in front of it.
         with tempfile.TemporaryFile(dir=path.parent) as body:
@@ -297,34 +279,89 @@ def write_archive(
                 tarfile.TarFile(fileobj=packed, mode="w", encoding="utf-8", copybufsize=_CHUNK) as tar,
                 tempfile.SpooledTemporaryFile(_CHUNK, dir=str(path.parent)) as copy,
             ):
-                for name, kind in selected:
+                for entry in selected:
                     try:
-                        entry = snapshot(folder, name, kind, copy, max_file_bytes=max_file_bytes)
-                        tar.addfile(tar_info(entry), copy)
-                        entries.append(entry)
+                        kept = (
+                            _copied(folder, entry.path, copy, max_file_bytes)
+                            if entry.kind == "file"
+                            else entry
+                        )
                     except NotKeptError as exc:
-                        skipped.append(SkippedFile(name, str(exc)))
+                        skipped.append(SkippedFile(entry.path, str(exc)))
+                        continue
+                    entries.append(kept)
+                    copy.seek(0)
+                    tar.addfile(tar_info(kept), copy)
                     tar.members.clear()  # type: ignore[attr-defined] # tarfile would keep them all in memory
-            manifest = replace(
-                draft, entries=tuple(entries), skipped=tuple(skipped), packed_bytes=body.tell()
+            manifest = Manifest(
+                purpose,
+                __version__,
+                platform.node(),
+                str(folder.root),
+                now,
+                tuple(entries),
+                tuple(skipped),
+                packed_bytes=body.tell(),
+                restore=restore,
             )
+            text = encode(manifest)
+            created_ns = round(now.timestamp()) * 10**9
+            info = tar_info(ArchiveEntry(MANIFEST_NAME, "file", 0o600, created_ns, size=len(text)))
+            head = info.tobuf() + text + bytes(-len(text) % tarfile.BLOCKSIZE)
             body.seek(0)
-            with written_whole(path) as archive:
-                archive.write(_manifest_member(manifest))
+            with os.fdopen(os.open(temporary, CREATE, 0o600), "wb") as archive:
+                archive.write(gzip.compress(head, _LEVEL, mtime=0))
                 shutil.copyfileobj(body, archive, _CHUNK)
-    except OSError as exc:
-        raise not_written(path, exc) from exc
+                archive.flush()
+                os.fsync(archive.fileno())
+        temporary.rename(path)
+        with RootFolder(path.parent) as archives:
+            os.fsync(archives.handle(""))
+    except BaseException as exc:
+        temporary.unlink(missing_ok=True)
+        if isinstance(exc, OSError):
+            raise not_written(path, exc) from exc
+        raise
     return manifest
 
 
-def _manifest_member(manifest: Manifest) -> bytes:
-    text = encode(manifest)
-    if len(text) > MAX_MANIFEST_BYTES:
-        why = "the paths of so many files do not fit into a manifest"
-        raise OpskitError("BACKUP_003", why, remedy="narrow `backup.files`")
-    mtime_ns = round(manifest.created.timestamp()) * 10**9
-    info = tar_info(ArchiveEntry(MANIFEST_NAME, "file", 0o600, mtime_ns, size=len(text)))
-    return gzip.compress(info.tobuf() + text + bytes(-len(text) % tarfile.BLOCKSIZE), _LEVEL, mtime=0)
+def _copied(folder: RootFolder, path: str, copy: IO[bytes], max_file_bytes: int | None) -> ArchiveEntry:
+    """Fill `copy` with a file as it is at one moment, and return its entry. Raises NotKeptError.
+
+    A file is copied because it may be written to, or cut shorter, while it is packed. What is added meanwhile
+    is not read.
+    """
+    copy.seek(0)
+    copy.truncate()
+    digest = hashlib.sha256()
+    with _reading():
+        file = folder.open(path)
+    with file:
+        before = os.fstat(file.fileno())
+        entry = entry_of(path, before)
+        if entry.kind != "file":
+            raise NotKeptError("it is no longer a regular file")
+        if max_file_bytes is not None and entry.size > max_file_bytes:
+            raise NotKeptError(f"it has {entry.size} bytes, more than the {max_file_bytes} of --max-size")
+        while True:
+            with _reading():
+                data = file.read(min(_CHUNK, entry.size - copy.tell()))
+            if not data:
+                break
+            digest.update(data)
+            copy.write(data)
+        after = os.fstat(file.fileno())
+    is_same = (before.st_ctime_ns, copy.tell()) == (after.st_ctime_ns, after.st_size)
+    return replace(entry, size=copy.tell(), sha256=digest.hexdigest(), changed=not is_same)
+
+
+@contextlib.contextmanager
+def _reading() -> Iterator[None]:
+    """Tell what cannot be read from an archive that cannot be written."""
+    try:
+        yield
+    except OSError as exc:
+        raise NotKeptError(f"it cannot be read: {exc.strerror}") from exc
 
 
 def tar_info(entry: ArchiveEntry) -> tarfile.TarInfo:

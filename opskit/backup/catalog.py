@@ -1,6 +1,7 @@
 """The folder of archives: what lies there, which one a person means, a new one, and who works on them."""
 
 import contextlib
+import itertools
 import re
 import signal
 import threading
@@ -10,15 +11,14 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from opskit.backup.archive import Archive, write_archive
-from opskit.backup.folder import TEMPORARY, RootFolder, not_written
+from opskit.backup.archive import TEMPORARY, Archive, write_archive
+from opskit.backup.folder import RootFolder, not_written
 from opskit.backup.manifest import (
     MAX_ENTRIES,
     DamagedArchiveError,
     Manifest,
     NotAnArchiveError,
     Purpose,
-    empty_manifest,
     printable_path,
     special_bits,
 )
@@ -26,7 +26,7 @@ from opskit.backup.selection import Patterns, Selection, by_place, parse
 from opskit.config.schema import Config
 from opskit.errors import ConfigError, OpskitError, UsageError
 from opskit.facts.unfinished_restore import LOCK, BackupFolders, backup_folders
-from opskit.records import Record, replace
+from opskit.records import Record
 from opskit.result import Finding, Report, Status
 from opskit.system.lock import wait_lock
 from opskit.text import counted, listing
@@ -63,8 +63,9 @@ class StoredArchive(Record):
         digits = re.sub(r"\D", "", stamp)[:14].ljust(14, "0")
         return digits, int(number) if number.isdecimal() else 1, self.purpose
 
-    def is_of(self, root: str) -> bool:
-        return self.manifest is not None and self.manifest.root == root
+    @property
+    def root(self) -> str | None:
+        return None if self.manifest is None else self.manifest.root
 
 
 class CreatedBackup(Record):
@@ -85,18 +86,17 @@ class CreatedBackup(Record):
             "root": self.manifest.root,
             "removed": [path.name for path in self.removed],
         }
-        findings = [Finding("backup", self.path.name, Status.PASS, "created", evidence=evidence)]
-        for skipped in self.manifest.skipped:
-            path = printable_path(skipped.path)
-            findings.append(Finding("file", path, Status.FAIL, "skipped", skipped.reason))
+        notes = [(skipped.path, Status.FAIL, "skipped", skipped.reason) for skipped in self.manifest.skipped]
         for entry in self.manifest.entries:
             if entry.kind == "file" and (bits := special_bits(entry.special)):
-                why = f"it is {bits}, which a restore does not set"
-                findings.append(Finding("file", printable_path(entry.path), Status.WARN, "mode", why))
+                notes.append((entry.path, Status.WARN, "mode", f"it is {bits}, which a restore does not set"))
             if entry.changed:
-                why = "it was written to while it was read"
-                findings.append(Finding("file", printable_path(entry.path), Status.WARN, "changed", why))
-        return Report("backup create", findings)
+                notes.append((entry.path, Status.WARN, "changed", "it was written to while it was read"))
+        created = Finding("backup", self.path.name, Status.PASS, "created", evidence=evidence)
+        files = [
+            Finding("file", printable_path(path), status, state, why) for path, status, state, why in notes
+        ]
+        return Report("backup create", [created, *files])
 
 
 class BackupCatalog(Record):
@@ -116,22 +116,15 @@ class BackupCatalog(Record):
     def folders(self) -> BackupFolders:
         return BackupFolders(root=self.root, archives=self.folder, of_stack=self.stack_folders)
 
-    def make_folder(self) -> None:
-        """Make the folder, for its owner alone. Raises BACKUP_003."""
-        try:
-            self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        except OSError as exc:
-            raise not_written(self.folder, exc) from exc
-
     @contextlib.contextmanager
     def lock(self) -> Iterator[None]:
         """Keep others from making or restoring a backup meanwhile. Raises BACKUP_004 when somebody does.
 
         SIGTERM and SIGHUP raise KeyboardInterrupt meanwhile, as Ctrl-C does, so that work can be undone.
         """
-        self.make_folder()
         with contextlib.ExitStack() as stack:
             try:
+                self.folder.mkdir(mode=0o700, parents=True, exist_ok=True)
                 held = stack.enter_context(wait_lock(self.folder / LOCK, _PATIENCE_S))
             except OSError as exc:
                 raise not_written(self.folder, exc) from exc
@@ -152,18 +145,17 @@ class BackupCatalog(Record):
                 selection = Selection(folder, self.folder)
                 selected = list(selection.below("", self.patterns.with_paths(inside)))
                 skipped = (*selection.skipped, *outside)
-                if not skipped and all(kind == "folder" for _, kind in selected):
+                if not skipped and all(entry.kind == "folder" for entry in selected):
                     raise ConfigError(
                         f"there is nothing to back up: no file below {self.root} is selected",
                         remedy="set `backup.root` and `backup.files` (`opskit config init` writes a file)",
                     )
                 if len(selected) > MAX_ENTRIES:
-                    raise ConfigError(
-                        f"backup.files selects more than {MAX_ENTRIES} files below {self.root}",
-                        remedy="narrow the patterns",
-                    )
-                draft = replace(empty_manifest("backup", self.root, now), skipped=skipped)
-                manifest = write_archive(folder, selected, draft, path, max_file_bytes=self.max_file_bytes)
+                    why = f"backup.files selects more than {MAX_ENTRIES} files below {self.root}"
+                    raise ConfigError(why, remedy="narrow the patterns")
+                manifest = write_archive(
+                    folder, selected, path, "backup", now, skipped=skipped, max_file_bytes=self.max_file_bytes
+                )
         except OSError as exc:
             remedy = "set `backup.root` to the folder of the stack"
             raise ConfigError(f"{self.root}: {exc.strerror}", remedy=remedy) from exc
@@ -177,23 +169,19 @@ class BackupCatalog(Record):
     def new_path(self, purpose: Purpose, now: datetime) -> Path:
         """Return a name that nothing has yet. `now` must be timezone-aware."""
         stamp = f"{purpose}_{now.astimezone(UTC):%Y-%m-%dT%H%M%SZ}"
-        path = self.folder / f"{stamp}.tar.gz"
-        number = 1
-        while path.exists():
-            number += 1
-            path = self.folder / f"{stamp}-{number}.tar.gz"
-        return path
+        numbers = itertools.chain([""], (f"-{number}" for number in itertools.count(2)))
+        paths = (self.folder / f"{stamp}{number}.tar.gz" for number in numbers)
+        return next(path for path in paths if not path.exists())
 
     def archives(self) -> list[StoredArchive]:
         """Return the archives of the folder, the newest first. Raises BACKUP_003 when it cannot be read."""
         try:
-            matches = [match for path in self.folder.iterdir() if (match := _NAME.fullmatch(path.name))]
+            archives = [_stored(path) for path in self.folder.iterdir() if _NAME.fullmatch(path.name)]
         except FileNotFoundError:
             return []
         except OSError as exc:
             raise not_written(self.folder, exc) from exc
-        archives = [archive for match in matches if (archive := _stored(self.folder, match)) is not None]
-        return sorted(archives, key=lambda archive: archive.age_key, reverse=True)
+        return sorted(filter(None, archives), key=lambda archive: archive.age_key, reverse=True)
 
     def find(self, wanted: str) -> Path:
         """Return the archive that a date, the beginning of one, `latest`, a name or a path stands for.
@@ -207,28 +195,28 @@ class BackupCatalog(Record):
             if not path.exists():
                 raise OpskitError("BACKUP_001", f"{printable_path(wanted)}: there is no such file")
             return path
-        archives = self.archives()
+        archives, missing = self.archives(), f"there is no backup {wanted!r}"
         if wanted == "latest":
-            for archive in archives:
-                if archive.purpose == "backup" and (
-                    archive.manifest is None or archive.is_of(str(self.root))
-                ):
-                    return archive.path
-            raise _unknown("there is no backup yet" if not archives else f"none is of {self.root}", archives)
-        word = wanted.removesuffix(".tar.gz").replace(":", "")
-        names = [(f"{archive.purpose}_{archive.date}".replace(":", ""), archive) for archive in archives]
-        fitting: list[StoredArchive] = []
-        for full in (f"backup_{word}", word, f"replaced_{word}"):
-            fitting = fitting or [archive for name, archive in names if name == full]
-        begins = (word, f"backup_{word}")
-        fitting = fitting or [archive for name, archive in names if name.startswith(begins)]
-        if not word or not fitting:
-            raise _unknown(f"there is no backup {wanted!r}", archives)
+            fitting = [
+                archive
+                for archive in archives
+                if archive.purpose == "backup" and archive.root in (None, str(self.root))
+            ][:1]
+            missing = f"none is of {self.root}" if archives else "there is no backup yet"
+        else:
+            word = wanted.removesuffix(".tar.gz").replace(":", "") or "?"
+            names = [(f"{archive.purpose}_{archive.date}".replace(":", ""), archive) for archive in archives]
+            fitting = [archive for name, archive in names if name in (word, f"backup_{word}")]
+            fitting = fitting or [archive for name, archive in names if name == f"replaced_{word}"]
+            fitting = fitting or [a for name, a in names if name.startswith((word, f"backup_{word}"))]
+        if not archives:
+            raise OpskitError("BACKUP_001", missing, remedy="`opskit backup create` makes one")
+        labels = listing([archive.label for archive in fitting or archives], _MOST_NAMED)
+        if not fitting:
+            raise OpskitError("BACKUP_001", f"{missing}; there are {labels}")
         if len(fitting) > 1:
-            raise UsageError(
-                f"{wanted!r} may be {counted(len(fitting), 'backup')}: {_named(fitting)}",
-                remedy="write more of the date",
-            )
+            why = f"{wanted!r} may be {counted(len(fitting), 'backup')}: {labels}"
+            raise UsageError(why, remedy="write more of the date")
         return fitting[0].path
 
     def prune(self, *, root: str, purpose: Purpose, new: Path) -> tuple[Path, ...]:
@@ -241,12 +229,14 @@ class BackupCatalog(Record):
                     removed.append(archive.path)
         return tuple(removed)
 
-    def sweep(self) -> None:
-        """Remove what a process that died has left half-written. Only under the lock."""
-        for path in self.folder.glob(f".*{TEMPORARY}"):
-            if _NAME.fullmatch(path.name.removesuffix(TEMPORARY).removeprefix(".")):
-                with contextlib.suppress(OSError):
-                    path.unlink()
+    @property
+    def half_written(self) -> list[Path]:
+        """Return what a process that died, or one that holds the lock, has written of an archive."""
+        return [
+            path
+            for path in self.folder.glob(f".*{TEMPORARY}")
+            if _NAME.fullmatch(path.name.removesuffix(TEMPORARY).removeprefix("."))
+        ]
 
 
 def catalog_of(config: Config) -> BackupCatalog:
@@ -257,12 +247,7 @@ def catalog_of(config: Config) -> BackupCatalog:
     except UsageError as exc:
         raise ConfigError(f"backup.files: {exc.message}", remedy=exc.remedy) from exc
     return BackupCatalog(
-        root=folders.root,
-        folder=folders.archives,
-        patterns=patterns,
-        keep=backup.keep,
-        max_file_bytes=backup.max_file_bytes,
-        stack_folders=folders.of_stack,
+        folders.root, folders.archives, patterns, backup.keep, backup.max_file_bytes, folders.of_stack
     )
 
 
@@ -274,7 +259,7 @@ def superfluous(
     `archives` are the newest first. `new`, the newest complete one, and what has no readable manifest are
     kept: a damaged archive neither pushes a good one out nor vanishes unseen.
     """
-    candidates = [archive for archive in archives if archive.purpose == purpose and archive.is_of(root)]
+    candidates = [archive for archive in archives if archive.purpose == purpose and archive.root == root]
     # A clock that was set back makes the new one look old.
     candidates.sort(key=lambda archive: archive.path != new)
     complete = (archive for archive in candidates if archive.manifest and not archive.manifest.skipped)
@@ -289,16 +274,18 @@ def verify(paths: Sequence[Path]) -> Report:
 
 def _verified(path: Path) -> Finding:
     began, code, remedy = time.monotonic(), None, None
-    status, state = Status.PASS, "ok"
+    status, state, evidence = Status.PASS, "ok", dict[str, Any]()
     try:
         with Archive(path) as archive:
             manifest, has_checksums = archive.check(), archive.manifest is not None
     except (DamagedArchiveError, OSError) as exc:
         status, state, code, detail = Status.FAIL, "damaged", "BACKUP_002", _problem(exc)
-        remedy = "`opskit backup create` makes a new one; restore none that is damaged"
+        remedy, evidence = (
+            "`opskit backup create` makes a new one; restore none that is damaged",
+            {"problems": [detail]},
+        )
         if isinstance(exc, NotAnArchiveError):
             state, remedy = "no archive", "move it elsewhere; `opskit backup list` shows the others"
-        evidence: dict[str, Any] = {"problems": [detail]}
     else:
         files, root = counted(manifest.files, "file"), printable_path(manifest.root) or None
         evidence = {"files": manifest.files, "content_bytes": manifest.content_bytes, "root": root}
@@ -317,9 +304,9 @@ def _problem(exc: DamagedArchiveError | OSError) -> str:
     return f"it cannot be read: {exc.strerror}" if isinstance(exc, OSError) else str(exc)
 
 
-def _stored(folder: Path, match: re.Match[str]) -> StoredArchive | None:
+def _stored(path: Path) -> StoredArchive | None:
     """Return None when it has gone meanwhile."""
-    path, manifest, problem = folder / match[0], None, ""
+    manifest, problem = None, ""
     try:
         size_bytes = path.lstat().st_size
         with Archive(path) as archive:
@@ -328,24 +315,10 @@ def _stored(folder: Path, match: re.Match[str]) -> StoredArchive | None:
         return None
     except (DamagedArchiveError, OSError) as exc:
         problem = _problem(exc)
+    purpose, _, date = path.name.removesuffix(".tar.gz").partition("_")
     return StoredArchive(
-        path=path,
-        purpose="backup" if match[1] == "backup" else "replaced",
-        date=match[2],
-        size_bytes=size_bytes,
-        manifest=manifest,
-        problem=problem,
+        path, "backup" if purpose == "backup" else "replaced", date, size_bytes, manifest, problem
     )
-
-
-def _unknown(message: str, archives: Sequence[StoredArchive]) -> OpskitError:
-    if not archives:
-        return OpskitError("BACKUP_001", message, remedy="`opskit backup create` makes one")
-    return OpskitError("BACKUP_001", f"{message}; there are {_named(archives)}")
-
-
-def _named(archives: Sequence[StoredArchive]) -> str:
-    return listing([archive.label for archive in archives], _MOST_NAMED)
 
 
 def undisturbed() -> contextlib.AbstractContextManager[None]:

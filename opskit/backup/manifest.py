@@ -1,17 +1,18 @@
-"""What an archive holds: its entries with their checksums, and what may not be in one. Pure."""
+"""What an archive holds: its entries with their checksums, and what may not be in one. Pure.
+
+An entry describes a file, a folder or a link alike where the manifest lists it, where the tar holds it and
+where it lies on the disk: `difference` compares any two.
+"""
 
 import json
-import platform
-import stat
 import unicodedata
 from collections.abc import Iterator, Mapping, Sequence
 from datetime import datetime
-from pathlib import Path
 from typing import Annotated, Literal
 
 from msgspec import Meta, ValidationError, convert, to_builtins
 
-from opskit import __version__
+from opskit.errors import OpskitError
 from opskit.facts.unfinished_restore import TRACE
 from opskit.records import Record, field
 
@@ -43,9 +44,8 @@ class NotAnArchiveError(DamagedArchiveError):
 class ArchiveEntry(Record):
     """A file, a folder or a link. `path` is relative to the root, with `/` between its names.
 
-    `mode` are the nine permission bits, `size` is that of a file, `target` that of a link. `changed` says
-    that the file was written to each time it was read, so that its parts may not fit together. `special` are
-    its setuid, setgid and sticky bits, which no restore sets.
+    `mode` are the nine permission bits, `special` the setuid, setgid and sticky bits, which no restore sets.
+    `changed` says that the file was written to while it was read, so that its parts may not fit together.
     """
 
     path: str
@@ -61,6 +61,9 @@ class ArchiveEntry(Record):
     special: _Count = 0
 
 
+_Entries = Annotated[tuple[ArchiveEntry, ...], Meta(max_length=MAX_ENTRIES)]
+
+
 class SkippedFile(Record):
     """What should be in the archive and is not, and why."""
 
@@ -74,24 +77,7 @@ class RestoreRecord(Record):
     archive: str
     only: tuple[str, ...]
     made_target: bool
-    entries: Annotated[tuple[ArchiveEntry, ...], Meta(max_length=MAX_ENTRIES)]
-
-    @property
-    def files(self) -> list[ArchiveEntry]:
-        """Return the files and links that get their place."""
-        return [entry for entry in self.entries if entry.kind != "folder"]
-
-    @property
-    def folders(self) -> list[ArchiveEntry]:
-        """Return the folders that are made or get another mode, the outermost first."""
-        return [entry for entry in self.entries if entry.kind == "folder"]
-
-    def staged(self, suffix: str) -> dict[str, str]:
-        """Return where the file for each path lies, beside it, before it is put in place."""
-        return {
-            entry.path: f"{''.join(entry.path.rpartition('/')[:2])}{TRACE}-{number}.{suffix}"
-            for number, entry in enumerate(self.files, 1)
-        }
+    entries: _Entries
 
 
 class Manifest(Record):
@@ -105,7 +91,7 @@ class Manifest(Record):
     host: str
     root: str
     created: Annotated[datetime, Meta(tz=True)]
-    entries: Annotated[tuple[ArchiveEntry, ...], Meta(max_length=MAX_ENTRIES)] = field(name="members")
+    entries: _Entries = field(name="members")
     skipped: tuple[SkippedFile, ...] = ()
     packed_bytes: _Count = 0
     restore: RestoreRecord | None = None
@@ -113,40 +99,47 @@ class Manifest(Record):
 
     @property
     def files(self) -> int:
-        return sum(1 for entry in self.entries if entry.kind != "folder")
+        return sum(entry.kind != "folder" for entry in self.entries)
 
     @property
     def content_bytes(self) -> int:
         return sum(entry.size for entry in self.entries)
 
 
-def empty_manifest(purpose: Purpose, root: Path, now: datetime) -> Manifest:
-    """Return the manifest of an archive that this machine begins now, without entries."""
-    return Manifest(purpose, __version__, platform.node(), str(root), now, ())
-
-
 def encode(manifest: Manifest) -> bytes:
-    """Return the manifest as JSON; names that are not UTF-8 keep their bytes as escaped surrogates."""
+    """Return the manifest as JSON; names that are not UTF-8 keep their bytes as escaped surrogates.
+
+    Raises BACKUP_003 when it would be too large to be read again.
+    """
     content = to_builtins(manifest, builtin_types=(datetime,))
-    return json.dumps(content, default=datetime.isoformat).encode("ascii")
+    text = json.dumps(content, default=datetime.isoformat).encode("ascii")
+    if len(text) > MAX_MANIFEST_BYTES:
+        why = "the paths of so many files do not fit into a manifest"
+        raise OpskitError("BACKUP_003", why, remedy="narrow `backup.files`")
+    return text
 
 
 def decode(text: bytes) -> Manifest:
     """Read a manifest. Raises DamagedArchiveError. `check_entries` says whether they may be restored."""
     try:
         manifest = convert(json.loads(text), Manifest)
-    except ValidationError as exc:
-        raise DamagedArchiveError(f"its manifest is not valid: {exc}") from None
     except (ValueError, RecursionError) as exc:
-        raise DamagedArchiveError("its manifest is not JSON") from exc
+        why = str(exc) if isinstance(exc, ValidationError) else "it is not JSON"
+        raise DamagedArchiveError(f"its manifest is not valid: {why}") from None
     if any(entry.size and entry.kind != "file" for entry in manifest.entries):
         raise DamagedArchiveError("its manifest gives a size to what is not a file")
     return manifest
 
 
+def difference(there: ArchiveEntry, wanted: ArchiveEntry, texts: Mapping[str, str]) -> str:
+    """Return the text, filled in, of the first field in which the entries differ; nothing where none does."""
+    pairs = ((text, getattr(there, name), getattr(wanted, name)) for name, text in texts.items())
+    return next((text.format(*values) for text, *values in pairs if values[0] != values[1]), "")
+
+
 def special_bits(mode: int) -> str:
     """Return the names of the setuid, setgid and sticky bits in a mode; nothing where it has none."""
-    bits = {stat.S_ISUID: "setuid", stat.S_ISGID: "setgid", stat.S_ISVTX: "sticky"}
+    bits = {0o4000: "setuid", 0o2000: "setgid", 0o1000: "sticky"}
     return " and ".join(name for bit, name in bits.items() if mode & bit)
 
 
@@ -156,32 +149,34 @@ def printable_path(path: str) -> str:
 
 
 def parents(path: str) -> Iterator[str]:
-    """Return the folders that a path lies in, the outermost first, without the root."""
-    names = path.split("/")[:-1]
-    for count in range(1, len(names) + 1):
-        yield "/".join(names[:count])
+    """Return the folders that a path lies in, the innermost first, without the root."""
+    while path := path.rpartition("/")[0]:
+        yield path
+
+
+def _problem_of_text(text: str, limit_bytes: int) -> str | None:
+    if any(unicodedata.category(char) == "Cc" for char in text):
+        return "holds control characters"
+    is_long = any(len(name.encode("utf-8", "surrogateescape")) > limit_bytes for name in text.split("/"))
+    return f"is longer than {limit_bytes} bytes" if is_long else None
 
 
 def problem_of_path(path: str) -> str | None:
     """Return why a path cannot be that of an entry, or None."""
     names = path.split("/")
-    if any(unicodedata.category(char) == "Cc" for char in path):
-        return "its name holds control characters"
     if path.startswith("/"):
         return "its path is absolute"
     if ".." in names:
         return "its path leaves the folder by `..`"
     if "" in names or "." in names:
         return "its path has an empty name in it"
+    if why := _problem_of_text(path, _NAME_BYTES):
+        return f"its name {why}"
     if path == MANIFEST_NAME:
         return "its name is kept for the manifest"
     if any(name.startswith(TRACE) for name in names):
         return "it is left over from an interrupted restoration"
-    if len(names) > MAX_DEPTH:
-        return f"it lies more than {MAX_DEPTH} folders deep"
-    if any(len(name.encode("utf-8", "surrogateescape")) > _NAME_BYTES for name in names):
-        return f"its name is longer than {_NAME_BYTES} bytes"
-    return None
+    return f"it lies more than {MAX_DEPTH} folders deep" if len(names) > MAX_DEPTH else None
 
 
 def problem_of_link(path: str, target: str) -> str | None:
@@ -191,51 +186,32 @@ def problem_of_link(path: str, target: str) -> str | None:
     """
     names = target.split("/")
     climbs = next((number for number, name in enumerate(names) if name != ".."), len(names))
-    if not target or len(target.encode("utf-8", "surrogateescape")) > _LINK_BYTES:
-        return "it is a link with no usable target"
-    if any(unicodedata.category(char) == "Cc" for char in target):
-        return "it is a link whose target holds control characters"
+    if not target or (why := _problem_of_text(target, _LINK_BYTES)):
+        return f"it is a link with no usable target: it {why if target else 'is empty'}"
     if target.startswith("/"):
         return "it is an absolute link: only relative ones stay in the folder"
     if climbs > path.count("/"):
         return "it is a link that leads out of the folder"
-    if ".." in names[climbs:]:
-        return "it is a link with `..` behind a name, which may lead out of the folder"
-    return None
+    has_later = ".." in names[climbs:]
+    return "it is a link with `..` behind a name, which may lead out of the folder" if has_later else None
 
 
-def check_entries(entries: Sequence[ArchiveEntry], *, ignores_case: bool = False) -> None:
-    """Raise DamagedArchiveError for what keeps these entries from being restored safely, in their order.
-
-    `ignores_case` says that the file system takes `A` and `a` for one name.
-    """
-    kinds: dict[str, EntryKind] = {}
-    spellings: dict[str, str] = {}
+def check_entries(entries: Sequence[ArchiveEntry]) -> None:
+    """Raise DamagedArchiveError for what keeps these entries from being restored safely, in their order."""
+    kinds: dict[str, EntryKind] = {"": "folder"}
     for entry in entries:
-        key = entry.path
-        if ignores_case:
-            key = unicodedata.normalize("NFC", unicodedata.normalize("NFC", key).casefold())
-        other = spellings.setdefault(key, entry.path)
-        why = problem_of_path(entry.path) or _problem_of_place(entry.path, kinds)
-        if entry.mode & ~0o777:
-            why = why or "it has setuid, setgid or sticky bits"
-        if entry.kind == "link":
-            why = why or problem_of_link(entry.path, entry.target)
-        if other != entry.path:
-            why = why or f"on this file system it is the same as {printable_path(other)}"
+        folder = entry.path.rpartition("/")[0]
+        if (why := problem_of_path(entry.path)) is None:
+            if entry.path in kinds:
+                why = "it is there twice"
+            elif folder not in kinds:
+                why = f"its folder {printable_path(folder)} is not there before it"
+            elif kinds[folder] != "folder":
+                why = f"it lies below the {kinds[folder]} {printable_path(folder)}"
+            elif entry.mode & ~0o777:
+                why = "it has setuid, setgid or sticky bits"
+            elif entry.kind == "link":
+                why = problem_of_link(entry.path, entry.target)
         if why is not None:
             raise DamagedArchiveError(f"{printable_path(entry.path)}: {why}")
         kinds[entry.path] = entry.kind
-
-
-def _problem_of_place(path: str, kinds: Mapping[str, EntryKind]) -> str | None:
-    """`kinds` are the kinds of the entries before it."""
-    if path in kinds:
-        return "it is there twice"
-    for folder in parents(path):
-        kind = kinds.get(folder)
-        if kind is None:
-            return f"its folder {printable_path(folder)} is not there before it"
-        if kind != "folder":
-            return f"it lies below the {kind} {printable_path(folder)}"
-    return None

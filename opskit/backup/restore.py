@@ -4,23 +4,23 @@ What is replaced is kept in an archive of its own. Then every new file is writte
 replaces, and each gets its name in one step. `opskit.backup.undo` takes back what was begun and did not end.
 
 Each of these is on the disk before the next one begins, so that neither a kill nor a loss of power leaves a
-mixture that nobody can undo: the safety archive; the pointer to it; every new file, whole; their names in
-place of the old ones. Last the pointer goes.
+mixture that nobody can undo: the safety archive, the link to it and every new file, whole; their names in
+place of the old ones. Last the link goes.
 """
 
 import contextlib
 import os
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import datetime
 from pathlib import Path
 
 from opskit.backup.archive import Archive
 from opskit.backup.catalog import BackupCatalog, undisturbed
-from opskit.backup.folder import FileChange, RootFolder, compare, flush, ignores_case, not_written
+from opskit.backup.folder import FileChange, RootFolder, compare, not_written
 from opskit.backup.manifest import ArchiveEntry, DamagedArchiveError, RestoreRecord, parents, printable_path
 from opskit.backup.selection import parse
-from opskit.backup.undo import begin, end, flush_names, set_mode, stage, undo
+from opskit.backup.undo import begin, end, undo
 from opskit.errors import OpskitError, UsageError
 from opskit.facts.unfinished_restore import unfinished_in
 from opskit.records import Record
@@ -39,11 +39,6 @@ class RestorePlan(Record):
 
     def of(self, action: str) -> list[FileChange]:
         return [change for change in self.changes if change.action == action]
-
-    @property
-    def replaces(self) -> bool:
-        """Return True when a file or a link gets another content."""
-        return any(change.entry.kind != "folder" for change in self.of("changed"))
 
     @property
     def idle(self) -> bool:
@@ -76,7 +71,7 @@ def plan(
     if not target.parent.is_dir() or (target.exists() and not target.is_dir()):
         raise UsageError(f"{target} is not a folder and cannot become one", remedy="name a folder with --to")
     try:
-        entries: Sequence[ArchiveEntry] = archive.check(ignores_case=ignores_case(target)).entries
+        entries: Sequence[ArchiveEntry] = archive.check().entries
     except DamagedArchiveError as exc:
         raise OpskitError("BACKUP_002", f"{archive.path}: {exc}") from exc
     if patterns is not None:
@@ -89,19 +84,12 @@ def plan(
 
 
 def _changes(entries: Sequence[ArchiveEntry], target: Path) -> tuple[FileChange, ...]:
-    """Compare; folders come before what is in them. Raises BACKUP_003 when something stands in the way."""
+    """Compare entries with what is there. Raises BACKUP_003 when something stands in the way."""
     if not target.exists():
         return tuple(FileChange(entry, "new") for entry in entries)
-    changes: list[FileChange] = []
-    absent: set[str] = set()
     try:
         with RootFolder(target) as folder:
-            for entry in entries:
-                above = entry.path.rpartition("/")[0]
-                change = FileChange(entry, "new") if above in absent else compare(folder, entry)
-                if change.action in ("new", "blocked"):
-                    absent.add(entry.path)
-                changes.append(change)
+            changes = tuple(compare(folder, entry) for entry in entries)
     except OSError as exc:
         raise not_written(target, exc) from exc
     blocked = [f"{printable_path(c.entry.path)} {c.why}" for c in changes if c.action == "blocked"]
@@ -111,7 +99,7 @@ def _changes(entries: Sequence[ArchiveEntry], target: Path) -> tuple[FileChange,
             f"something stands in the way in {target}: {listing(blocked, _MOST_NAMED, separator='; ')}",
             remedy="move it away, or restore elsewhere with --to FOLDER",
         )
-    return tuple(changes)
+    return changes
 
 
 def restore(
@@ -136,20 +124,18 @@ def restore(
         made_target=not target.exists(),
         entries=tuple(change.entry for change in planned.changes if change.action != "same"),
     )
+    need = sum(entry.size for entry in record.entries)
+    free = shutil.disk_usage(target.parent if record.made_target else target).free
+    if need > free:
+        raise OpskitError("BACKUP_003", f"{target}: {need} bytes are needed and {free} are free")
     try:
-        _check_room(record, target)
-        if record.made_target:
-            target.mkdir(mode=0o700)
-            flush(target.parent)
+        target.mkdir(mode=0o700, exist_ok=True)
         with RootFolder(target) as folder:
             replaced = [change.entry.path for change in planned.of("changed")]
-            before = begin(folder, record, replaced, safety, catalog=catalog, now=now)
-            _make_folders(folder, record, before)
-            stage(folder, archive, record.files, record.staged("new"))
-            _put_in_place(folder, record, before)
+            begin(folder, record, replaced, safety, catalog, now).make(archive)
         with undisturbed():
             end(target, catalog)
-            if not planned.replaces:
+            if all(change.entry.kind == "folder" for change in planned.of("changed")):
                 safety.unlink()
                 return RestoreResult(None)
             return RestoreResult(safety, catalog.prune(root=str(target), purpose="replaced", new=safety))
@@ -167,53 +153,3 @@ def restore(
             why = f"{target}: {exc.strerror or exc}; nothing was changed"
             raise OpskitError("BACKUP_003", why) from exc
         raise
-
-
-def _check_room(record: RestoreRecord, target: Path) -> None:
-    need = sum(entry.size for entry in record.entries)
-    free = shutil.disk_usage(target.parent if record.made_target else target).free
-    if need > free:
-        why = f"{target}: {need} bytes are needed and {free} are free; nothing was changed"
-        raise OpskitError("BACKUP_003", why)
-
-
-def _make_folders(folder: RootFolder, record: RestoreRecord, before: Mapping[str, ArchiveEntry]) -> None:
-    """Make folders, and open folders whose mode changes, for their owner."""
-    for entry in record.folders:
-        if entry.path in before:
-            set_mode(folder.handle(entry.path), before[entry.path].mode | 0o700)
-            continue
-        handle, name = folder.at(entry.path)
-        os.mkdir(name, 0o700, dir_fd=handle)
-        if os.geteuid() == 0:
-            os.chown(name, entry.uid, entry.gid, dir_fd=handle, follow_symlinks=False)
-
-
-def _put_in_place(folder: RootFolder, record: RestoreRecord, before: Mapping[str, ArchiveEntry]) -> None:
-    staged = record.staged("new")
-    for entry in record.files:
-        _check_unchanged(folder, entry.path, before.get(entry.path))
-        folder.rename(staged[entry.path], entry.path)
-    # Names on the disk, then folders with their own permissions and times; the innermost first.
-    flush_names(folder, (entry.path for entry in record.entries))
-    for entry in reversed(record.folders):
-        handle = folder.handle(entry.path)
-        os.fsync(handle)
-        if entry.path not in before:
-            os.utime(handle, ns=(entry.mtime_ns, entry.mtime_ns))
-        set_mode(handle, entry.mode)
-
-
-def _check_unchanged(folder: RootFolder, path: str, before: ArchiveEntry | None) -> None:
-    """Raise BACKUP_003 when somebody has written to a path since `before` was archived."""
-    status = folder.stat(path)
-    same = status is None and before is None
-    if status is not None and before is not None and not before.changed:
-        size = before.size if before.kind == "file" else status.st_size
-        same = (status.st_mtime_ns, status.st_size) == (before.mtime_ns, size)
-    if not same:
-        raise OpskitError(
-            "BACKUP_003",
-            f"{printable_path(path)} was written to meanwhile; nothing was changed",
-            remedy="stop what writes to it (`docker compose stop`), or leave it out with --only",
-        )

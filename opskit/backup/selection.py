@@ -7,23 +7,16 @@ folder is selected, so that a backup of `~` would walk all of it.
 import fnmatch
 import glob
 import os
-import stat
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
 
-from opskit.backup.folder import RootFolder
-from opskit.backup.manifest import EntryKind, SkippedFile, problem_of_link, problem_of_path
+from opskit.backup.folder import NotKeptError, RootFolder
+from opskit.backup.manifest import ArchiveEntry, SkippedFile, problem_of_link, problem_of_path
 from opskit.config.schema import Config
 from opskit.errors import UsageError
 from opskit.facts.compose_project import project_files
 from opskit.records import MutableRecord, Record, field
 
-_UNFIT = {
-    stat.S_IFSOCK: "it is a socket",
-    stat.S_IFIFO: "it is a FIFO",
-    stat.S_IFBLK: "it is a device",
-    stat.S_IFCHR: "it is a device",
-}
 #: What a pattern still asks for, name by name; `()` is a pattern that has matched.
 _Steps = tuple[str, ...]
 
@@ -110,53 +103,47 @@ class Selection(MutableRecord):
     archives: Path
     skipped: list[SkippedFile] = field(default_factory=list)
 
-    def below(self, path: str, patterns: Patterns) -> Iterator[tuple[str, EntryKind]]:
+    def below(self, path: str, patterns: Patterns) -> Iterator[ArchiveEntry]:
         """Walk a folder (`""` is the root). Raises OSError when it cannot be read."""
         for name in self.folder.names(path):
             inner = patterns.below(name)
-            entry = f"{path}/{name}" if path else name
-            if not inner.leads_on or self.folder.root / entry == self.archives:
+            below = f"{path}/{name}" if path else name
+            if not inner.leads_on or self.folder.root / below == self.archives:
                 continue
             try:
-                yield from self._entry(entry, inner)
+                yield from self._entries(below, inner)
+            except NotKeptError as exc:
+                if inner.selected:
+                    self.skipped.append(SkippedFile(below, str(exc)))
             except OSError as exc:
                 if inner.selected or not isinstance(exc, NotADirectoryError | FileNotFoundError):
-                    self._skip(entry, f"it cannot be read: {exc.strerror}")
+                    self.skipped.append(SkippedFile(below, f"it cannot be read: {exc.strerror}"))
 
-    def _skip(self, path: str, why: str) -> None:
-        self.skipped.append(SkippedFile(path, why))
-
-    def _entry(self, path: str, patterns: Patterns) -> Iterator[tuple[str, EntryKind]]:
-        status = self.folder.stat(path)
-        if status is None:
+    def _entries(self, path: str, patterns: Patterns) -> Iterator[ArchiveEntry]:
+        entry = self.folder.entry(path)
+        if entry is None:
             return  # it went away since its folder was read: nothing is missing
-        kind = stat.S_IFMT(status.st_mode)
         why = problem_of_path(path)
-        if kind == stat.S_IFDIR and why is None:
+        if entry.kind == "folder" and why is None:
             inside = list(self.below(path, patterns))
             if inside or patterns.selected:
-                yield path, "folder"
+                yield entry
                 yield from inside
             return
-        if not patterns.selected:
-            # A link where patterns go on into a folder: what they select lies elsewhere.
-            if kind == stat.S_IFLNK and (self.folder.root / path).is_dir():
-                self._skip(path, "it is a link to a folder, and links are not followed")
-            return
-        why = why or _UNFIT.get(kind)
-        if why is None and kind == stat.S_IFLNK:
-            why = self._problem_of_link(path)
+        if entry.kind == "link":
+            real = self.folder.root / path
+            if patterns.selected:
+                why = why or problem_of_link(path, entry.target)
+                if why is None and not Path(os.path.realpath(real)).is_relative_to(self.folder.root):
+                    why = "it is a link that leads out of the folder by way of another"
+            elif real.is_dir():
+                # Patterns go on into it: what they select lies elsewhere.
+                why = "it is a link to a folder, and links are not followed"
+                self.skipped.append(SkippedFile(path, why))
         if why is not None:
-            self._skip(path, why)
-        else:
-            yield path, "link" if kind == stat.S_IFLNK else "file"
-
-    def _problem_of_link(self, path: str) -> str | None:
-        why = problem_of_link(path, self.folder.read_link(path))
-        root = self.folder.root
-        if why is None and not Path(os.path.realpath(root / path)).is_relative_to(root):
-            why = "it is a link that leads out of the folder by way of another"
-        return why
+            raise NotKeptError(why)
+        if patterns.selected:
+            yield entry
 
 
 def stack_files(config: Config, environ: Mapping[str, str]) -> dict[Path, str]:
@@ -177,12 +164,13 @@ def by_place(root: Path, files: Mapping[Path, str]) -> tuple[list[str], list[Ski
     for path, key in files.items():
         real = Path(os.path.realpath(path.parent), path.name)
         if "$" in str(path):
-            outside.append(SkippedFile(str(path), f"its name holds a variable without a value ({key})"))
+            why = f"its name holds a variable without a value ({key})"
         elif not path.exists():
-            outside.append(SkippedFile(str(path), f"it is not there ({key})"))
+            why = f"it is not there ({key})"
         elif not real.is_relative_to(root):
             why = f"it lies outside {root} ({key}): set `backup.root` to a folder that holds both"
-            outside.append(SkippedFile(str(path), why))
         else:
             inside.append(str(real.relative_to(root)))
+            continue
+        outside.append(SkippedFile(str(path), why))
     return inside, outside

@@ -1,5 +1,6 @@
 """`opskit backup`: keep the files that a stack cannot be rebuilt without, and put them back."""
 
+import contextlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -66,7 +67,6 @@ def create(
 def list_(shared: SharedOptions) -> None:
     """List the archives, the newest first, and whether their manifests can be read."""
     catalog = _catalog(shared)
-    _recover_if_free(catalog)
     archives, folder = catalog.archives(), catalog.folder
     document = plain_document("backup list", folder=str(folder), backups=list(map(_listed, archives)))
     shared.show(document, lambda: _print_archives(archives, folder))
@@ -85,13 +85,11 @@ def verify(
     from opskit.backup.catalog import verify as verify_archives
 
     catalog = _catalog(shared)
-    _recover_if_free(catalog)
     if date == "all":
         paths = [archive.path for archive in catalog.archives()]
         if not paths:
-            raise OpskitError(
-                "BACKUP_001", "there is no backup yet", remedy="`opskit backup create` makes one"
-            )
+            remedy = "`opskit backup create` makes one"
+            raise OpskitError("BACKUP_001", "there is no backup yet", remedy=remedy)
     else:
         paths = [catalog.find(date)]
     report = verify_archives(paths)
@@ -122,79 +120,69 @@ def restore(
 
     The whole archive is judged before anything is touched. Nothing that the backup does not hold is removed.
     """
-    from opskit.backup.undo import interrupted_targets, recover
-
-    if (date is not None) + resume + rollback != 1:
-        raise UsageError(
-            "say which backup, or --resume, or --rollback, one of them",
-            remedy="`opskit backup list` shows the dates; `latest` is the newest",
-        )
-    catalog = _catalog(shared)
-    if dry_run:
-        if date is None:
-            remedy = "`opskit backup restore latest --dry-run`"
-            raise UsageError("--dry-run goes with a date", remedy=remedy)
-        if interrupted_targets(catalog):
-            render.note(
-                "note: an interrupted restoration is taken back first: `opskit backup restore --rollback`"
-            )
-        _restore(shared, catalog, date, to, only or (), dry_run=True, yes=yes)
-        return
-    with catalog.lock():
-        if date is not None:
-            _recover(catalog)
-            _restore(shared, catalog, date, to, only or (), dry_run=False, yes=yes)
-            return
-        undone = recover(catalog, to_resume=resume)
-        if not undone:
-            remedy = "`opskit backup restore DATE` begins one"
-            raise UsageError("no restoration was interrupted", remedy=remedy)
-        if rollback:
-            detail = "; ".join(map(str, undone))
-            document = plain_document("backup restore", detail=detail)
-            shared.show(document, lambda: render.line(render.printable(detail)))
-            return
-        render.note("note: the interrupted restoration was taken back, and is done again")
-        record, target = undone[0].record, undone[0].target
-        # It was begun after a yes.
-        _restore(shared, catalog, record.archive, target, record.only, dry_run=False, yes=True)
-
-
-def _restore(
-    shared: SharedOptions,
-    catalog: "BackupCatalog",
-    date: str,
-    to: Path | None,
-    only: Sequence[str],
-    *,
-    dry_run: bool,
-    yes: bool,
-) -> None:
     from datetime import UTC, datetime
 
     from opskit.backup.archive import opened
+    from opskit.backup.catalog import catalog_of
     from opskit.backup.restore import plan as plan_restore
     from opskit.backup.restore import restore as restore_backup
+    from opskit.backup.undo import interrupted_targets, recover
 
-    with opened(catalog.find(date)) as archive:
-        plan = plan_restore(archive, catalog, to=to, only=only)
-        if dry_run or plan.idle:
-            document = _plan_document(plan, dry_run=dry_run, replaced=None)
-            shared.show(document, lambda: _print_plan(plan, dry_run=dry_run))
-            return
-        if not shared.json:
-            _print_plan(plan, dry_run=False)
-        target = render.printable(str(plan.target))
-        confirm([f"this changes files in {target}"], question=f"Restore to {target}?", yes=yes)
-        result = restore_backup(archive, plan, catalog, now=datetime.now(UTC))
+    if (date is not None) + resume + rollback != 1 or (dry_run and date is None):
+        raise UsageError(
+            "say which backup, or --resume, or --rollback, one of them; --dry-run goes with a date",
+            remedy="`opskit backup list` shows the dates; `latest` is the newest",
+        )
+    catalog = catalog_of(shared.load())
+    with contextlib.nullcontext() if dry_run else catalog.lock():
+        if dry_run and interrupted_targets(catalog):
+            remedy = "`opskit backup restore --rollback`"
+            render.note(f"note: an interrupted restoration is taken back first: {remedy}")
+        elif not dry_run:
+            undone = recover(catalog, to_resume=resume)
+            if date is None and not undone:
+                remedy = "`opskit backup restore DATE` begins one"
+                raise UsageError("no restoration was interrupted", remedy=remedy)
+            detail = "; ".join(map(str, undone))
+            if rollback:
+                document = plain_document("backup restore", detail=detail)
+                shared.show(document, lambda: render.line(render.printable(detail)))
+                return
+            if undone:
+                render.note(f"note: {detail}")
+            if resume:
+                render.note("note: it is done again")
+                record, to = undone[0].record, undone[0].target
+                # It was begun after a yes.
+                date, only, yes = record.archive, list(record.only), True
+        with opened(catalog.find(date or "latest")) as archive:
+            plan = plan_restore(archive, catalog, to=to, only=only or ())
+            if dry_run or plan.idle:
+                document = _plan_document(plan, dry_run=dry_run, replaced=None)
+                shared.show(document, lambda: _print_plan(plan, dry_run=dry_run))
+                return
+            if not shared.json:
+                _print_plan(plan, dry_run=False)
+            target = render.printable(str(plan.target))
+            confirm([f"this changes files in {target}"], question=f"Restore to {target}?", yes=yes)
+            result = restore_backup(archive, plan, catalog, now=datetime.now(UTC))
     document = _plan_document(plan, dry_run=False, replaced=result.replaced)
     shared.show(document, lambda: _print_restored(plan, result))
 
 
 def _catalog(shared: SharedOptions) -> "BackupCatalog":
+    """Return the catalog to look at; restores that were killed are undone unless somebody is at work."""
     from opskit.backup.catalog import catalog_of
+    from opskit.backup.undo import interrupted_targets
 
-    return catalog_of(shared.load())
+    catalog = catalog_of(shared.load())
+    if catalog.half_written or interrupted_targets(catalog):
+        try:
+            with catalog.lock():
+                _recover(catalog)
+        except OpskitError as exc:
+            render.note(f"note: {exc}")
+    return catalog
 
 
 def _recover(catalog: "BackupCatalog") -> None:
@@ -205,59 +193,38 @@ def _recover(catalog: "BackupCatalog") -> None:
         render.note(f"note: {undone}")
 
 
-def _recover_if_free(catalog: "BackupCatalog") -> None:
-    """Undo restores that were killed, unless somebody is at work; looking at backups never fails for it."""
-    from opskit.backup.undo import interrupted_targets
-
-    if not interrupted_targets(catalog):
-        return
-    try:
-        with catalog.lock():
-            _recover(catalog)
-    except OpskitError as exc:
-        render.note(f"note: {exc}")
-
-
 def _print_created(backup: "CreatedBackup", report: "Report") -> None:
     evidence = report.findings[0].evidence
-    sizes = [size(evidence[key], precise=True) for key in ("content_bytes", "size_bytes")]
+    packed, root = size(evidence["size_bytes"], precise=True), render.printable(evidence["root"])
     render.line(render.printable(evidence["path"]))
-    root = render.printable(evidence["root"])
-    render.line(f"{counted(evidence['files'], 'file')} of {root}, {sizes[0]} in {sizes[1]}")
+    content = (
+        f"{counted(evidence['files'], 'file')} of {root}, {size(evidence['content_bytes'], precise=True)}"
+    )
+    render.line(f"{content} in {packed}")
     for finding in report.findings[1:]:
         render.note(f"{finding.state}: {render.printable(finding.target)}: {finding.detail}")
-    _removed(backup.removed)
+    _print_removed(backup.removed)
 
 
-def _removed(paths: Sequence[Path]) -> None:
+def _print_removed(paths: Sequence[Path]) -> None:
     for path in paths:
         render.note(f"removed: {path.name}, the oldest beyond `backup.keep`")
 
 
 def _print_archives(archives: Sequence["StoredArchive"], folder: Path) -> None:
     if not archives:
-        render.note(
-            f"there is no backup in {render.printable(str(folder))}; `opskit backup create` makes one"
-        )
+        where = render.printable(str(folder))
+        render.note(f"there is no backup in {where}; `opskit backup create` makes one")
         return
-    rows = [
-        (
-            archive.label,
-            str(archive.manifest.files) if archive.manifest else "",
-            size(archive.manifest.content_bytes, precise=True) if archive.manifest else "",
-            size(archive.size_bytes, precise=True),
-            _state(archive),
-            archive.manifest.root if archive.manifest else "",
-        )
-        for archive in archives
-    ]
+    rows = []
+    for archive in archives:
+        files, content, root, state = "", "", "", archive.problem or "none: no checksums"
+        if (manifest := archive.manifest) is not None:
+            files, content = str(manifest.files), size(manifest.content_bytes, precise=True)
+            root, left_out = manifest.root, len(manifest.skipped)
+            state = f"{left_out} left out" if left_out else "ok"
+        rows.append((archive.label, files, content, size(archive.size_bytes, precise=True), state, root))
     render.table(("date", "files", "content", "size", "manifest", "made of"), rows)
-
-
-def _state(archive: "StoredArchive") -> str:
-    if archive.manifest is None:
-        return archive.problem or "none: no checksums"
-    return f"{len(archive.manifest.skipped)} left out" if archive.manifest.skipped else "ok"
 
 
 def _listed(archive: "StoredArchive") -> dict[str, Any]:
@@ -280,26 +247,28 @@ def _listed(archive: "StoredArchive") -> dict[str, Any]:
 
 def _print_plan(plan: "RestorePlan", *, dry_run: bool) -> None:
     """Show what would change; that is the whole result when nothing would."""
-    shown = [change for change in plan.changes if change.action != "same"]
+    shown, target = [change for change in plan.changes if change.action != "same"], str(plan.target)
     for change in shown[:_MOST_SHOWN]:
         why = f" ({change.why})" if change.why else ""
         folder = "/" if change.entry.kind == "folder" else ""
         render.line(f"{change.action:8} {render.printable(change.entry.path)}{folder}{why}")
     if len(shown) > _MOST_SHOWN:
         render.line(f"... and {len(shown) - _MOST_SHOWN} more (--json shows all)")
-    if plan.idle:
-        render.line(f"{render.printable(str(plan.target))} holds all of it already; nothing was changed")
-    else:
-        ending = "; nothing was changed (--dry-run)" if dry_run else ""
-        counts = ", ".join(f"{len(plan.of(action))} {action}" for action in ("new", "changed", "same"))
-        render.line(f"{counts} in {render.printable(str(plan.target))}{ending}")
+    counts = ", ".join(f"{len(plan.of(action))} {action}" for action in ("new", "changed", "same"))
+    ending = "; nothing was changed (--dry-run)" if dry_run else ""
+    result = (
+        f"{target} holds all of it already; nothing was changed"
+        if plan.idle
+        else f"{counts} in {target}{ending}"
+    )
+    render.line(render.printable(result))
 
 
 def _print_restored(plan: "RestorePlan", result: "RestoreResult") -> None:
     render.line(f"restored {plan.archive.name} to {render.printable(str(plan.target))}")
     if result.replaced is not None:
         render.line(f"what it replaced is kept: {result.replaced}")
-    _removed(result.removed)
+    _print_removed(result.removed)
     render.note("containers go on with what they started with: `docker compose up -d` applies what is new")
 
 
@@ -313,9 +282,9 @@ def _plan_document(plan: "RestorePlan", *, dry_run: bool, replaced: Path | None)
         changed=not dry_run and not plan.idle,
         replaced=str(replaced) if replaced is not None else None,
         changes=[
-            {"path": _text(change.entry.path), "kind": change.entry.kind, "action": change.action}
-            | {"why": change.why}
+            {"path": _text(entry.path), "kind": entry.kind, "action": change.action, "why": change.why}
             for change in plan.changes
+            for entry in (change.entry,)
         ],
     )
 

@@ -6,7 +6,6 @@ folder of archives, and never the target.
 
 import contextlib
 import os
-import stat
 from collections.abc import Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -20,16 +19,12 @@ if TYPE_CHECKING:
 
 #: What a restore writes beside the files that it replaces has names that begin so; none is ever archived.
 TRACE = ".opskit-restore"
-#: A file in the target that holds the path of the safety archive while the restore is not complete.
+#: A link in the target, to the safety archive, while the restore is not complete.
 POINTER = TRACE
-#: Its name while that archive is written, and nothing in the target has changed.
-HALF_POINTER = f"{POINTER}.tmp"
 #: A link in the folder of archives that leads to a target which is not the root: `--to` may name any.
 TARGET_LINK = ".restoring"
 #: Held, in the folder of archives, by the process that makes or restores a backup.
 LOCK = ".lock"
-#: More than a path may have.
-_POINTER_BYTES = 8192
 
 
 class BackupFolders(Record, kw_only=True):
@@ -45,30 +40,24 @@ class BackupFolders(Record, kw_only=True):
 
 
 class UnfinishedRestore(Record, kw_only=True):
-    """`safety` is the archive of what is replaced in `target`; None where the pointer cannot be read.
+    """`safety` is the archive of what is replaced in `target`; None where the pointer is not a link to one.
 
     `owner` is the user id of the restoring process.
     """
 
     target: Path
-    pointer: Path
     owner: int
     safety: Path | None
 
     @property
-    def has_begun(self) -> bool:
-        """Return False while what will be replaced is being kept, and nothing has changed."""
-        return self.pointer.name == POINTER
-
-    @property
     def is_running(self) -> bool:
         """Return True while the process that restores is alive: nothing was interrupted."""
-        return self.safety is not None and self.safety.is_absolute() and is_locked(self.safety.parent / LOCK)
+        return self.safety is not None and is_locked(self.safety.parent / LOCK)
 
     @property
     def is_interrupted(self) -> bool:
         """Return True when the target is half restored, and stays so until a person decides."""
-        return self.has_begun and not self.is_running
+        return not self.is_running
 
     def covers(self, files: Iterable[Path]) -> bool:
         return any(
@@ -107,24 +96,12 @@ def unfinished_restores(folders: BackupFolders) -> list[UnfinishedRestore]:
 
 def unfinished_in(target: Path) -> UnfinishedRestore | None:
     """Return the restore to one folder that has not ended, of whichever user."""
-    for pointer in (target / POINTER, target / HALF_POINTER):
-        with contextlib.suppress(OSError):
-            owner = pointer.lstat().st_uid
-            return UnfinishedRestore(target=target, pointer=pointer, owner=owner, safety=_safety(pointer))
-    return None
-
-
-def _safety(pointer: Path) -> Path | None:
-    """Return the path in a pointer; None for anything else that somebody may have put in its place."""
-    with contextlib.suppress(OSError), open(pointer, "rb", opener=_opened) as file:
-        if stat.S_ISREG(os.fstat(file.fileno()).st_mode):
-            return Path(os.fsdecode(file.read(_POINTER_BYTES)))
-    return None
-
-
-def _opened(path: str, flags: int) -> int:
-    """Open without following a link and without waiting for the writer of a FIFO."""
-    return os.open(path, flags | os.O_NOFOLLOW | os.O_NONBLOCK)
+    pointer = target / POINTER
+    try:
+        owner, safety = pointer.lstat().st_uid, pointer.readlink() if pointer.is_symlink() else Path()
+    except OSError:
+        return None
+    return UnfinishedRestore(target=target, owner=owner, safety=safety if safety.is_absolute() else None)
 
 
 def backup_is_running(config: Config) -> bool:

@@ -101,10 +101,10 @@ _AS_NOBODY = """
 import os, sys
 from pathlib import Path
 from opskit.backup.catalog import BackupCatalog
-from opskit.backup.manifest import empty_manifest, encode
+from opskit.backup.manifest import encode
 from opskit.backup.selection import parse
-from tests.parts.backups import NOW
-encode(empty_manifest("backup", Path("/"), NOW))  # what it imports, nobody may not read
+from tests.parts.backups import NOW, manifest
+encode(manifest([]))  # what it imports, nobody may not read
 if os.geteuid() == 0:
     os.setgroups([])
     os.setgid(65534)
@@ -180,7 +180,7 @@ def test_a_setuid_file_is_kept_without_its_bit_and_told(catalog: BackupCatalog) 
         safety = catalog.new_path("replaced", NOW)
         with RootFolder(catalog.root) as folder:
             record = RestoreRecord(str(created.path), (), False, (change.entry,))
-            begin(folder, record, ["logs/a.log"], safety, catalog=catalog, now=NOW)
+            begin(folder, record, ["logs/a.log"], safety, catalog, NOW)
         path.write_text("line\n")
         path.chmod(0o755)
         assert undo.recover(catalog)
@@ -219,7 +219,7 @@ def test_old_ones_go(catalog: BackupCatalog) -> None:
 
 def test_what_a_killed_one_left_is_swept(catalog: BackupCatalog) -> None:
     """A half-written archive has no valid name, and the next run removes it."""
-    catalog.make_folder()
+    catalog.folder.mkdir(parents=True, exist_ok=True)
     half = catalog.folder / ".backup_2026-11-21T080000Z.tar.gz.tmp"
     other = catalog.folder / ".other.tmp"
     half.write_text("half")

@@ -23,7 +23,7 @@ def catalog(tmp_path: Path) -> BackupCatalog:
     (tmp_path / "root").mkdir()
     (tmp_path / "root" / ".env").write_text("old")
     made = BackupCatalog(tmp_path / "root", tmp_path / "archives", parse([".env"]), 3, 10_000)
-    made.make_folder()
+    made.folder.mkdir(parents=True, exist_ok=True)
     return made
 
 
@@ -42,13 +42,13 @@ def half_done(catalog: BackupCatalog, *, there: str, by: BackupCatalog | None = 
         entries = opened_archive.manifest.entries
     record = RestoreRecord(archive=str(archive), only=(), made_target=False, entries=entries)
     with RootFolder(catalog.root) as folder:
-        begin(folder, record, [".env"], safety, catalog=by or catalog, now=NOW)
+        begin(folder, record, [".env"], safety, by or catalog, NOW)
     path.write_text(there)
     return archive, safety
 
 
 def contents(catalog: BackupCatalog) -> dict[str, object]:
-    return {name: seen[3] for name, seen in snapshot(catalog.root).items()}
+    return {name: seen[-1] for name, seen in snapshot(catalog.root).items()}
 
 
 def test_what_nobody_touched_is_taken_back(catalog: BackupCatalog) -> None:
@@ -107,10 +107,11 @@ def test_without_the_safety_archive_nothing_is_pretended(catalog: BackupCatalog)
     assert contents(catalog) == {".env": b"old"}
 
 
-@pytest.mark.parametrize("content", ["", "{", "\0", "/nowhere/a.tar.gz", "/"])
-def test_a_damaged_pointer_changes_nothing(catalog: BackupCatalog, content: str) -> None:
+@pytest.mark.parametrize("target", [None, "a.tar.gz", "/nowhere/a.tar.gz", "/"])
+def test_a_damaged_pointer_changes_nothing(catalog: BackupCatalog, target: str | None) -> None:
     """It leads to no archive: that is said, with a word on what to do; without it the next command runs."""
-    (catalog.root / POINTER).write_text(content)
+    pointer = catalog.root / POINTER
+    pointer.write_text("{") if target is None else pointer.symlink_to(target)
     before = snapshot(catalog.root)
     with pytest.raises(OpskitError, match="cannot be put back"):
         undo.recover(catalog)
@@ -136,7 +137,8 @@ def test_a_damaged_safety_archive_is_reported_and_replaces_nothing(
 
 def test_what_only_began_to_be_kept_is_forgotten(catalog: BackupCatalog) -> None:
     """Killed while the old files were being kept: nothing was changed, and nothing is reported."""
-    (catalog.root / f"{POINTER}.tmp").write_text(str(catalog.folder / "replaced_x.tar.gz"))
+    half_done(catalog, there="old")
+    (catalog.root / POINTER).unlink()
     assert undo.recover(catalog) == []
     assert contents(catalog) == {".env": b"old"}
 
@@ -144,7 +146,8 @@ def test_what_only_began_to_be_kept_is_forgotten(catalog: BackupCatalog) -> None
 def test_a_backup_is_no_safety_archive(catalog: BackupCatalog) -> None:
     """A pointer to an archive that records no restoration is refused."""
     archive, _ = half_done(catalog, there="restored")
-    (catalog.root / POINTER).write_text(str(archive))
+    (catalog.root / POINTER).unlink()
+    (catalog.root / POINTER).symlink_to(archive)
     with pytest.raises(OpskitError, match="it records no restoration"):
         undo.recover(catalog)
     assert contents(catalog)[".env"] == b"restored"
@@ -188,7 +191,7 @@ def test_the_way_back_of_another_restore_is_not_overwritten(catalog: BackupCatal
     path = catalog.create(now=NOW).path
     other = BackupCatalog(tmp_path / "other", tmp_path / "theirs", catalog.patterns, 3, 10_000)
     other.root.mkdir()
-    other.make_folder()
+    other.folder.mkdir(parents=True, exist_ok=True)
     half_done(other, there="restored")
     with opened(path) as archive:
         planned = plan(archive, catalog, to=other.root)
@@ -212,7 +215,7 @@ def test_a_restored_configuration_does_not_hide_the_record(
         3,
         10_000,
     )
-    later.make_folder()
+    later.folder.mkdir(parents=True, exist_ok=True)
     assert undo.recover(later)
     assert (catalog.root / ".env").read_text() == "old"
 

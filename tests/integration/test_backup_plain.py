@@ -27,7 +27,7 @@ def catalog(tmp_path: Path) -> BackupCatalog:
     (root / "results" / ("long" * 40)).write_text("long")
     (root / "results" / "last").symlink_to("deep/имя.json")
     made = BackupCatalog(root, tmp_path / "archives", parse(["**"]), 3, 10_000)
-    made.make_folder()
+    made.folder.mkdir(parents=True, exist_ok=True)
     return made
 
 

@@ -59,15 +59,6 @@ def test_what_opskit_writes_is_sound() -> None:
     check_entries([*members, *deep])
 
 
-@pytest.mark.parametrize("names", [("A", "a"), ("straße", "STRASSE"), ("é", "e\N{COMBINING ACUTE ACCENT}")])
-def test_names_that_a_mac_takes_for_one_are_refused_there(names: tuple[str, str]) -> None:
-    """Case and normal form tell names apart only where the file system does."""
-    members = [file(name) for name in names]
-    check_entries(members)
-    with pytest.raises(DamagedArchiveError, match="the same as"):
-        check_entries(members, ignores_case=True)
-
-
 def test_a_link_may_not_climb_through_another() -> None:
     """With `d` a link to the top, `d/..` is outside although it looks as if it were inside."""
     assert problem_of_link("a/b/l", "d/..") is not None
