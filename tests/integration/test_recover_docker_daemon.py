@@ -282,7 +282,7 @@ async def test_a_stack_that_needs_docker_without_docker_is_told(place: Place):
 
 async def test_docker_on_another_machine_is_never_repaired(place: Place):
     """An address that is not this machine's is looked at, and left to whoever is there."""
-    place.healing.environ["DOCKER_HOST"] = "ssh://nobody@host.invalid"
+    place.healing.environ["DOCKER_HOST"] = "tcp://host.invalid:2375"
     found = await place.look()
     assert (found.result, place.healing.runner.ran) == (RepairResult.MANUAL, [])
     assert "log in to that machine" in (found.remedy or "")
