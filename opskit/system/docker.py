@@ -274,8 +274,8 @@ class Docker:
         except (httpx.HTTPError, OSError, *_NOT_DOCKER) as exc:
             if isinstance(exc, TimeoutError):
                 raise
-            # The errno of the system says more than what the library makes of it.
-            cause = next((link for link in _chain(exc) if isinstance(link, OSError)), exc)
+            # The errno of the system says more than what libraries make of it: theirs over TCP has none.
+            cause = next((link for link in _chain(exc) if getattr(link, "errno", None) is not None), exc)
             raise self._unreachable(exc) from cause
 
     def _unreachable(self, exc: Exception) -> OpskitError:
