@@ -10,6 +10,7 @@ from opskit.checks import runner
 from opskit.checks.agent_probe import probe_agent, run_cycle
 from opskit.checks.node_probe import limit_s, probe_node
 from opskit.checks.probe_record import NodeProbe, ProbeOptions
+from opskit.checks.remedies import FIRST_SERVER
 from opskit.checks.spec import CheckContext, assessing
 from opskit.checks.state import NodeState
 from opskit.config.schema import AgentConfig, Config, NodeConfig
@@ -22,6 +23,7 @@ CYCLE_GOAL = "Reply with the single word ready."
 _STANDARD_NODES = ("ollama", "mlx")
 _STANDARD_AGENTS = ("victoria", "veronica")
 _CYCLE_AGENT = "victoria"
+_GONE = (NodeState.REFUSED, NodeState.UNREACHABLE)
 #: States in which a node answers, though no token was seen.
 _ALIVE = (NodeState.OK, NodeState.IDLE, NodeState.BUSY, NodeState.LOADING)
 #: The state of a cycle that is not worth a line.
@@ -135,6 +137,8 @@ def assess_chain(probes: Sequence[NodeProbe], cycles: Sequence[Finding]) -> Find
         return finding(Status.INCONCLUSIVE, alive[0].state.shown, detail, "MODEL_002", remedy)
     remedies = (advice for probe in probes if (advice := probe.advice()))
     remedy = next(remedies, "`opskit config init`, then name a node")
+    if probes and all(probe.state in _GONE and probe.status is Status.SKIP for probe in probes):
+        remedy = FIRST_SERVER
     detail = f"no model answers: {details or 'no node is configured'}"
     return finding(Status.FAIL, NodeState.FAILING.value, detail, "MODEL_001", remedy)
 

@@ -10,6 +10,7 @@ from opskit.checks import runner
 from opskit.checks.spec import Check
 from opskit.doctor.areas import (
     addresses,
+    agents,
     configuration,
     containers,
     docker,
@@ -29,8 +30,8 @@ from opskit.facts.machine import read_state_folder
 from opskit.records import replace
 from opskit.result import Finding, Status
 
-_EXAMINED = (configuration, machine, addresses, docker, containers, nodes, requests, schedule)
-_DIAGNOSED = (*_EXAMINED, models, settings, failures)
+_EXAMINED = (configuration, machine, addresses, docker, containers, nodes, agents, requests, schedule)
+_DIAGNOSED = (*(area for area in _EXAMINED if area is not agents), models, settings, failures)
 
 
 def checks(target: ExaminationTarget) -> list[Check]:

@@ -13,7 +13,15 @@ from opskit.facts.environment import Environment, known
 from opskit.facts.survey import Survey, read_sockets
 from opskit.records import Record, replace
 from opskit.system.network import connects
-from opskit.system.process import Process, ancestry, folder_of, open_logs, read_process, variables_of
+from opskit.system.process import (
+    Process,
+    ancestry,
+    find_processes,
+    folder_of,
+    open_logs,
+    read_process,
+    variables_of,
+)
 from opskit.system.services import Service, service_of
 from opskit.system.sockets import PROXIES, Owner, PortSocket, owner
 from opskit.system.systemctl import unit_properties
@@ -75,6 +83,10 @@ class PortOwner(Record, kw_only=True):
         except ValueError:
             return False
 
+    def is_program(self, name: str) -> bool:
+        """Tell whether its process is a program of this name, and not one that such a program started."""
+        return self.process is not None and self.process.name == name and "runner" not in self.process.command
+
     @property
     def known_by(self) -> tuple[str, ...]:
         """Words by which its server may be recognised."""
@@ -132,6 +144,15 @@ async def read_port(survey: Survey, protocol: Protocol, port: int) -> PortFacts:
     result = await connects(f"tcp://localhost:{port}", timeout_s=_CONNECT_S)
     answers = {None: True, "refused": bool(owners)}
     return replace(facts, listening=answers.get(result.problem, True if owners else None))
+
+
+async def read_ports_of(survey: Survey, program: str) -> tuple[PortFacts, ...]:
+    """Read every TCP port on which a program of this name listens."""
+    table = await survey.get(read_sockets)
+    ports = {socket.pid: port for (protocol, port), held in table.held.items() for socket in held
+             if protocol == "tcp" and socket.pid is not None}  # fmt: skip
+    processes, _ = await asyncio.to_thread(find_processes, pids=ports.__contains__, names={program})
+    return tuple([await survey.get(read_port, "tcp", ports[process.pid]) for process in processes])
 
 
 async def _owner(survey: Survey, socket: PortSocket) -> PortOwner:

@@ -1,11 +1,16 @@
-"""Agents that answer: of another version, another agent at their address, not well, or with levels off."""
+"""Agents: the database of their tasks, and what those that answer cannot do.
+
+They may be of another version, another agent at their address, not well, or without levels.
+"""
 
 from collections.abc import Iterator
 
 from opskit.checks.probe_record import AgentProbe
 from opskit.checks.remedies import address_setting
+from opskit.checks.spec import Check
 from opskit.doctor.cause import Cause
 from opskit.doctor.evidence import Evidence
+from opskit.doctor.target import ExaminationTarget
 from opskit.records import replace
 from opskit.result import Status
 from opskit.text import counted, listing
@@ -15,6 +20,34 @@ _RUN = "/run"
 _LEVELS = {"enhanced": "USE_VICTORIA_ENHANCED", "initiative": "ENABLE_EVENT_MONITORING"}
 #: The job that keeps our own server, whose settings come from its installation.
 _OWN_JOBS = ("opskit-victoria.service", "dev.opskit.victoria")
+#: The session of a database has a deadline of its own within that of the check.
+_DATABASE_S = 8.0
+
+
+def checks(target: ExaminationTarget) -> Iterator[Check]:
+    """Yield the check of the database that DATABASE_URL names, as a checklist has it."""
+    url = target.environ.get("DATABASE_URL", "").strip()
+    if not url:
+        return
+    # pydantic and the kinds of checks are for a machine that has a database.
+    from opskit.checks.check_shape import expectation_of
+    from opskit.checks.kinds.databases import DatabaseParams, can_be_read, database
+
+    if can_be_read(url):
+        expect = expectation_of(database, {**database.expects, "standby": False})
+        remedy = (
+            "wait where it starts or recovers; else start what DATABASE_URL names (`docker ps --all` shows "
+            "containers, `systemctl status postgresql` a unit), or correct DATABASE_URL"
+        )
+        yield Check(
+            "database",
+            database,
+            DatabaseParams(url=url),
+            expect,
+            timeout_s=_DATABASE_S,
+            tags=("agents",),
+            remedy=remedy,
+        )
 
 
 def of_answering(probe: AgentProbe, evidence: Evidence, failing: Cause) -> Iterator[Cause]:

@@ -9,6 +9,7 @@ from opskit.doctor.areas.nodes import claims_of
 from opskit.doctor.cause import Cause, key_of, warning
 from opskit.doctor.evidence import Evidence
 from opskit.llm.fit import Fit
+from opskit.system.network import authority
 from opskit.text import counted, listing
 
 _UP = (NodeState.OK, NodeState.SLOW, NodeState.IDLE, NodeState.BUSY, NodeState.LOADING, NodeState.FAILING)
@@ -21,17 +22,40 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
     probes = [probe for probe in evidence.nodes if probe.state in _UP and probe.facts.models is not None]
     for probe in probes:
         if not probe.facts.models:
-            yield Cause(
-                id="no-model",
-                target=probe.config.name,
-                title=f"{probe.config.name} is up and has no model that can chat",
-                evidence=(f"{probe.config.url} lists none",),
-                remedy=probe.facts.likely_kind.fill,
-                claims=claims_of(probe.config.name),
-            )
+            yield _no_model(probe, evidence)
     yield from _missing_models(evidence, probes)
     for probe in probes:
         yield from _too_large(evidence, probe)
+
+
+def _no_model(probe: NodeProbe, evidence: Evidence) -> Cause:
+    """A server that lists none: perhaps its models are in another folder, or with another server."""
+    kind, name = probe.facts.likely_kind, probe.config.name
+    signs, remedies = [f"{probe.config.url} lists none"], []
+    for owner in evidence.owners(probe.config):
+        folder = "" if owner.environment is None else owner.environment.settings.get("OLLAMA_MODELS", "")
+        if folder:
+            signs.append(f"OLLAMA_MODELS of the server is {folder}")
+            remedies.append(f"`ls -ld {folder}` shows whether that folder is there, and its drive mounted")
+    own = {owner.pid for owner in evidence.owners(probe.config)}
+    for port, owners in sorted(evidence.ports.items()):
+        other = next(
+            (owner for owner in owners if owner.pid not in own and owner.is_program(kind.program)), None
+        )
+        if other is not None:
+            signs.append(f"another one listens on port {port}: {other.words}")
+            address = f"http://{authority(other.address, port)}"
+            remedies.append(
+                f"`curl -s {address}/api/tags` shows the models of the other one: stop one of them"
+            )
+    return Cause(
+        id="no-model",
+        target=name,
+        title=f"{name} is up and has no model that can chat",
+        evidence=tuple(dict.fromkeys(signs)),
+        remedy="; else ".join(dict.fromkeys((*remedies, kind.fill))),
+        claims=claims_of(name),
+    )
 
 
 def silencing(name: str) -> tuple[str, ...]:
