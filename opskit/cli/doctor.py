@@ -91,7 +91,6 @@ async def _doctor(
     from opskit.diagnose.redaction import Redactor
     from opskit.doctor.target import examination_target
     from opskit.records import replace
-    from opskit.system.threads import children_without_threads
 
     target = examination_target(
         shared.config, environ=os.environ, cwd=Path.cwd(), platform=sys.platform, deep=deep
@@ -105,7 +104,6 @@ async def _doctor(
             stage = await stack.enter_async_context(Stage())
             staged = context.on_stage(target.config, stage.environment())
             target = replace(target, loaded=replace(target.loaded, config=staged))
-        stack.enter_context(children_without_threads())
         diagnosis = await _examined(target, quiet=shared.json or not sys.stderr.isatty())
         if asking is None:
             return diagnosis, ()
