@@ -1,10 +1,12 @@
 """What a newcomer types first: help, a mistyped command, completion, a first configuration."""
 
+import json
 import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -185,3 +187,22 @@ def test_a_node_without_a_source_is_told_which_there_are(home: Path) -> None:
     home.mkdir()
     (home / "opskit.yaml").write_text("nodes:\n  a: {url: 'http://x:1'}\n")
     assert "is missing: one of mlx, ollama, llamacpp, openai" in opskit("config", "check", home=home).out
+
+
+def test_probe_and_doctor_agree_where_there_is_nothing(home: Path) -> None:
+    """Where nothing listens and nothing is configured both fail, and name the same first command."""
+    home.mkdir()
+    env = {"HOME": str(home), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+
+    def document(command: str) -> tuple[int, dict[str, Any]]:
+        words = [sys.executable, "-m", "opskit", command, "--json"]
+        done = subprocess.run(words, env=env, cwd=home, capture_output=True, timeout=60)
+        return done.returncode, json.loads(done.stdout)
+
+    (probed, findings), (examined, diagnosis) = document("probe"), document("doctor")
+    assert (probed, examined) == (1, 1)
+    (chain,) = (finding for finding in findings["findings"] if finding["check"] == "chain")
+    (cause,) = diagnosis["causes"]
+    assert (cause["id"], cause["code"], chain["code"]) == ("node-down", "MODEL_001", "MODEL_001")
+    assert "`ollama serve` starts Ollama" in chain["remedy"]
+    assert "`ollama serve` starts Ollama" in cause["remedy"]
