@@ -219,12 +219,9 @@ def read_check(
 
 def default_expectation(kind: Kind) -> Expectation:
     """Return the expectation of a check that has none of its own; a kind that judges by itself needs none."""
-    return Expectation({}) if kind.judges_itself else expectation_of(kind, kind.expects)
-
-
-def expectation_of(kind: Kind, expected: Mapping[str, Any]) -> Expectation:
-    """Compile an expectation of our own, in which a mistake is a bug."""
-    return compile_expectation(expected, kind.yields, (), _never)
+    if kind.judges_itself:
+        return Expectation({})
+    return compile_expectation(kind.expects, kind.yields, (), _never)
 
 
 def _never(at: Path, message: str) -> None:

@@ -67,13 +67,16 @@ async def examine(
         # The checks keep their locks in it.
         await app.survey.get(read_state_folder)
         findings = await runner.run(examined, app.survey, on_finding=on_finding)
-        evidence = evidence_of(target, app.survey, tuple(without_docker(findings, examined)))
+        evidence = evidence_of(target, app.survey, tuple(settled(findings, examined)))
     areas = {check.name: check.tags[0] for check in examined}
     return diagnosed(causes(evidence), evidence.findings, areas=areas, seconds=time.monotonic() - began)
 
 
-def without_docker(findings: Sequence[Finding], examined: Sequence[Check]) -> list[Finding]:
-    """Where nothing needs Docker, leave out what could only be asked of it: it is not open. Pure."""
+def settled(findings: Sequence[Finding], examined: Sequence[Check]) -> list[Finding]:
+    """Return the findings without those that could only be asked of a Docker that nothing needs. Pure.
+
+    A check that was late on a busy machine has judged nothing.
+    """
     left_out = {finding.check for finding in findings if finding.status is Status.SKIP}
     requires = {check.name: check.requires for check in examined}
     judged = []
@@ -83,6 +86,8 @@ def without_docker(findings: Sequence[Finding], examined: Sequence[Check]) -> li
             left_out.add(finding.check)
             detail = f"{reason} was left out"
             judged.append(replace(finding, status=Status.SKIP, state="left out", detail=detail))
+        elif finding.state == runner.LATE:
+            judged.append(replace(finding, status=Status.INCONCLUSIVE))
         else:
             judged.append(finding)
     return judged

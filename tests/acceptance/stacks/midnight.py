@@ -17,6 +17,7 @@ from tests.acceptance.stacks.pages import OLLAMA, Page, served
 from tests.acceptance.stacks.records import CRASHED, scheduler
 from tests.acceptance.stacks.scene import Scene
 from tests.acceptance.stacks.stack import broken, seems
+from tests.parts.postgres import server
 from tests.parts.raw_server import free_port
 
 _TAGS = Page({"models": [{"name": "m:1b", "model": "m:1b", "size": 1, "digest": "d", "details": {}}]})
@@ -279,6 +280,15 @@ def database_is_down(scene: Scene) -> Iterator[None]:
     scene.env["DATABASE_URL"] = f"postgresql://opskit@127.0.0.1:{free_port()}/knowledge"
     scene.ollama()
     yield
+
+
+@broken("check-failed:database", words=("takes no writes",), needs=("postgres",))
+def database_is_a_standby(scene: Scene) -> Iterator[None]:
+    """After a failover DATABASE_URL still leads to the old host, which is a standby now."""
+    with server(is_standby=True) as standby:
+        scene.env["DATABASE_URL"] = standby.url
+        scene.ollama()
+        yield
 
 
 @seems(needs=("postgres",))
