@@ -34,7 +34,7 @@ from opskit.records import Record, field
 from opskit.result import Finding, Status
 from opskit.schedule.job import VICTORIA
 from opskit.schedule.status import ScheduleStatus, status
-from opskit.system.host import MemoryGauge, is_loopback
+from opskit.system.host import DiskGauge, MemoryGauge, is_loopback
 from opskit.system.network import endpoint
 
 
@@ -135,7 +135,7 @@ class Evidence(Record, kw_only=True):
     prompts: Mapping[str, PromptReading] = field(default_factory=dict)
     ports: Mapping[int, tuple[PortOwner, ...]] = field(default_factory=dict)
     host_ports: frozenset[int] = frozenset()
-    disks: tuple[machine.DiskFacts, ...] = ()
+    disks: tuple[DiskGauge, ...] = ()
     container_logs: Mapping[str, int] = field(default_factory=dict)
     memory: MemoryGauge | None = None
     state_problem: str = ""

@@ -14,7 +14,6 @@ from opskit.doctor.target import ExaminationTarget
 from opskit.facts.docker_daemon import read_docker_daemon
 from opskit.facts.machine import (
     ClockReading,
-    DiskFacts,
     HeldLock,
     read_clock,
     read_container_logs,
@@ -28,7 +27,7 @@ from opskit.llm.fit import gib
 from opskit.records import replace
 from opskit.recovery.memory import LOCK_NAME
 from opskit.result import Status
-from opskit.system.host import MemoryGauge
+from opskit.system.host import DiskGauge, MemoryGauge
 from opskit.text import counted, listing, span
 
 _FULL_PERCENT = 98
@@ -110,7 +109,7 @@ async def _disk(params: tuple[str, Path | None, float], context: CheckContext) -
     return Observation(values, problem=detail)
 
 
-def _fullness(disk: DiskFacts) -> float:
+def _fullness(disk: DiskGauge) -> float:
     """Return the percentage that is used of its bytes or of its inodes, whichever is scarcer."""
     return max(disk.used_percent, 100 - disk.inodes_free_percent)
 
@@ -257,7 +256,7 @@ def _large_logs(evidence: Evidence) -> Iterator[tuple[str, int]]:
             yield names.get(identifier, identifier[:12]), log_bytes
 
 
-def _free(disk: DiskFacts) -> str:
+def _free(disk: DiskGauge) -> str:
     inodes = disk.inodes_free_percent
     few = f", {inodes:.0f} % of its inodes" if inodes < _FEW else ""
     return f"{disk.path}: {gib(disk.free_bytes)} free{few}"
@@ -265,7 +264,7 @@ def _free(disk: DiskFacts) -> str:
 
 def _full_disks(evidence: Evidence) -> Iterator[Cause]:
     """One cause for each disk, whatever lies on it."""
-    by_device: dict[int, list[DiskFacts]] = {}
+    by_device: dict[int, list[DiskGauge]] = {}
     for disk in evidence.disks:
         if _fullness(disk) >= evidence.config.watch.disk_percent:
             by_device.setdefault(disk.device, []).append(disk)
