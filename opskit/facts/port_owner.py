@@ -161,15 +161,15 @@ async def _owner(survey: Survey, socket: PortSocket) -> PortOwner:
         container, environment = await _published(survey, socket.port, None)
         service = None if container is None else Service("container", container, "system")
         return replace(shown, container=container, service=service, environment=environment)
-    group, process, variables, family, logs = await asyncio.gather(
-        asyncio.to_thread(owner, socket.pid),
+    process, variables, family, logs = await asyncio.gather(
         asyncio.to_thread(read_process, socket.pid),
         asyncio.to_thread(variables_of, socket.pid),
         asyncio.to_thread(ancestry),
         asyncio.to_thread(open_logs, socket.pid),
     )
-    if group is None or process is None:
+    if process is None:
         return shown
+    group = await asyncio.to_thread(owner, process)
     is_ours = socket.pid in family
     container, environment = None, None if variables is None or is_ours else known(variables)
     if group.container is not None or group.name in PROXIES:
