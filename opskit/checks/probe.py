@@ -138,7 +138,9 @@ def assess_chain(probes: Sequence[NodeProbe], cycles: Sequence[Finding]) -> Find
     remedies = (advice for probe in probes if (advice := probe.advice()))
     remedy = next(remedies, "`opskit config init`, then name a node")
     if probes and all(probe.state in _GONE and probe.status is Status.SKIP for probe in probes):
-        remedy = FIRST_SERVER
+        detail = f"no model server is there, and none is configured: {details}"
+        unasked = NodeState.NOT_CONFIGURED.shown
+        return finding(Status.INCONCLUSIVE, unasked, detail, "MODEL_001", FIRST_SERVER)
     detail = f"no model answers: {details or 'no node is configured'}"
     return finding(Status.FAIL, NodeState.FAILING.value, detail, "MODEL_001", remedy)
 

@@ -135,6 +135,9 @@ def _page(diagnosis: "Diagnosis", fixed: "Sequence[Fixed]", *, verbose: bool) ->
     if fixed:
         render.line("")
     _head(diagnosis)
+    for finding in diagnosis.open if not diagnosis.entries else ():
+        if finding.remedy:
+            render.line(f"next: {render.printable(finding.remedy)}")
     for number, entry in enumerate(diagnosis.roots, 1):
         render.line("")
         _cause(diagnosis, entry, f"{number:>2}. ")
@@ -185,7 +188,9 @@ def _head(diagnosis: "Diagnosis") -> None:
     open_checks = [finding.check for finding in diagnosis.open if finding.status is Status.INCONCLUSIVE]
     unclear = f"{counted(len(open_checks), 'check')} could not be judged" if open_checks else ""
     took = f" ({counted(len(diagnosis.findings), 'check')} in {diagnosis.seconds:.1f} s)"
-    if not diagnosis.judged and not diagnosis.entries:
+    if diagnosis.is_bare and not diagnosis.entries:
+        render.line(f"No model server is there, and none is configured{took}", style="magenta")
+    elif not diagnosis.judged and not diagnosis.entries:
         render.line(f"Nothing could be judged{took}", style="magenta")
     elif not diagnosis.entries and open_checks:
         names = listing(open_checks)

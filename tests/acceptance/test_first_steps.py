@@ -1,12 +1,10 @@
 """What a newcomer types first: help, a mistyped command, completion, a first configuration."""
 
-import json
 import os
 import subprocess
 import sys
 import threading
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -190,19 +188,12 @@ def test_a_node_without_a_source_is_told_which_there_are(home: Path) -> None:
 
 
 def test_probe_and_doctor_agree_where_there_is_nothing(home: Path) -> None:
-    """Where nothing listens and nothing is configured both fail, and name the same first command."""
+    """Where nothing listens and nothing is configured neither judges, and both say what to type first."""
     home.mkdir()
     env = {"HOME": str(home), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
-
-    def document(command: str) -> tuple[int, dict[str, Any]]:
-        words = [sys.executable, "-m", "opskit", command, "--json"]
-        done = subprocess.run(words, env=env, cwd=home, capture_output=True, timeout=60)
-        return done.returncode, json.loads(done.stdout)
-
-    (probed, findings), (examined, diagnosis) = document("probe"), document("doctor")
-    assert (probed, examined) == (1, 1)
-    (chain,) = (finding for finding in findings["findings"] if finding["check"] == "chain")
-    (cause,) = diagnosis["causes"]
-    assert (cause["id"], cause["code"], chain["code"]) == ("node-down", "MODEL_001", "MODEL_001")
-    assert "`ollama serve` starts Ollama" in chain["remedy"]
-    assert "`ollama serve` starts Ollama" in cause["remedy"]
+    for command in ("probe", "doctor"):
+        words = [sys.executable, "-m", "opskit", command]
+        done = subprocess.run(words, env=env, cwd=home, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 3, done.stdout
+        assert "no model server is there, and none is configured" in " ".join(done.stdout.split()).lower()
+        assert "`ollama serve` starts Ollama" in done.stdout

@@ -89,8 +89,14 @@ async def _servers(target: ExaminationTarget, context: CheckContext) -> Observat
     if any(probe.state not in GONE or _is_expected(probe.config) for probe in probes) or not probes:
         raise NotHere("a model server is there, or is missed by itself")
     why = "; ".join(f"{probe.config.name}: {probe.detail}" for probe in probes)
-    how = _START_IN_DOCKER if target.in_docker else FIRST_SERVER
-    return Observation({}, problem=why, undecided=f"no model server is there, and none is configured: {how}")
+    is_bare = not any(map(target.chosen, ("nodes", "agents", "stack")))
+    return Observation(
+        {},
+        problem=why,
+        undecided="no model server is there, and none is configured",
+        state=(NodeState.NOT_CONFIGURED if is_bare else NodeState.REFUSED).shown,
+        remedy=_START_IN_DOCKER if target.in_docker else FIRST_SERVER,
+    )
 
 
 async def _agent(agent: AgentConfig, context: CheckContext) -> Observation:
@@ -349,14 +355,13 @@ def _stopped_process(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause
 
 
 def _nobody_answers(evidence: Evidence) -> bool:
-    """Tell whether no node at all is there, nobody asked for one in particular, and one is missed.
+    """Tell whether no node at all is there, nobody asked for one in particular, and one is used here.
 
-    Where other things are configured, no server is installed and no request was made, nobody misses one.
+    Where no server is installed and no request was made, nobody misses one.
     """
     probes = evidence.nodes
     missing = all(probe.state in GONE and not _is_expected(probe.config) for probe in probes)
     is_used = bool(evidence.programs) or any(client.calls for client in evidence.requests)
-    is_used = is_used or not any(map(evidence.target.chosen, ("nodes", "agents", "stack")))
     return bool(probes) and missing and is_used and len(probes) == len(evidence.config.nodes)
 
 

@@ -36,13 +36,6 @@ def ollama_page(scene: Scene, clock: timedelta = timedelta()) -> str:
     return f"http://127.0.0.1:{scene.closing.enter_context(served(pages, clock=clock))}"
 
 
-@broken("node-down", words=("ollama serve",))
-def nothing_here_and_nothing_configured(scene: Scene) -> Iterator[None]:
-    """A new machine: nothing listens, nothing is installed and nothing is configured."""
-    scene.env["PATH"] = "/usr/bin:/bin"
-    yield
-
-
 @broken("node-unreachable:gpu", words=("DNS",))
 def no_dns_after_sleep(scene: Scene) -> Iterator[None]:
     """The laptop woke up in another network: its name server is not there any more."""
