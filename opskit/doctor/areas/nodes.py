@@ -100,16 +100,17 @@ async def _servers(target: ExaminationTarget, context: CheckContext) -> Observat
 
 
 async def _agent(agent: AgentConfig, context: CheckContext) -> Observation:
-    probe = await context.survey.get(probe_agent, agent)
+    probe, is_kept = await context.survey.get(probe_agent, agent), False
     if probe.is_well:
         await context.survey.get(read_agent_paths, agent)
     elif _is_kept_by_us(agent) and probe.state is NodeState.REFUSED:
-        await context.survey.get(read_victoria_job)
-    return _observed(probe)
+        is_kept = (await context.survey.get(read_victoria_job)).installed
+    return _observed(probe, is_kept=is_kept)
 
 
-def _observed(probe: NodeProbe | AgentProbe) -> Observation:
-    if probe.state in GONE and not _is_expected(probe.config):
+def _observed(probe: NodeProbe | AgentProbe, *, is_kept: bool = False) -> Observation:
+    """What a probe comes to; whose server nobody asked for, and no job of opskit keeps, need not be there."""
+    if probe.state in GONE and not (_is_expected(probe.config) or is_kept):
         raise NotHere(f"{probe.detail}; nobody asked for it")
     finding = probe.finding()
     return Observation(
@@ -237,6 +238,8 @@ def _base(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause:
 
 def _condition(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause | None:
     config, base, is_agent = probe.config, _base(probe, evidence), isinstance(probe, AgentProbe)
+    job = evidence.victoria_job if _is_kept_by_us(config) else None
+    is_kept = job is not None and job.installed
     name, models = config.name, () if isinstance(probe, AgentProbe) else probe.facts.models
     match probe.state:
         case NodeState.WEDGED if isinstance(probe, AgentProbe) and probe.facts.queue is not None:
@@ -254,12 +257,11 @@ def _condition(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause | Non
             ending, title = "unauthorised", f"{name} wants a key"
         case NodeState.UNREACHABLE if _is_expected(config) and not is_agent:
             ending, title = "unreachable", f"{name} cannot be reached"
-        case NodeState.REFUSED | NodeState.UNREACHABLE if _is_expected(config):
+        case NodeState.REFUSED | NodeState.UNREACHABLE if _is_expected(config) or is_kept:
             ending, title = "down", f"{name} is down"
             reasons = ("localhost-in-container", "port-published-elsewhere", "oom-killed")
             base = replace(base, because=(*(key_of(reason, name) for reason in reasons), *base.because))
-            job = evidence.victoria_job if _is_kept_by_us(config) else None
-            if job is not None and job.installed:
+            if job is not None and is_kept:
                 words = f"{job.scheduler} keeps it ({VICTORIA.unit}): {job.problem or 'the job is well'}"
                 remedy = job.remedy or "`opskit schedule status victoria` shows where its log is"
                 base = replace(base, evidence=(*base.evidence, words), remedy=remedy)

@@ -1,15 +1,18 @@
 """Near misses and cases of causes that no test machine can produce for real."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from opskit.checks.probe_record import AgentProbe
 from opskit.checks.state import NodeState
 from opskit.config.schema import StackConfig
 from opskit.doctor.cause import AREAS
 from opskit.doctor.diagnosis import order
 from opskit.doctor.examination import causes, checks
 from opskit.errors import OpskitError
+from opskit.facts.agent import AgentFacts
 from opskit.facts.container import PublishedPort
 from opskit.facts.docker_daemon import DockerAddress, DockerDaemon
 from opskit.facts.environment import known
@@ -20,7 +23,10 @@ from opskit.providers.base import ModelInfo, Resident
 from opskit.providers.ollama import cache_bytes_per_token
 from opskit.records import replace
 from opskit.result import Finding, Status
+from opskit.schedule.job import VICTORIA as VICTORIA_JOB
+from opskit.schedule.scheduler import ScheduleStatus
 from opskit.system.host import DiskGauge, MemoryGauge
+from opskit.system.network import TcpResult
 from opskit.system.process import Process
 from tests.unit.doctor.evidence import (
     CONFIG,
@@ -28,6 +34,7 @@ from tests.unit.doctor.evidence import (
     MLX,
     MODEL,
     OLLAMA,
+    VICTORIA,
     container,
     keys,
     owner,
@@ -389,3 +396,16 @@ def test_a_state_folder_on_a_full_disk_follows_from_it():
     assert "0 % of its inodes" in disk.evidence[0]
     assert folder.because == (disk.key,)
     assert keys(well(state_problem="/state: Permission denied")) == ["state-unusable"]
+
+
+def test_a_victoria_that_a_job_keeps_is_missed():
+    """Nobody named her address, but her job is installed: that she is down is told, and why."""
+    config = replace(VICTORIA, explicit=False)
+    facts = AgentFacts(config=config, tcp=TcpResult(0.0, "refused"))
+    agent = AgentProbe(config=config, facts=facts, state=NodeState.REFUSED, detail="nothing listens")
+    gone, again = "its interpreter /opt/old/bin/python is gone", "`opskit schedule install victoria`"
+    job = ScheduleStatus("systemd", {Path("/unit"): "text"}, problem=gone, remedy=again, kind=VICTORIA_JOB)
+    (cause,) = causes(well(agents=(agent,), victoria_job=job))
+    assert (cause.key, cause.remedy) == ("agent-down:victoria", again)
+    assert any(gone in sign for sign in cause.evidence)
+    assert causes(well(agents=(agent,))) == []
