@@ -12,7 +12,7 @@ from opskit.checks.node_probe import limit_s, probe_node
 from opskit.checks.probe_record import NodeProbe, ProbeOptions
 from opskit.checks.remedies import FIRST_SERVER
 from opskit.checks.spec import CheckContext, assessing
-from opskit.checks.state import NodeState
+from opskit.checks.state import GONE, NodeState
 from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.facts.survey import Survey
 from opskit.records import Record
@@ -23,7 +23,6 @@ CYCLE_GOAL = "Reply with the single word ready."
 _STANDARD_NODES = ("ollama", "mlx")
 _STANDARD_AGENTS = ("victoria", "veronica")
 _CYCLE_AGENT = "victoria"
-_GONE = (NodeState.REFUSED, NodeState.UNREACHABLE)
 #: States in which a node answers, though no token was seen.
 _ALIVE = (NodeState.OK, NodeState.IDLE, NodeState.BUSY, NodeState.LOADING)
 #: The state of a cycle that is not worth a line.
@@ -137,7 +136,7 @@ def assess_chain(probes: Sequence[NodeProbe], cycles: Sequence[Finding]) -> Find
         return finding(Status.INCONCLUSIVE, alive[0].state.shown, detail, "MODEL_002", remedy)
     remedies = (advice for probe in probes if (advice := probe.advice()))
     remedy = next(remedies, "`opskit config init`, then name a node")
-    if probes and all(probe.state in _GONE and probe.status is Status.SKIP for probe in probes):
+    if probes and all(probe.state in GONE and probe.status is Status.SKIP for probe in probes):
         detail = f"no model server is there, and none is configured: {details}"
         unasked = NodeState.NOT_CONFIGURED.shown
         return finding(Status.INCONCLUSIVE, unasked, detail, "MODEL_001", FIRST_SERVER)

@@ -13,15 +13,7 @@ from opskit.facts.environment import Environment, known
 from opskit.facts.survey import Survey, read_sockets
 from opskit.records import Record, replace
 from opskit.system.network import connects
-from opskit.system.process import (
-    Process,
-    ancestry,
-    find_processes,
-    folder_of,
-    open_logs,
-    read_process,
-    variables_of,
-)
+from opskit.system.process import Process, ancestry, folder_of, open_logs, read_process, variables_of
 from opskit.system.services import Service, service_of
 from opskit.system.sockets import PROXIES, Owner, PortSocket, owner
 from opskit.system.systemctl import unit_properties
@@ -83,10 +75,6 @@ class PortOwner(Record, kw_only=True):
         except ValueError:
             return False
 
-    def is_program(self, name: str) -> bool:
-        """Tell whether its process is a program of this name, and not one that such a program started."""
-        return self.process is not None and self.process.name == name and "runner" not in self.process.command
-
     @property
     def known_by(self) -> tuple[str, ...]:
         """Words by which its server may be recognised."""
@@ -147,12 +135,13 @@ async def read_port(survey: Survey, protocol: Protocol, port: int) -> PortFacts:
 
 
 async def read_ports_of(survey: Survey, program: str) -> tuple[PortFacts, ...]:
-    """Read every TCP port on which a program of this name listens."""
+    """Read every TCP port on which a program of this name listens, but for the processes that it starts."""
     table = await survey.get(read_sockets)
-    ports = {socket.pid: port for (protocol, port), held in table.held.items() for socket in held
-             if protocol == "tcp" and socket.pid is not None}  # fmt: skip
-    processes, _ = await asyncio.to_thread(find_processes, pids=ports.__contains__, names={program})
-    return tuple([await survey.get(read_port, "tcp", ports[process.pid]) for process in processes])
+    pids = {socket.pid: port for (_, port), held in table.held.items() for socket in held if socket.pid}
+    processes = [await asyncio.to_thread(read_process, pid) for pid in pids]
+    named = [process for process in processes if process is not None and process.name == program]
+    own = [process for process in named if "runner" not in process.command]
+    return tuple([await survey.get(read_port, "tcp", pids[process.pid]) for process in own])
 
 
 async def _owner(survey: Survey, socket: PortSocket) -> PortOwner:

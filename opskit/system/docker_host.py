@@ -79,9 +79,7 @@ def _host(address: str, tls: ssl.SSLContext | None) -> Host:
     if scheme in ("http", "https"):
         return Host(address, url=address.rstrip("/"), tls=tls)
     if scheme == "ssh":
-        user_and_host, _, port = location.rstrip("/").partition(":")
-        option = f"-p {port} " if port else ""
-        tunnel = f"ssh -nNTf {option}-L /tmp/docker.sock:/var/run/docker.sock {user_and_host}"
+        tunnel = f"ssh -nNTf -L /tmp/docker.sock:/var/run/docker.sock {address.rstrip('/')}"
         remedy = f"`{tunnel}`, then `export DOCKER_HOST=unix:///tmp/docker.sock`"
         raise OpskitError(
             "DOCKER_001", f"Docker at {address} is reached through a tunnel alone", remedy=remedy

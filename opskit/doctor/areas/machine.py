@@ -24,7 +24,6 @@ from opskit.facts.machine import (
 )
 from opskit.facts.runner import RunnerProcess, read_orphaned_runners
 from opskit.llm.fit import gib
-from opskit.records import replace
 from opskit.recovery.memory import LOCK_NAME
 from opskit.result import Status
 from opskit.system.host import DiskGauge, MemoryGauge
@@ -189,27 +188,23 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
 
 def _wrong_clocks(clocks: Sequence[ClockReading], limit_s: float) -> Iterator[Cause]:
     """Yield the clocks that are off: where all others agree with one another it is that of this machine."""
-    base = warning(
-        id="clock-skew",
-        title="",
-        evidence=(f"more than {limit_s:g} s (`watch.clock_skew_s`)",),
-        remedy="set the clock by NTP: `sudo timedatectl set-ntp true` on Linux, `sudo sntp -sS "
-        "time.apple.com` on a Mac; Docker Desktop's clock comes back when Docker is restarted",
-        claims=frozenset({"clocks"}),
-    )
     wrong = [clock for clock in clocks if abs(clock.ahead_s) >= limit_s]
     skews = [clock.ahead_s for clock in clocks]
-    if len(clocks) > 1 and wrong == list(clocks) and max(skews) - min(skews) < limit_s:
-        way = "behind" if skews[0] > 0 else "ahead of"
+    off = {clock.name: (clock.ahead_s, "ours", f"by the date that {clock.url} tells") for clock in wrong}
+    if len(clocks) > 1 and len(wrong) == len(clocks) and max(skews) - min(skews) < limit_s:
         names = listing([clock.name for clock in clocks], separator=" and ")
-        title = f"the clock of this machine is {abs(skews[0]):.0f} s {way} those of {names}"
-        yield replace(base, target="this machine", title=title)
-        return
-    for clock in wrong:
-        way = "ahead of" if clock.ahead_s > 0 else "behind"
-        title = f"the clock of {clock.name} is {abs(clock.ahead_s):.0f} s {way} ours"
-        evidence = (f"by the date that {clock.url} tells", *base.evidence)
-        yield replace(base, target=clock.name, title=title, evidence=evidence)
+        off = {"this machine": (-skews[0], f"those of {names}", "they agree with one another")}
+    for name, (ahead_s, others, sign) in off.items():
+        way = "ahead of" if ahead_s > 0 else "behind"
+        yield warning(
+            id="clock-skew",
+            target=name,
+            title=f"the clock of {name} is {abs(ahead_s):.0f} s {way} {others}",
+            evidence=(f"{sign}; more than {limit_s:g} s (`watch.clock_skew_s`)",),
+            remedy="set the clock by NTP: `sudo timedatectl set-ntp true` on Linux, `sudo sntp -sS "
+            "time.apple.com` on a Mac; Docker Desktop's clock comes back when Docker is restarted",
+            claims=frozenset({"clocks"}),
+        )
 
 
 def _held(lock: HeldLock) -> Cause:

@@ -31,29 +31,23 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
 def _no_model(probe: NodeProbe, evidence: Evidence) -> Cause:
     """A server that lists none: perhaps its models are in another folder, or with another server."""
     kind, name = probe.facts.likely_kind, probe.config.name
-    signs, remedies = [f"{probe.config.url} lists none"], []
+    hints = {f"{probe.config.url} lists none": ""}
     for owner in evidence.owners(probe.config):
-        folder = "" if owner.environment is None else owner.environment.settings.get("OLLAMA_MODELS", "")
-        if folder:
-            signs.append(f"OLLAMA_MODELS of the server is {folder}")
-            remedies.append(f"`ls -ld {folder}` shows whether that folder is there, and its drive mounted")
+        if owner.environment is not None and (folder := owner.environment.settings.get("OLLAMA_MODELS")):
+            sign = f"OLLAMA_MODELS of the server is {folder}"
+            hints[sign] = f"`ls -ld {folder}` shows whether that folder is there, and its drive mounted"
     own = {owner.pid for owner in evidence.owners(probe.config)}
-    for port, owners in sorted(evidence.ports.items()):
-        other = next(
-            (owner for owner in owners if owner.pid not in own and owner.is_program(kind.program)), None
-        )
-        if other is not None:
-            signs.append(f"another one listens on port {port}: {other.words}")
-            address = f"http://{authority(other.address, port)}"
-            remedies.append(
-                f"`curl -s {address}/api/tags` shows the models of the other one: stop one of them"
-            )
+    for other in (owner for owners in evidence.ports.values() for owner in owners if owner.pid not in own):
+        if other.process is not None and other.process.name == kind.program:
+            url = f"http://{authority(other.address, other.port)}"
+            sign = f"another one listens on port {other.port}: {other.words}"
+            hints[sign] = f"`curl -s {url}/api/tags` shows the models of the other one: stop one of them"
     return Cause(
         id="no-model",
         target=name,
         title=f"{name} is up and has no model that can chat",
-        evidence=tuple(dict.fromkeys(signs)),
-        remedy="; else ".join(dict.fromkeys((*remedies, kind.fill))),
+        evidence=tuple(hints),
+        remedy="; else ".join(filter(None, (*hints.values(), kind.fill))),
         claims=claims_of(name),
     )
 

@@ -8,7 +8,7 @@ from opskit.checks.node_probe import limit_s, probe_node
 from opskit.checks.probe_record import AgentProbe, NodeProbe, ProbeOptions
 from opskit.checks.remedies import FIRST_SERVER, address_remedy, address_setting
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
-from opskit.checks.state import NodeState
+from opskit.checks.state import GONE, NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.doctor.areas.addresses import ollama_port_of
 from opskit.doctor.areas.agents import of_answering
@@ -31,7 +31,6 @@ from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
 from opskit.text import counted, listing
 
-GONE = (NodeState.REFUSED, NodeState.UNREACHABLE)
 _OPEN = (NodeState.IDLE, NodeState.BUSY, NodeState.LOADING)
 #: The probes end by themselves; this much later the runner ends them.
 _SPARE_S = 10.0

@@ -67,7 +67,7 @@ def test_ssh_is_refused_with_the_tunnel_to_type():
         resolve({"DOCKER_HOST": "ssh://ops@far.example:2222"})
     remedy = raised.value.remedy or ""
     assert raised.value.code == "DOCKER_001"
-    assert "`ssh -nNTf -p 2222 -L /tmp/docker.sock:/var/run/docker.sock ops@far.example`" in remedy
+    assert "`ssh -nNTf -L /tmp/docker.sock:/var/run/docker.sock ssh://ops@far.example:2222`" in remedy
     assert "`export DOCKER_HOST=unix:///tmp/docker.sock`" in remedy
 
 
