@@ -84,7 +84,10 @@ def runtime(host: Host, machine: Machine) -> Runtime:
     """Return what serves this address, by where it leads. Reads links and folders, asks no program."""
     mac = machine.platform == "darwin"
     if host.socket is None:
-        return Runtime(RuntimeKind.UNKNOWN if is_loopback(host.url) else RuntimeKind.REMOTE, mac=mac)
+        # Over ssh it counts as another machine, even when it is this one: its service is not restarted here.
+        return Runtime(
+            RuntimeKind.REMOTE if host.ssh or not is_loopback(host.url) else RuntimeKind.UNKNOWN, mac=mac
+        )
     path = _target(Path(host.socket))
     if (profile := _colima_profile(path, machine)) is not None:
         return Runtime(RuntimeKind.COLIMA, host.socket, profile, mac=mac)

@@ -143,11 +143,8 @@ def _no_answer(daemon: DockerDaemon, evidence: Evidence) -> Cause:
 
 def _why(daemon: DockerDaemon, evidence: Evidence) -> tuple[str, str, str, Fix | None]:
     address, platform, others = daemon.address, evidence.target.platform, evidence.other_daemons
-    error = daemon.error
     if address.problem:
         remedy = "`docker context ls` shows what there is; correct or unset DOCKER_HOST and DOCKER_CONTEXT"
-        if error is not None and error.message == address.problem:
-            remedy = error.remedy or remedy
         return "docker-context-invalid", "Docker's address cannot be told", remedy, None
     if others and not daemon.is_silent and address.is_permitted:
         remedy = (
@@ -167,13 +164,6 @@ def _why(daemon: DockerDaemon, evidence: Evidence) -> tuple[str, str, str, Fix |
             else "`sudo systemctl restart docker`; `journalctl -u docker -n 50` tells what it waits for"
         )
         return "docker-silent", "Docker accepts connections and never answers", remedy, None
-    if error is not None and error.code == "DOCKER_003":
-        # Its proxy tells that it is paused by a sentence alone.
-        if "paused" in error.message:
-            remedy = "unpause it in the menu of its whale, or `docker desktop restart`"
-            return "docker-down", "Docker Desktop is paused", remedy, None
-        remedy = "`docker info` shows the error; restart Docker (`sudo systemctl restart docker` on Linux)"
-        return "docker-down", "Docker answers with errors", remedy, None
     opening = Fix(("open", "-ga", "Docker"), safe=True, target="docker", undo="quit Docker")
     return "docker-down", "Docker is down", start_remedy(platform), opening if platform == "darwin" else None
 

@@ -74,6 +74,7 @@ def test_linux_services_are_told_apart(tmp_path: Path):
 @pytest.mark.parametrize(
     ("host", "kind"),
     [
+        (Host("ssh://me@there", ssh="ssh://me@there"), RuntimeKind.REMOTE),
         (Host("tcp://192.0.2.1:2375", url="http://192.0.2.1:2375"), RuntimeKind.REMOTE),
         (Host("tcp://127.0.0.1:2375", url="http://127.0.0.1:2375"), RuntimeKind.UNKNOWN),
     ],
