@@ -75,6 +75,9 @@ async def run_cycle(survey: Survey, config: AgentConfig, goal: str) -> Finding:
     if verdict is not None:
         detail = f"the answer through {name} is no answer: {verdict.value}"
         return finding(Status.FAIL, NodeState.FAILING.value, detail, "GEN_001", remedy, evidence=evidence)
+    if reply.metadata.get("cached"):
+        detail = f"{name} answered out of a cache, which shows nothing of the models behind it"
+        return finding(Status.INCONCLUSIVE, "cached", detail, evidence=evidence)
     detail = f"a goal went through {name} and came back as an answer (method {reply.method})"
     evidence["method"] = reply.method
     return finding(Status.PASS, NodeState.OK.value, detail, evidence=evidence)

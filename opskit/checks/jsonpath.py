@@ -1,88 +1,54 @@
-"""The part of JSONPath (RFC 9535) that checks need: names, indexes, `*` and descent. Pure.
+"""JSONPath (RFC 9535), by the library of that name, which is imported where a check has a path. Pure."""
 
-`$.a.b[0]`, `$['a b']`, `$.list[*].name`, `$..version`. jsonpath-ng takes sixty times as long for a path,
-reads only ASCII names, and does not say whether a path can mean several places.
-"""
-
-import re
-from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final
+import sys
+from typing import TYPE_CHECKING, Any, Final
 
 from opskit.records import Record
 
-_STEP = re.compile(
-    r"""(?P<dots>\.\.?)(?:(?P<name>[^\W\d][\w-]*)|(?P<star>\*))
-    | (?P<descent>\.\.)?\[\s*
-      (?:(?P<index>-?[0-9]{1,9})|(?P<all>\*)|'(?P<single>[^']*)'|"(?P<double>[^"]*)")\s*\]""",
-    re.VERBOSE,
-)
-
+if TYPE_CHECKING:
+    from jsonpath import JSONPath
 
 #: There is no such value.
 MISSING: Final = object()
-#: A selector of a member: its name, its index, or None for all. True selects on every level below.
-PathStep = tuple[str | int | None, bool]
 
 
 class JsonPath(Record):
-    """A compiled path: `steps` that lead to one place, and from `branching` on to any number of them."""
+    """A compiled path: `place` leads to one place, and `whole`, where it goes on, to any number of them."""
 
     text: str
-    steps: Sequence[PathStep]
-    branching: Sequence[PathStep] = ()
+    whole: "JSONPath"
+    place: "JSONPath"
 
     def value(self, document: Any) -> Any:
         """The value at a path that can mean one place only, else the list of values.
 
         MISSING where there is no such place, or only text or a number, which have no members to list.
         """
-        place = next(iter(_followed([document], self.steps)), MISSING)
-        if not self.branching:
+        if isinstance(document, str):
+            # The library would read it as the text of a document.
+            return MISSING if self.whole.segments else document
+        place = next(iter(self.place.findall(document)), MISSING)
+        if len(self.place.segments) == len(self.whole.segments):
             return place
         has_members = place is not MISSING and not isinstance(place, str | int | float)
-        return _followed([place], self.branching) if has_members else MISSING
-
-
-def _followed(values: list[Any], steps: Sequence[PathStep]) -> list[Any]:
-    for key, is_deep in steps:
-        levels = [level for value in values for level in (_levels(value) if is_deep else (value,))]
-        values = [member for level in levels for member in _selected(level, key)]
-    return values
+        return self.whole.findall(document) if has_members else MISSING
 
 
 def compile_path(text: str) -> JsonPath:
-    """Raises ValueError for what is no path of this kind."""
+    """Raises ValueError for what is no path."""
+    from jsonpath import JSONPath, JSONPathEnvironment, JSONPathError
+
     if not text.startswith("$"):
         raise ValueError("a JSONPath begins with $")
-    at, steps = 1, list[PathStep]()
-    while at < len(text):
-        match = _STEP.match(text, at)
-        if match is None:
-            raise ValueError(f"this JSONPath cannot be read from {text[at:][:20]!r} on")
-        names = [match[group] for group in ("name", "single", "double") if match[group] is not None]
-        key = int(match["index"]) if match["index"] else next(iter(names), None)
-        steps.append((key, match["dots"] == ".." or match["descent"] is not None))
-        at = match.end()
-    fork = next((number for number, (key, deep) in enumerate(steps) if key is None or deep), len(steps))
-    return JsonPath(text, steps[:fork], steps[fork:])
-
-
-def _selected(value: Any, key: str | int | None) -> Iterable[Any]:
-    if key is None:
-        return _members(value)
-    if isinstance(key, str):
-        return [value[key]] if isinstance(value, Mapping) and key in value else ()
-    return [value[key]] if isinstance(value, list) and -len(value) <= key < len(value) else ()
-
-
-def _levels(value: Any) -> Iterator[Any]:
-    """The value and everything inside it, without recursion: foreign JSON may be deep."""
-    waiting = [value]
-    while waiting:
-        level = waiting.pop()
-        yield level
-        waiting.extend(reversed(_members(level)))
-
-
-def _members(value: Any) -> list[Any]:
-    return list(value.values() if isinstance(value, Mapping) else value if isinstance(value, list) else ())
+    environment = JSONPathEnvironment(strict=True)
+    # What is nested deeper than that cannot be read as JSON.
+    environment.max_recursion_depth = sys.getrecursionlimit()
+    try:
+        whole = environment.compile(text)
+    except JSONPathError as exc:
+        raise ValueError(f"this JSONPath cannot be read: {str(exc).partition(chr(10))[0]}") from exc
+    segments = whole.segments if isinstance(whole, JSONPath) else ()
+    path = place = JSONPath(env=environment, segments=segments)
+    while not place.singular_query():
+        place = JSONPath(env=environment, segments=place.segments[:-1])
+    return JsonPath(text, path, place)

@@ -10,8 +10,9 @@ from opskit.checks import runner
 from opskit.checks.agent_probe import probe_agent, run_cycle
 from opskit.checks.node_probe import limit_s, probe_node
 from opskit.checks.probe_record import NodeProbe, ProbeOptions
+from opskit.checks.remedies import FIRST_SERVER
 from opskit.checks.spec import CheckContext, assessing
-from opskit.checks.state import NodeState
+from opskit.checks.state import GONE, NodeState
 from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.facts.survey import Survey
 from opskit.records import Record
@@ -135,6 +136,10 @@ def assess_chain(probes: Sequence[NodeProbe], cycles: Sequence[Finding]) -> Find
         return finding(Status.INCONCLUSIVE, alive[0].state.shown, detail, "MODEL_002", remedy)
     remedies = (advice for probe in probes if (advice := probe.advice()))
     remedy = next(remedies, "`opskit config init`, then name a node")
+    if probes and all(probe.state in GONE and probe.status is Status.SKIP for probe in probes):
+        detail = f"no model server is there, and none is configured: {details}"
+        unasked = NodeState.NOT_CONFIGURED.shown
+        return finding(Status.INCONCLUSIVE, unasked, detail, "MODEL_001", FIRST_SERVER)
     detail = f"no model answers: {details or 'no node is configured'}"
     return finding(Status.FAIL, NodeState.FAILING.value, detail, "MODEL_001", remedy)
 

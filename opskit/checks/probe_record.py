@@ -3,7 +3,7 @@
 from abc import abstractmethod
 from typing import TYPE_CHECKING, Any, ClassVar, NoReturn
 
-from opskit.checks.remedies import address_remedy, agent_remedy, node_remedy, stranger_remedy
+from opskit.checks.remedies import NO_DNS, address_remedy, agent_remedy, node_remedy, stranger_remedy
 from opskit.checks.state import CODES, NodeState, judge_silence, state_of
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.facts.address import AddressProblem
@@ -147,7 +147,8 @@ class TargetProbe(MutableRecord, kw_only=True):
             self.add("tcp", Status.PASS, tcp.seconds, f"{name}{host}:{port} accepts connections")
             return
         state = NodeState.REFUSED if tcp.problem == "refused" else NodeState.UNREACHABLE
-        self.end(state, connection_problem(url, tcp), stage="tcp", seconds=tcp.seconds)
+        remedy = NO_DNS if tcp.is_without_dns(endpoint(url)[0]) else None
+        self.end(state, connection_problem(url, tcp), stage="tcp", seconds=tcp.seconds, remedy=remedy)
 
     def end_at_address(
         self, problem: AddressProblem, error: CallError, tcp: TcpResult, http_s: float
@@ -272,7 +273,7 @@ class AgentProbe(TargetProbe, kw_only=True):
         if self.state is NodeState.FAILING and self.facts.is_stranger:
             return stranger_remedy(self.config)
         upkeep = {} if self.upkeep is None else asdict(self.upkeep)
-        return agent_remedy(self.config, self.state, **upkeep)
+        return self.remedy or agent_remedy(self.config, self.state, **upkeep)
 
     def known(self) -> dict[str, Any]:
         return {

@@ -9,6 +9,17 @@ from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
 from opskit.system.sockets import Listener
 
+#: What to do where the resolver of this machine fails, as after sleep or with a VPN that has gone.
+NO_DNS = (
+    "`resolvectl status` (on a Mac `scutil --dns`) shows which DNS servers are asked; connect the network or "
+    "the VPN again"
+)
+#: What to type first on a machine without a model server.
+FIRST_SERVER = (
+    "`ollama serve` starts Ollama (https://ollama.com/download), `mlx_lm.server --model DIR --port 11435` "
+    "an MLX server; `opskit probe --sandbox` shows opskit without any"
+)
+
 
 def node_remedy(
     node: NodeConfig,

@@ -51,6 +51,8 @@ STANDSTILL_S = 10.0
 #: A worker of an agent takes what is queued at once, and looks every 10 s at what others have put back.
 QUEUE_STANDSTILL_S = 30.0
 
+#: There is nobody at the address.
+GONE = (NodeState.REFUSED, NodeState.UNREACHABLE)
 _STATES = {
     FaultKind.REFUSED: NodeState.REFUSED,
     FaultKind.UNREACHABLE: NodeState.UNREACHABLE,

@@ -15,8 +15,7 @@ from opskit.config.schema import Config
 from opskit.errors import OpskitError, UsageError
 from opskit.facts.survey import Survey
 from opskit.records import Record, replace
-from opskit.result import Report, Status
-from opskit.system.threads import children_without_threads
+from opskit.result import Status
 
 _HINT = "`opskit verify --kinds` shows kinds and their parameters"
 
@@ -45,21 +44,6 @@ class Verification(Record):
             "databases": [database] if can_be_read(database) else [],
         }
         return checklist.load(files, given=given, environ=self.variables, cwd=self.cwd, each=each)
-
-    async def run(
-        self,
-        checks: Sequence[Check],
-        survey: Survey,
-        *,
-        max_concurrent: int = 50,
-        retry_timeout_s: float = 0.0,
-    ) -> Report:
-        """Run the checks over a survey of `variables`; return their findings in the same order."""
-        with children_without_threads():
-            findings = await runner.run(
-                checks, survey, max_concurrent=max_concurrent, retry_timeout_s=retry_timeout_s
-            )
-        return Report("verify", findings)
 
     async def recorded(
         self, survey: Survey, kind: str, given: Mapping[str, str], *, name: str | None = None

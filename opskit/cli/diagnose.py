@@ -69,19 +69,17 @@ async def _diagnose(
     from opskit.config.load import load
     from opskit.diagnose import report
     from opskit.diagnose.bundle import write
-    from opskit.system.threads import children_without_threads
     from opskit.tags import TagLog
 
-    with children_without_threads():
-        async with shared.configured() as loaded:
-            # Only the log of requests needs the state folder.
-            log = None if request.ask else TagLog()
-            async with shared.application(loaded, log=log, folder=Path(loaded.state_dir)) as app:
-                result = await report.diagnose(app, request)
-                if bundle is None:
-                    return result, None
-                origins = load(shared.config, environ=os.environ, cwd=Path.cwd()).origins
-                return await write(bundle, result, app.survey, origins, force=force)
+    async with shared.configured() as loaded:
+        # Only the log of requests needs the state folder.
+        log = None if request.ask else TagLog()
+        async with shared.application(loaded, log=log, folder=Path(loaded.state_dir)) as app:
+            result = await report.diagnose(app, request)
+            if bundle is None:
+                return result, None
+            origins = load(shared.config, environ=os.environ, cwd=Path.cwd()).origins
+            return await write(bundle, result, app.survey, origins, force=force)
 
 
 def _show(result: "DiagnosticReport", written: "Written | None") -> None:

@@ -91,7 +91,6 @@ async def _doctor(
     from opskit.diagnose.redaction import Redactor
     from opskit.doctor.target import examination_target
     from opskit.records import replace
-    from opskit.system.threads import children_without_threads
 
     target = examination_target(
         shared.config, environ=os.environ, cwd=Path.cwd(), platform=sys.platform, deep=deep
@@ -105,7 +104,6 @@ async def _doctor(
             stage = await stack.enter_async_context(Stage())
             staged = context.on_stage(target.config, stage.environment())
             target = replace(target, loaded=replace(target.loaded, config=staged))
-        stack.enter_context(children_without_threads())
         diagnosis = await _examined(target, quiet=shared.json or not sys.stderr.isatty())
         if asking is None:
             return diagnosis, ()
@@ -137,6 +135,9 @@ def _page(diagnosis: "Diagnosis", fixed: "Sequence[Fixed]", *, verbose: bool) ->
     if fixed:
         render.line("")
     _head(diagnosis)
+    for finding in diagnosis.open if not diagnosis.entries else ():
+        if finding.remedy:
+            render.line(f"next: {render.printable(finding.remedy)}")
     for number, entry in enumerate(diagnosis.roots, 1):
         render.line("")
         _cause(diagnosis, entry, f"{number:>2}. ")
@@ -187,7 +188,9 @@ def _head(diagnosis: "Diagnosis") -> None:
     open_checks = [finding.check for finding in diagnosis.open if finding.status is Status.INCONCLUSIVE]
     unclear = f"{counted(len(open_checks), 'check')} could not be judged" if open_checks else ""
     took = f" ({counted(len(diagnosis.findings), 'check')} in {diagnosis.seconds:.1f} s)"
-    if not diagnosis.judged and not diagnosis.entries:
+    if diagnosis.is_bare and not diagnosis.entries:
+        render.line(f"No model server is there, and none is configured{took}", style="magenta")
+    elif not diagnosis.judged and not diagnosis.entries:
         render.line(f"Nothing could be judged{took}", style="magenta")
     elif not diagnosis.entries and open_checks:
         names = listing(open_checks)

@@ -94,6 +94,9 @@ def verify(
     if not file:
         render.note(f"no checklist was named: running `{DEFAULT_LIST}`")
 
+    from opskit.checks import runner
+    from opskit.result import Report
+
     async def verified() -> int:
         async with _verification(shared) as verification:
             checklist = _checklist(verification, file or [DEFAULT_LIST], variables)
@@ -102,10 +105,10 @@ def verify(
                 _print_checks(shared, checklist, checks)
                 return 0
             async with _app(verification, shared) as app:
-                report = await verification.run(
+                findings = await runner.run(
                     checks, app.survey, max_concurrent=max_concurrent, retry_timeout_s=retry_timeout_s
                 )
-        return _print_report(report, form, output)
+        return _print_report(Report("verify", findings), form, output)
 
     if status := context.run(verified()):
         raise typer.Exit(status)

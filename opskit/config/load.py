@@ -203,5 +203,6 @@ def ensure_state_dir(path: str | Path, room_bytes: int = 1) -> Path:
             probe.flush()
     except (OSError, ValueError) as exc:
         reason = getattr(exc, "strerror", None) or "not a usable path"
-        raise StateError(f"{folder}: {reason}") from exc
+        is_file = isinstance(exc, FileExistsError)
+        raise StateError(f"{folder}: {'it is a file, not a folder' if is_file else reason}") from exc
     return folder

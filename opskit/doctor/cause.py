@@ -120,6 +120,7 @@ health-check-broken docker - health checks that cannot run: their program is mis
 bind-address network CONFIG_003 0.0.0.0 or :: where a client needs an address to dial
 localhost-in-container network CONFIG_003 containers that look for the host's servers at localhost
 loopback-only network COMM_002 servers on loopback that containers look for at the host (Linux)
+proxy-in-container network COMM_002 containers that ask a proxy for servers of this machine
 host-name-unknown network COMM_002 containers that look for host.docker.internal on Linux without it
 port-published-elsewhere network COMM_002 ports of containers that are published on one address only
 address-wrong nodes COMM_002 what leads to a node: scheme, path, certificate, redirect, proxy, ::1

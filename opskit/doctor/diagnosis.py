@@ -7,6 +7,7 @@ from another is folded beneath it. A parent always ranks before its child, so th
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from opskit.checks.state import NodeState
 from opskit.doctor.cause import AREA_OF, RANKS, Cause
 from opskit.errors import Exit
 from opskit.records import Record, field
@@ -45,8 +46,13 @@ class Diagnosis(Record):
         return [entry for entry in self.entries if entry.parent is None]
 
     @property
+    def is_bare(self) -> bool:
+        """Tell whether no model server listens and nothing is configured: there is no stack to judge."""
+        return any(finding.state == NodeState.NOT_CONFIGURED.shown for finding in self.open)
+
+    @property
     def judged(self) -> bool:
-        return any(finding.status is Status.PASS for finding in self.findings)
+        return not self.is_bare and any(finding.status is Status.PASS for finding in self.findings)
 
     @property
     def status(self) -> Status:

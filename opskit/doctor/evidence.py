@@ -32,8 +32,9 @@ from opskit.facts.survey import Survey
 from opskit.facts.unfinished_restore import UnfinishedRestore, read_unfinished_restores
 from opskit.records import Record, field
 from opskit.result import Finding, Status
-from opskit.schedule.status import status
-from opskit.system.host import MemoryGauge, is_loopback
+from opskit.schedule.job import VICTORIA
+from opskit.schedule.status import ScheduleStatus, status
+from opskit.system.host import DiskGauge, MemoryGauge, is_loopback
 from opskit.system.network import endpoint
 
 
@@ -41,7 +42,8 @@ class RecoveryJob(Record, kw_only=True):
     """The job as its scheduler sees it; None is what it does not tell.
 
     `problem` is the scheduler's own account of what is wrong. `differences` are sentences on what works in
-    this shell and not inside the job. `given_up` are the targets that recovery has given up.
+    this shell and not inside the job. `lost_program` is the interpreter that the job starts and that is not
+    there. `given_up` are the targets that recovery has given up.
     """
 
     installed: bool
@@ -52,12 +54,15 @@ class RecoveryJob(Record, kw_only=True):
     differences: tuple[str, ...] = ()
     problem: str = ""
     given_up: tuple[str, ...] = ()
+    lost_program: str = ""
 
 
 async def read_recovery_job(survey: Survey) -> RecoveryJob:
     """Ask the scheduler, and look from inside a job that is installed. Never raises for what it says."""
     job = await status(survey.config, survey.environ, inside=False)
-    if job.installed:
+    program = job.job.arguments[0] if job.installed and job.job is not None else ""
+    is_lost = bool(program) and not Path(program).exists()
+    if job.installed and not is_lost:
         job = await status(survey.config, survey.environ, inside=True)
     differences = () if job.inside is None else job.inside.found
     return RecoveryJob(
@@ -70,7 +75,13 @@ async def read_recovery_job(survey: Survey) -> RecoveryJob:
         differences=tuple(difference.text for difference in differences if difference.harmful),
         problem=job.problem,
         given_up=_given_up(survey),
+        lost_program=program if is_lost else "",
     )
+
+
+async def read_victoria_job(survey: Survey) -> ScheduleStatus:
+    """Ask the scheduler for the job that keeps `opskit serve victoria` running."""
+    return await status(survey.config, survey.environ, inside=False, kind=VICTORIA)
 
 
 def _given_up(survey: Survey) -> tuple[str, ...]:
@@ -124,7 +135,8 @@ class Evidence(Record, kw_only=True):
     prompts: Mapping[str, PromptReading] = field(default_factory=dict)
     ports: Mapping[int, tuple[PortOwner, ...]] = field(default_factory=dict)
     host_ports: frozenset[int] = frozenset()
-    disks: tuple[machine.DiskFacts, ...] = ()
+    disks: tuple[DiskGauge, ...] = ()
+    container_logs: Mapping[str, int] = field(default_factory=dict)
     memory: MemoryGauge | None = None
     state_problem: str = ""
     programs: frozenset[str] = frozenset()
@@ -144,6 +156,7 @@ class Evidence(Record, kw_only=True):
     server_logs: tuple[ServerLog, ...] = ()
     kernel_kills: tuple[KernelKill, ...] = ()
     job: RecoveryJob | None = None
+    victoria_job: ScheduleStatus | None = None
     restores: tuple[UnfinishedRestore, ...] = ()
 
     @property
@@ -215,6 +228,7 @@ def evidence_of(target: ExaminationTarget, survey: Survey, findings: tuple[Findi
             port for (port,), tcp in facts(machine.read_host_port).items() if tcp.problem is None
         ),
         disks=tuple(disk for disk in facts(machine.read_disk).values() if disk is not None),
+        container_logs=next(iter(facts(machine.read_container_logs).values()), {}),
         memory=facts(machine.read_memory).get(()),
         state_problem=facts(machine.read_state_folder).get((), ""),
         programs=frozenset(name for (name,), path in facts(machine.read_program).items() if path is not None),
@@ -237,6 +251,7 @@ def evidence_of(target: ExaminationTarget, survey: Survey, findings: tuple[Findi
         server_logs=tuple(facts(read_server_log).values()),
         kernel_kills=facts(read_kernel_kills).get((), ()),
         job=facts(read_recovery_job).get(()),
+        victoria_job=facts(read_victoria_job).get(()),
         restores=tuple(
             restore for restore in facts(read_unfinished_restores).get((), ()) if restore.is_interrupted
         ),

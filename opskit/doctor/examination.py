@@ -10,6 +10,7 @@ from opskit.checks import runner
 from opskit.checks.spec import Check
 from opskit.doctor.areas import (
     addresses,
+    agents,
     configuration,
     containers,
     docker,
@@ -29,8 +30,8 @@ from opskit.facts.machine import read_state_folder
 from opskit.records import replace
 from opskit.result import Finding, Status
 
-_EXAMINED = (configuration, machine, addresses, docker, containers, nodes, requests, schedule)
-_DIAGNOSED = (*_EXAMINED, models, settings, failures)
+_EXAMINED = (configuration, machine, addresses, docker, containers, nodes, agents, requests, schedule)
+_DIAGNOSED = (*(area for area in _EXAMINED if area is not agents), models, settings, failures)
 
 
 def checks(target: ExaminationTarget) -> list[Check]:
@@ -66,13 +67,16 @@ async def examine(
         # The checks keep their locks in it.
         await app.survey.get(read_state_folder)
         findings = await runner.run(examined, app.survey, on_finding=on_finding)
-        evidence = evidence_of(target, app.survey, tuple(without_docker(findings, examined)))
+        evidence = evidence_of(target, app.survey, tuple(settled(findings, examined)))
     areas = {check.name: check.tags[0] for check in examined}
     return diagnosed(causes(evidence), evidence.findings, areas=areas, seconds=time.monotonic() - began)
 
 
-def without_docker(findings: Sequence[Finding], examined: Sequence[Check]) -> list[Finding]:
-    """Where nothing needs Docker, leave out what could only be asked of it: it is not open. Pure."""
+def settled(findings: Sequence[Finding], examined: Sequence[Check]) -> list[Finding]:
+    """Return the findings without those that could only be asked of a Docker that nothing needs. Pure.
+
+    A check that was late on a busy machine has judged nothing.
+    """
     left_out = {finding.check for finding in findings if finding.status is Status.SKIP}
     requires = {check.name: check.requires for check in examined}
     judged = []
@@ -82,6 +86,8 @@ def without_docker(findings: Sequence[Finding], examined: Sequence[Check]) -> li
             left_out.add(finding.check)
             detail = f"{reason} was left out"
             judged.append(replace(finding, status=Status.SKIP, state="left out", detail=detail))
+        elif finding.state == runner.LATE:
+            judged.append(replace(finding, status=Status.INCONCLUSIVE))
         else:
             judged.append(finding)
     return judged

@@ -7,6 +7,7 @@ cost nothing and without a key.
 import asyncio
 import contextlib
 import re
+import socket
 import ssl
 from collections.abc import Awaitable, Callable, Iterable, Iterator, Mapping
 from functools import partial
@@ -36,7 +37,7 @@ _PATH_BELOW = "/api"
 _NO_PLAIN_HTTP = (CallCause.RESET, CallCause.CLOSED, CallCause.PAYLOAD)
 #: What a server that speaks plain HTTP does to a TLS handshake.
 _NO_HANDSHAKE = (CallCause.TLS, CallCause.RESET, CallCause.CLOSED, CallCause.TIMEOUT, CallCause.PAYLOAD)
-_OTHER_FAMILY = {"127.0.0.1": "::1", "::1": "127.0.0.1"}
+_LOOPBACK = ("127.0.0.1", "::1")
 #: What is in the address of a login page, or in the page.
 _LOGIN = re.compile(r"(?i)log-?in|sign-?in|\b(sso|oauth2?|saml2?|auth|authorize)\b|cdn-cgi/access")
 _PASSWORD = re.compile(rb"(?i)<input[^>]+type\s*=\s*[\"']?password\b")
@@ -163,16 +164,18 @@ def _of_way_out(parts: SplitResult, error: CallError) -> AddressProblem:
 
 
 async def _of_family(server: _Server, what: str) -> AddressProblem | None:
-    """A server that listens on the other loopback address of this machine."""
-    other = _OTHER_FAMILY.get(server.parts.hostname or "")
-    if other is None:
-        return None
-    address = _url(server.parts, host=other)
-    if not await server.answers(address):
-        return None
+    """A server that listens on a loopback address of this machine to which its host does not lead."""
     host, port = endpoint(server.url)
-    detail = f"{what} {authority(host, port)}; {server.noun} answers on {authority(other, port)}"
-    return AddressProblem(detail, address=address)
+    if host not in ("localhost", *_LOOPBACK):
+        return None
+    entries = await asyncio.get_running_loop().getaddrinfo(host, None, type=socket.SOCK_STREAM)
+    known = {entry[4][0] for entry in entries}
+    for other in _LOOPBACK:
+        address = _url(server.parts, host=other)
+        if other not in known and await server.answers(address):
+            detail = f"{what} {authority(host, port)}; {server.noun} answers on {authority(other, port)}"
+            return AddressProblem(detail, address=address)
+    return None
 
 
 async def _of_port(server: _Server) -> AddressProblem | None:

@@ -1,6 +1,7 @@
 """One page of a web server as it answered: status, head, body up to a bound, seconds, or why it did not."""
 
 import asyncio
+import errno
 import json
 import time
 from collections.abc import Mapping
@@ -163,6 +164,10 @@ def connection_problem(url: str, tcp: TcpResult) -> str:
     """Say why an address accepted no connection."""
     host, port = endpoint(url)
     where = authority(host, port)
+    if tcp.is_without_dns(host):
+        return f"no DNS server tells the address of {host}"
+    if tcp.errno == errno.ENETUNREACH:
+        return f"this machine has no network that leads to {where}"
     return {
         "refused": f"nothing listens on {where}",
         "timeout": f"{where} does not answer within {tcp.seconds:.1f} s (host down, or a firewall)",

@@ -7,19 +7,15 @@ import re
 import time
 from collections.abc import Iterable, Iterator
 from contextlib import aclosing
-from pathlib import Path
 
 from opskit.errors import OpskitError
 from opskit.facts.model_requests import WINDOW_S
-from opskit.facts.server_log import file_tail
 from opskit.facts.survey import Survey
-from opskit.logs.files import FileSource
 from opskit.logs.record import LogEntry
 from opskit.logs.source import JournalSource, Window
 from opskit.records import Record
 
 _KMSG = "/dev/kmsg"
-_FILE = Path("/var/log/kern.log")
 _MOST_RECORDS = 20_000
 _JOURNAL_S = 5.0
 _RECORD_BYTES = 8192
@@ -36,12 +32,12 @@ class KernelKill(Record):
 
 
 async def read_kernel_kills(_: Survey) -> tuple[KernelKill, ...]:
-    """Read the kernel's own ring of messages, else the journal, else syslog's file; whichever may be read."""
+    """Read the kernel's own ring of messages, else the journal; whichever may be read."""
     since = time.time() - WINDOW_S
     try:
         lines = await asyncio.to_thread(lambda: list(_ring(_KMSG)))
     except OSError:
-        lines = await _journal(since) or await asyncio.to_thread(_file)
+        lines = await _journal(since)
     return kernel_kills(lines, since)
 
 
@@ -76,15 +72,5 @@ async def _journal(since: float) -> list[tuple[float, bytes]]:
         async with asyncio.timeout(_JOURNAL_S), aclosing(source.read(Window(since=since))) as batches:
             async for batch in batches:
                 entries += batch
-    return _timed(entries)
-
-
-def _file() -> list[tuple[float, bytes]]:
-    with contextlib.suppress(OSError):
-        return _timed(file_tail(FileSource(_FILE))[0])
-    return []
-
-
-def _timed(entries: Iterable[object]) -> list[tuple[float, bytes]]:
     lines = (entry for entry in entries if isinstance(entry, LogEntry))
     return [(line.at, line.raw) for line in lines if line.at is not None]

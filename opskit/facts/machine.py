@@ -5,15 +5,16 @@ import contextlib
 import shutil
 import socket
 import time
+from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
 
 from opskit.config.load import ensure_state_dir
 from opskit.errors import StateError
 from opskit.facts.survey import Survey
-from opskit.records import Record
+from opskit.records import Record, replace
 from opskit.system import host
-from opskit.system.host import MemoryGauge
+from opskit.system.host import DiskGauge, MemoryGauge
 from opskit.system.lock import holder_of
 from opskit.system.network import TcpResult, connects
 from opskit.system.process import Process, ancestry, read_process
@@ -26,34 +27,33 @@ _CLOCK_ANSWER_S = 2.0
 _HALF_S = 0.5
 
 
-class DiskFacts(Record):
-    """The disk on which a folder lies, or will lie. `use` says what keeps its files there."""
-
-    use: str
-    path: str
-    used_percent: float
-    free_bytes: int
-    device: int
-    inodes_free_percent: float = 100.0
-
-
 async def read_memory(_: Survey) -> MemoryGauge:
     return await asyncio.to_thread(host.read_memory)
 
 
-async def read_disk(_: Survey, use: str, path: Path) -> DiskFacts | None:
+async def read_disk(_: Survey, use: str, path: Path) -> DiskGauge | None:
     """Read the disk of a folder, or of the nearest folder above it; None where it cannot be looked at."""
-    return await asyncio.to_thread(_disk, use, path)
+
+    def read() -> DiskGauge | None:
+        folder = next((folder for folder in (path, *path.parents) if folder.exists()), Path("/"))
+        with contextlib.suppress(OSError):
+            return replace(host.read_disk(str(folder)), use=use)
+        return None
+
+    return await asyncio.to_thread(read)
 
 
-def _disk(use: str, path: Path) -> DiskFacts | None:
-    folder = next((folder for folder in (path, *path.parents) if folder.exists()), Path("/"))
+async def read_container_logs(_: Survey, root: Path) -> Mapping[str, int]:
+    """Return how many bytes the logs of containers hold, by their ids; none where this user may not look."""
+    return await asyncio.to_thread(_log_sizes, root)
+
+
+def _log_sizes(root: Path) -> dict[str, int]:
+    sizes: dict[str, int] = {}
     with contextlib.suppress(OSError):
-        disk = host.read_disk(str(folder))
-        return DiskFacts(
-            use, disk.path, disk.used_percent, disk.free_bytes, disk.device, disk.inodes_free_percent
-        )
-    return None
+        for path in (root / "containers").glob("*/*-json.log*"):
+            sizes[path.parent.name] = sizes.get(path.parent.name, 0) + path.stat().st_size
+    return sizes
 
 
 async def read_state_folder(survey: Survey) -> str:

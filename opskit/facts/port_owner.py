@@ -134,21 +134,31 @@ async def read_port(survey: Survey, protocol: Protocol, port: int) -> PortFacts:
     return replace(facts, listening=answers.get(result.problem, True if owners else None))
 
 
+async def read_ports_of(survey: Survey, program: str) -> tuple[PortFacts, ...]:
+    """Read every TCP port on which a program of this name listens, but for the processes that it starts."""
+    table = await survey.get(read_sockets)
+    pids = {socket.pid: port for (_, port), held in table.held.items() for socket in held if socket.pid}
+    processes = [await asyncio.to_thread(read_process, pid) for pid in pids]
+    named = [process for process in processes if process is not None and process.name == program]
+    own = [process for process in named if "runner" not in process.command]
+    return tuple([await survey.get(read_port, "tcp", pids[process.pid]) for process in own])
+
+
 async def _owner(survey: Survey, socket: PortSocket) -> PortOwner:
     shown = PortOwner(port=socket.port, address=socket.address, pid=socket.pid)
     if socket.pid is None:
         container, environment = await _published(survey, socket.port, None)
         service = None if container is None else Service("container", container, "system")
         return replace(shown, container=container, service=service, environment=environment)
-    group, process, variables, family, logs = await asyncio.gather(
-        asyncio.to_thread(owner, socket.pid),
+    process, variables, family, logs = await asyncio.gather(
         asyncio.to_thread(read_process, socket.pid),
         asyncio.to_thread(variables_of, socket.pid),
         asyncio.to_thread(ancestry),
         asyncio.to_thread(open_logs, socket.pid),
     )
-    if group is None or process is None:
+    if process is None:
         return shown
+    group = await asyncio.to_thread(owner, process)
     is_ours = socket.pid in family
     container, environment = None, None if variables is None or is_ours else known(variables)
     if group.container is not None or group.name in PROXIES:

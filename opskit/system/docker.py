@@ -282,8 +282,8 @@ class Docker:
             if isinstance(exc, TimeoutError):
                 raise
             complaint = "" if self._tunnel is None else await self._tunnel.complaint()
-            # The errno of the system says more than what the library makes of it.
-            cause = next((link for link in _chain(exc) if isinstance(link, OSError)), exc)
+            # The errno of the system says more than what libraries make of it: theirs over TCP has none.
+            cause = next((link for link in _chain(exc) if getattr(link, "errno", None) is not None), exc)
             raise self._unreachable(exc, complaint and f": {complaint}") from cause
 
     def _unreachable(self, exc: Exception, complaint: str = "") -> OpskitError:

@@ -8,23 +8,29 @@ import os
 import socket
 import time
 from collections.abc import Sequence
+from pathlib import Path
 from urllib.parse import urlsplit
 
 from opskit.records import Record
 
 
 class MemoryGauge(Record):
-    """`available_bytes` is what a new process can have without swapping."""
+    """`available_bytes` is what a new process can have without swapping.
+
+    `stalled_percent` is the time of the last 10 s in which some program waited for memory; 0 where the system
+    does not count it.
+    """
 
     total_bytes: int
     available_bytes: int
     used_percent: float
     swap_total_bytes: int
     swap_used_percent: float
+    stalled_percent: float = 0.0
 
 
 class DiskGauge(Record):
-    """Room on a disk for an ordinary user, as `df` counts it."""
+    """Room on a disk for an ordinary user, as `df` counts it. `use` says what keeps its files there."""
 
     path: str
     used_percent: float
@@ -32,6 +38,7 @@ class DiskGauge(Record):
     total_bytes: int = 0
     inodes_free_percent: float = 100.0
     device: int = 0
+    use: str = ""
 
 
 class CpuTimes(Record):
@@ -111,8 +118,22 @@ def read_memory() -> MemoryGauge:
 
     memory, swap = psutil.virtual_memory(), psutil.swap_memory()
     return MemoryGauge(
-        int(memory.total), int(memory.available), float(memory.percent), int(swap.total), float(swap.percent)
+        total_bytes=int(memory.total),
+        available_bytes=int(memory.available),
+        used_percent=float(memory.percent),
+        swap_total_bytes=int(swap.total),
+        swap_used_percent=float(swap.percent),
+        stalled_percent=_stalled_percent(),
     )
+
+
+def _stalled_percent() -> float:
+    """Read `some avg10=1.25 avg60=...` of Linux's pressure of memory."""
+    try:
+        words = Path("/proc/pressure/memory").read_text(encoding="ascii").split()
+        return float(words[1].partition("=")[2])
+    except (OSError, ValueError, IndexError):
+        return 0.0
 
 
 def memory_users(count: int) -> tuple[MemoryUser, ...]:

@@ -33,18 +33,27 @@ _UP, _GATEWAY = 0x1, 0x2
 #: Turns of the loop in which a process that had none on a busy machine finds that it was connected.
 _TURNS = 8
 _SELF_ASSIGNED = "169.254."
+#: What a resolver says of a name that has no address, or none of the family.
+_NO_ADDRESS = {
+    getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY") if hasattr(socket, name)
+}
 
 
 class TcpResult(Record):
     """How an attempt to connect ended, and the `seconds` that it took either way.
 
-    `problem` is None when the connection was accepted. `errno` is the system's number for it, where there is
-    one: several addresses may fail in several ways.
+    `problem` is None when the connection was accepted. `errno` is the number of the system or its resolver
+    for it, where there is one: several addresses may fail in several ways.
     """
 
     seconds: float
     problem: Literal["refused", "timeout", "name", "unreachable"] | None = None
     errno: int | None = None
+
+    def is_without_dns(self, host: str) -> bool:
+        """Tell whether the resolver itself failed, which says nothing of the name."""
+        is_unknown = self.problem == "name" and self.errno is not None
+        return is_unknown and not has_no_address(host, self.errno)
 
 
 def endpoint(url: str) -> tuple[str, int]:
@@ -63,6 +72,14 @@ def listening_socket(host: str, port: int) -> socket.socket:
     """Return a socket that listens on an address; port 0 takes a free one. Raises OSError."""
     family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
     return socket.create_server((host, port), family=family, backlog=512)
+
+
+def has_no_address(host: str, number: int | None) -> bool:
+    """Tell whether the resolver, which failed with this number, proves that a name has no address.
+
+    All else is its own failure. No resolver may know a name under .invalid (RFC 6761).
+    """
+    return number in _NO_ADDRESS or f".{host}".rstrip(".").lower().endswith(".invalid")
 
 
 async def connects(url: str, *, timeout_s: float) -> TcpResult:
@@ -85,8 +102,8 @@ async def connects(url: str, *, timeout_s: float) -> TcpResult:
             problem = "timeout"
     except TimeoutError:
         problem = "timeout"
-    except socket.gaierror:
-        problem = "name"
+    except socket.gaierror as exc:
+        problem, number = "name", exc.errno
     except OSError as exc:
         refused = isinstance(exc, ConnectionRefusedError) or "refused" in str(exc).lower()
         problem = "refused" if refused else "unreachable"
@@ -152,19 +169,6 @@ async def wifi_of_mac(environ: Mapping[str, str]) -> WifiState:
     return WifiState(addressed, power, None if default is None else default.interface)
 
 
-async def wifi_of_network_manager(environ: Mapping[str, str]) -> WifiState | None:
-    """Ask NetworkManager; None when it does not run. It shows no addresses: connected counts."""
-    async with asyncio.timeout(5.0):
-        try:
-            devices, radio = await asyncio.gather(
-                _ask(environ, "nmcli", "-t", "-f", "DEVICE,TYPE,STATE", "device"),
-                _ask(environ, "nmcli", "-t", "-f", "WIFI", "radio"),
-            )
-        except NotStarted:
-            return None
-    return None if devices.exit else network_manager_state(devices.out, radio.out)
-
-
 def mac_ports(text: str) -> tuple[NetworkPort, ...]:
     """Read Wi-Fi and cables out of `networksetup -listallhardwareports`."""
     ports = []
@@ -182,21 +186,6 @@ def mac_power(text: str) -> bool | None:
     """Read `networksetup -getairportpower`; None for a device that is no Wi-Fi."""
     match = _POWER.search(text)
     return None if match is None else match["power"] == "On"
-
-
-def network_manager_state(devices: str, radio: str) -> WifiState:
-    """Read `nmcli -t -f DEVICE,TYPE,STATE device` and `nmcli -t -f WIFI radio`."""
-    ports: list[NetworkPort] = []
-    for line in devices.splitlines():
-        # A colon inside a name is written `\:`.
-        parts = re.split(r"(?<!\\):", line)
-        if len(parts) < 3 or parts[1] not in ("wifi", "ethernet") or parts[2] == "unmanaged":
-            continue
-        connected = parts[2].split(" ")[0] == "connected"
-        link: Link = "wifi" if parts[1] == "wifi" else "wired"
-        ports.append(NetworkPort(parts[0], link, parts[0], "connected" if connected else None))
-    route = next((port.device for port in ports if port.usable), None)
-    return WifiState(tuple(ports), {"enabled": True, "disabled": False}.get(radio.strip()), route)
 
 
 async def _ask(environ: Mapping[str, str], *command: str) -> ProgramResult:

@@ -12,7 +12,7 @@ from typing import Any
 
 import psutil
 
-from opskit.records import Record, field
+from opskit.records import Record, field, replace
 from opskit.system.process import Process, cores_used, read_process
 
 #: Processes that hold ports in the name of containers.
@@ -133,17 +133,14 @@ def connections_to(port: int) -> int:
     )
 
 
-def owner(pid: int) -> Owner | None:
-    """Return the owner with this id; None when it is gone or may not be looked at."""
-    process = read_process(pid)
-    if process is None:
-        return None
-    command = " ".join(process.command)
+def owner(process: Process) -> Owner:
+    """Return a process with the unit or the container in which it runs. Blocks."""
+    base = Owner(process.pid, process.name, " ".join(process.command), process.user)
     if sys.platform == "darwin":
-        return Owner(pid, process.name, command, process.user, unit=_launchd(pid))
-    group = _cgroup(pid)
+        return replace(base, unit=_launchd(process.pid))
+    group = _cgroup(process.pid)
     unit, container = groups(group)
-    return Owner(pid, process.name, command, process.user, unit, container, user_unit="/user@" in group)
+    return replace(base, unit=unit, container=container, user_unit="/user@" in group)
 
 
 def groups(text: str) -> tuple[str | None, str | None]:

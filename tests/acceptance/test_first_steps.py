@@ -185,3 +185,15 @@ def test_a_node_without_a_source_is_told_which_there_are(home: Path) -> None:
     home.mkdir()
     (home / "opskit.yaml").write_text("nodes:\n  a: {url: 'http://x:1'}\n")
     assert "is missing: one of mlx, ollama, llamacpp, openai" in opskit("config", "check", home=home).out
+
+
+def test_probe_and_doctor_agree_where_there_is_nothing(home: Path) -> None:
+    """Where nothing listens and nothing is configured neither judges, and both say what to type first."""
+    home.mkdir()
+    env = {"HOME": str(home), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8"}
+    for command in ("probe", "doctor"):
+        words = [sys.executable, "-m", "opskit", command]
+        done = subprocess.run(words, env=env, cwd=home, capture_output=True, text=True, timeout=60)
+        assert done.returncode == 3, done.stdout
+        assert "no model server is there, and none is configured" in " ".join(done.stdout.split()).lower()
+        assert "`ollama serve` starts Ollama" in done.stdout

@@ -15,6 +15,7 @@ from tests.acceptance.stacks import (
     configuration,
     containers,
     machine,
+    midnight,
     model_servers,
     ollama,
     proxies,
@@ -29,6 +30,7 @@ from tests.parts.postgres import postgres
 __all__ = ["postgres"]
 
 AREAS = (
+    midnight,
     addresses, agents, configuration, containers, machine, model_servers, ollama, proxies, records, strangers,
 )  # fmt: skip
 SIDE_BY_SIDE = 4

@@ -5,6 +5,7 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from pytest_httpserver import HTTPServer
 
 from opskit.sandbox.faults import parse_fault
 from opskit.sandbox.ollama import SimModel
@@ -202,3 +203,16 @@ async def test_all_nodes_are_probed_side_by_side(tmp_path: Path) -> None:
     seconds = [f["seconds"] for f in result.document["findings"] if f["check"] in ("node", "agent")]
     assert len(seconds) == 4
     assert max(seconds) < 2 * min(seconds)
+
+
+def test_an_answer_out_of_a_cache_proves_no_model(tmp_path: Path, httpserver: HTTPServer) -> None:
+    """An agent that answers from what it remembers shows nothing of the models: no request is answered."""
+    httpserver.expect_request("/status").respond_with_json({"status": "ok"})
+    knowledge = {"method": "simple", "metadata": {"cached": True}}
+    answer = {"status": "success", "output": "ready", "knowledge": knowledge}
+    httpserver.expect_request("/run", method="POST").respond_with_json(answer)
+    url = httpserver.url_for("").rstrip("/")
+    result = opskit("probe", "--json", home=tmp_path / "home", env={"VICTORIA_URL": url})
+    cycle, chain = result.finding("victoria", "cycle"), result.finding("chain")
+    assert (cycle["status"], cycle["state"]) == ("inconclusive", "cached")
+    assert (chain["status"], result.status) == ("fail", 1)

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import shutil
+import socket
 import tempfile
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -282,7 +283,10 @@ async def test_a_stack_that_needs_docker_without_docker_is_told(place: Place):
 
 async def test_docker_on_another_machine_is_never_repaired(place: Place):
     """An address that is not this machine's is looked at, and left to whoever is there."""
-    place.healing.environ["DOCKER_HOST"] = "ssh://nobody@host.invalid"
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as route:
+        # No packet is sent: it tells an address of this machine that is not loopback, and refuses the port.
+        route.connect(("192.0.2.1", 9))
+        place.healing.environ["DOCKER_HOST"] = f"tcp://{route.getsockname()[0]}:2375"
     found = await place.look()
     assert (found.result, place.healing.runner.ran) == (RepairResult.MANUAL, [])
     assert "log in to that machine" in (found.remedy or "")

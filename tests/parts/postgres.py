@@ -11,6 +11,7 @@ import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -39,8 +40,8 @@ class Postgres:
 
 
 @contextlib.contextmanager
-def server() -> Iterator[Postgres]:
-    """Skips the test where there is no PostgreSQL, or no driver."""
+def server(*, is_standby: bool = False) -> Iterator[Postgres]:
+    """Skips the test where there is no PostgreSQL, or no driver; a standby takes no writes."""
     pytest.importorskip("psycopg", reason="psycopg is not installed: pip install 'opskit[postgres]'")
     programs = _programs()
     home = Path(tempfile.mkdtemp(prefix="opskit-postgres-"))
@@ -64,20 +65,32 @@ def server() -> Iterator[Postgres]:
         capture_output=True,
         cwd="/",
     )
+    try:
+        with _started([*become, str(programs / "postgres")], data, home, user) as port:
+            _ready(port, user, home / "log")
+            if not is_standby:
+                yield Postgres(port, user)
+        if is_standby:
+            (data / "standby.signal").touch()
+            with _started([*become, str(programs / "postgres")], data, home, user) as port:
+                _accepting(port, user, home / "log").close()
+                yield Postgres(port, user)
+    finally:
+        shutil.rmtree(home, ignore_errors=True)
+
+
+@contextlib.contextmanager
+def _started(program: Sequence[str], data: Path, home: Path, user: str) -> Iterator[int]:
+    """Start the server on a free port; it is ended by its id."""
     port = free_port()
     options = ["-D", str(data), "-p", str(port), "-h", "127.0.0.1", "-k", str(home)]
     options += ["-c", "max_connections=30", "-c", "fsync=off"]
-    with (home / "log").open("wb") as log:
+    with (home / "log").open("ab") as log:
         process = subprocess.Popen(
-            [*become, str(programs / "postgres"), *options],
-            stdout=log,
-            stderr=log,
-            cwd="/",
-            start_new_session=True,
+            [*program, *options], stdout=log, stderr=log, cwd="/", start_new_session=True
         )
     try:
-        _ready(process, port, user, home / "log")
-        yield Postgres(port, user)
+        yield port
     finally:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGINT)
@@ -86,7 +99,6 @@ def server() -> Iterator[Postgres]:
         except subprocess.TimeoutExpired:
             os.killpg(process.pid, signal.SIGKILL)
             process.wait()
-        shutil.rmtree(home, ignore_errors=True)
 
 
 @pytest.fixture(scope="session")
@@ -124,18 +136,22 @@ def free_port() -> int:
         return int(probe.getsockname()[1])
 
 
-def _ready(process: subprocess.Popen[bytes], port: int, user: str, log: Path) -> None:
+def _ready(port: int, user: str, log: Path) -> None:
+    with _accepting(port, user, log) as connection:
+        connection.execute("CREATE DATABASE knowledge")
+
+
+def _accepting(port: int, user: str, log: Path) -> Any:
+    """Return a connection to a server that has just been started."""
     import psycopg
 
     limit = time.monotonic() + START_S
     while True:
         try:
-            with psycopg.connect(
+            return psycopg.connect(
                 f"postgresql://{user}@127.0.0.1:{port}/postgres", autocommit=True, connect_timeout=2
-            ) as connection:
-                connection.execute("CREATE DATABASE knowledge")
-                return
+            )
         except psycopg.OperationalError:
-            if process.poll() is not None or time.monotonic() > limit:
+            if time.monotonic() > limit:
                 pytest.skip(f"PostgreSQL does not start here:\n{log.read_text(errors='replace')[-1500:]}")
             time.sleep(POLL_S)

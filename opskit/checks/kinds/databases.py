@@ -104,6 +104,10 @@ class DatabaseSession(Record):
         rows = self.query("SHOW server_version" if self.postgres else "SELECT sqlite_version()")
         return str(next(iter(rows[0].values())))
 
+    @property
+    def is_standby(self) -> bool:
+        return self.postgres and bool(self.query("SELECT pg_is_in_recovery() AS standby")[0]["standby"])
+
     def columns(self, table: str) -> list[str]:
         """Return the columns of a table or a view (`schema.name` too); none where there is none."""
         schema, _, name = table.rpartition(".")
@@ -215,6 +219,7 @@ def without_password(url: str) -> str:
         "connected": "whether it could be opened",
         "complete": "whether the table that was named is there",
         "version": "of the engine",
+        "standby": "whether it is a standby or replays its log: it takes no writes",
         "table_exists": "whether the table is there",
         "columns": "its columns",
         "rows": "how many rows the query gave, at most 1000",
@@ -239,8 +244,9 @@ def _read_database(params: DatabaseParams, url: str, timeout_s: float) -> Observ
     values: dict[str, Any] = {"connected": False}
     try:
         with opened(url, timeout_s) as session:
-            values |= {"connected": True, "version": session.version}
+            values |= {"connected": True, "version": session.version, "standby": session.is_standby}
             detail = f"{'PostgreSQL' if session.postgres else 'SQLite'} {values['version']}"
+            detail += ", in recovery: it takes no writes" if session.is_standby else ""
             if params.table is not None:
                 columns = session.columns(params.table)
                 values |= {"table_exists": bool(columns), "columns": columns}

@@ -72,6 +72,7 @@ class NoParams:
         "used_percent": PERCENT,
         "swap_total_bytes": "size of the swap",
         "swap_used_percent": PERCENT,
+        "stalled_percent": "percent of the last 10 s in which some program waited for memory (Linux)",
     },
     {"used_percent": {"lt": 90}},
     lambda _: "memory",

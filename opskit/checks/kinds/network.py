@@ -15,7 +15,7 @@ from opskit.config.fields import AnyText, Bytes, Flag, Port, Text, parameters
 from opskit.facts.endpoint import NO_JSON, EndpointRequest, connection_problem, fetch
 from opskit.facts.port_owner import PortFacts, read_port
 from opskit.providers.base import CallError
-from opskit.system.network import authority, connects
+from opskit.system.network import authority, connects, has_no_address
 
 #: The kind's own words come a little before the runner's deadline.
 OWN_SHARE = 0.9
@@ -51,20 +51,13 @@ async def tcp(params: TcpParams, context: CheckContext) -> Observation:
     return Observation(values, problem=problem, state=result.problem, code="COMM_002", settled=settled)
 
 
-#: What a resolver says of a name that has no address, or none of the family; all else is its own failure.
-_NO_ADDRESS = {
-    getattr(socket, name) for name in ("EAI_NONAME", "EAI_NODATA", "EAI_ADDRFAMILY") if hasattr(socket, name)
-}
-
-
 def unresolved(name: str, exc: socket.gaierror | UnicodeError) -> Observation:
     """Judge a failed resolution: it proves that there is no address, or nothing about the name."""
     values = {"resolves": False, "addresses": [], "error": "name"}
     if isinstance(exc, UnicodeError):
         return Observation(values, problem=f"{name} is no host name", state="unresolved", code="COMM_002")
     problem = f"the name {name} does not resolve: {exc.strerror}"
-    # No resolver may know a name under .invalid (RFC 6761).
-    if exc.errno in _NO_ADDRESS or f".{name}".rstrip(".").lower().endswith(".invalid"):
+    if has_no_address(name, exc.errno):
         settled = ("resolves", "addresses")
         return Observation(values, problem=problem, state="unresolved", code="COMM_002", settled=settled)
     problem = f"the resolver does not answer for {name}: {exc.strerror}"

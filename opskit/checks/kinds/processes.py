@@ -19,47 +19,31 @@ from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 from opskit.checks.spec import CheckContext, Observation, kind
 from opskit.config.document import FromEnvironment
 from opskit.config.fields import AnyText, Bytes, Text, parameters
-from opskit.records import MutableRecord
 from opskit.system.program import NotStarted, run
 from opskit.text import listing, shortened
 
 if TYPE_CHECKING:
     from opskit.system.process import Process
 _SHOWN_CHARS = 160
-_VARIABLE = r"\$(?:[A-Za-z_][A-Za-z0-9_]*|[0-9{\[@*\#?$!-]|\\\n)"
-_COMMAND = r"`|\$\("
-#: The pieces of a command line; the first that fits is taken.
-_PIECE = re.compile(
-    rf"""
-      (?P<blank>[ \t]+)
-    | (?P<joined>\\\n)
-    | (?P<line>[\r\n]+)
-    | \\(?P<escaped>.)
-    | '(?P<single>[^']*)'
-    | "(?P<double>(?:\\.|[^"\\])*)"
-    | (?P<open>['"\\])
-    | (?P<operator>(?:[0-9]+|&)?(?:[<>]&[0-9-]*|<<<?-?|>>|>\||<>|[<>])|\|[|&]?|&&?|;;?|[()])
-    | (?P<variable>{_VARIABLE}|\$(?=['"]))
-    | (?P<command>{_COMMAND})
-    | (?P<glob>[*?]|\[(?=[^\s\]]+\])|\{{(?=[^\s{{}}'"]*(?:,|\.\.)[^\s{{}}'"]*\}}))
-    | (?P<plain>[^\s\\'"|&;()<>$`*?\[{{]+|.)
-    """,
-    re.VERBOSE | re.DOTALL,
+#: A part of a command line that a shell takes as plain text, apart from what it replaces in double quotes.
+_QUOTED = re.compile(r"""\\(?P<char>.)|'(?P<single>[^']*)'|"(?P<double>(?:\\.|[^"\\])*)\"""", re.DOTALL)
+_WORD = re.compile(rf"(?:{re.sub('[?]P<[a-z]+>', '?:', _QUOTED.pattern)}|[^ \t\r\n])+", re.DOTALL)
+#: What stands for a quoted part where only the parts outside of quotes are looked at.
+_MASK = "\0"
+_LIVE = r"`|\$\(|\$(?:[A-Za-z_][A-Za-z0-9_]*|[0-9{\[@*\#?$!-])"
+_OPERATOR = re.compile(
+    r"`|\$\(|(?:(?<![^\s])[0-9]+|&)?(?:[<>]&[0-9-]*|<<<?-?|>>|>\||<>|[<>])|\|[|&]?|&&?|;;?|[()]"
 )
-_IN_QUOTES = re.compile(
-    rf'\\(?P<escaped>[$`"\\\n])|(?P<variable>{_VARIABLE})|(?P<command>{_COMMAND})', re.VERBOSE
+_REPLACED = re.compile(
+    rf"^[~#]|{_LIVE}|\$(?={_MASK})|[*?]|\[(?=[^\s\]]+\])|\{{(?=[^\s{{}}]*(?:,|\.\.)[^\s{{}}]*\}})"
 )
 _ASSIGNMENT = re.compile(r"([A-Za-z_][A-Za-z0-9_]*)=(.*)", re.DOTALL)
 _SHELL = re.compile(r"(?:.*/)?(?:ba|da|z|k|a|fi)?sh")
 _SCRIPT_OPTION = re.compile(r"-[a-z]*c")
 _ONLY_IN_A_SHELL = re.compile(
-    r"""
-    [.:!{] | \[\[ | alias | bg | builtin | case | cd | command | declare | dirs | disown | eval | exec | exit
-    | export | fg | for | function | hash | if | jobs | let | local | popd | pushd | read | readonly | return
-    | select | set | shift | shopt | source | trap | type | typeset | ulimit | umask | unalias | unset | until
-    | wait | while
-    """,
-    re.VERBOSE,
+    r"[.:!{]|\[\[|alias|bg|builtin|case|cd|command|declare|dirs|disown|eval|exec|exit|export|fg|for|function|hash"
+    r"|if|jobs|let|local|popd|pushd|read|readonly|return|select|set|shift|shopt|source|trap|type|typeset|ulimit"
+    r"|umask|unalias|unset|until|wait|while"
 )
 
 
@@ -232,65 +216,23 @@ async def command(params: CommandParams, context: CheckContext) -> Observation:
     return Observation(values, f"{ended} in {took:.3f} s{said}", state="ok" if done.exit == 0 else "failed")
 
 
-class _Word(MutableRecord):
-    """A word, and the first piece of it that a shell would replace, inside of double quotes or outside."""
-
-    text: str = ""
-    replaced: re.Match[str] | None = None
-    replaced_in_quotes: re.Match[str] | None = None
-
-
 def words(text: str) -> tuple[str, ...]:
     """The words of a command line. Raises ValueError, with how to write it, for what needs a shell."""
-    line: list[_Word] = []
-    word: _Word | None = None
-    line_break = False
-    for match in _PIECE.finditer(text):
-        kind = str(match.lastgroup)
-        if kind in ("blank", "line"):
-            word, line_break = None, line_break or (kind == "line" and bool(line))
-            continue
-        if kind == "joined":
-            continue
-        if line_break:
-            raise ValueError(_refusal("a line break", "", text))
-        if kind in ("operator", "command"):
-            raise ValueError(_refusal(f"`{match[0]}`", "", text))
-        if kind == "open":
-            raise ValueError(f"cannot be cut into words: nothing follows or closes {match[0]}")
-        if word is None:
-            word = _Word()
-            line.append(word)
-            if match[0][0] in "~#":
-                word.replaced = match
-        _extend(word, kind, match)
-    _check(line, text)
-    return tuple(word.text for word in line)
-
-
-def _extend(word: _Word, kind: str, match: re.Match[str]) -> None:
-    if kind == "double":
-        inner = match["double"]
-        live = (piece for piece in _IN_QUOTES.finditer(inner) if piece["escaped"] is None)
-        word.replaced_in_quotes = word.replaced_in_quotes or next(live, None)
-        word.text += _IN_QUOTES.sub(lambda piece: (piece["escaped"] or piece[0]).strip("\n"), inner)
-        return
-    # A URL may hold `?`, `*` and `[::1]`, and a shell finds no file of that name.
-    if kind == "variable" or (kind == "glob" and "://" not in word.text):
-        word.replaced = word.replaced or match
-    word.text += match[kind]
-
-
-def _check(line: Sequence[_Word], text: str) -> None:
-    """Raises ValueError for the first word that a shell would not take as it stands."""
-    for index, word in enumerate(line):
-        piece = word.replaced
-        # What a shell gets as its script, it replaces itself.
-        if piece is None and not _is_script([before.text for before in line[: index + 1]]):
-            piece = word.replaced_in_quotes
-        if piece is not None:
-            raise ValueError(_refusal(f"`{_shown(piece)}`", _advice(piece), text))
-    first = line[0].text if line else ""
+    # A line that ends with a backslash goes on in the next one, but within single quotes.
+    joined = _QUOTED.sub(lambda part: part[0] if part["single"] is not None else _on_one_line(part[0]), text)
+    bare = _QUOTED.sub(_MASK, joined).strip()
+    if (operator := _OPERATOR.search(bare)) is not None:
+        raise ValueError(_refusal(f"`{operator[0]}`", "", text))
+    if (open_quote := re.search(r"['\"\\]", bare)) is not None:
+        raise ValueError(f"cannot be cut into words: nothing follows or closes {open_quote[0]}")
+    if re.search(r"[\r\n]", bare):
+        raise ValueError(_refusal("a line break", "", text))
+    line: list[str] = []
+    for raw in (match[0] for match in _WORD.finditer(joined)):
+        if (replaced := _replaced(raw, line)) is not None:
+            raise ValueError(_refusal(f"`{replaced}`", _advice(replaced), text))
+        line.append(_QUOTED.sub(_plain, raw))
+    first = line[0] if line else ""
     assignment = _ASSIGNMENT.fullmatch(first)
     if assignment is not None:
         advice = f"set it by `env: {{{assignment[1]}: value}}`, or "
@@ -298,23 +240,41 @@ def _check(line: Sequence[_Word], text: str) -> None:
     if _ONLY_IN_A_SHELL.fullmatch(first):
         advice = "name the folder in `cwd`, or " if first == "cd" else ""
         raise ValueError(_refusal(f"`{first}`", advice, text))
+    return tuple(line)
 
 
-def _is_script(so_far: Sequence[str]) -> bool:
-    """Whether the last of these words is what a shell is to run (`sh -c SCRIPT`)."""
-    *before, option, _ = ("", "", *so_far)
-    return bool(_SCRIPT_OPTION.fullmatch(option)) and any(_SHELL.fullmatch(word) for word in before)
+def _on_one_line(part: str) -> str:
+    return re.sub(r"\\(.)", lambda pair: "" if pair[1] == "\n" else pair[0], part, flags=re.DOTALL)
 
 
-def _shown(piece: re.Match[str]) -> str:
-    return piece[0] if piece.lastgroup in ("variable", "glob", "command") else piece[0][0]
+def _plain(part: re.Match[str]) -> str:
+    """What a quoted part stands for."""
+    if part["double"] is not None:
+        return re.sub(r'\\([$`"\\])', r"\1", part["double"])
+    return part["char"] or part["single"] or ""
 
 
-def _advice(piece: re.Match[str]) -> str:
-    name = piece[0].removeprefix("$")
-    if piece.lastgroup == "variable" and name.isidentifier():
+def _replaced(raw: str, before: Sequence[str]) -> str | None:
+    """Return the first piece of a word that a shell would replace; None where it takes the word as it stands.
+
+    A URL may hold `?`, `*` and `[::1]`, and a shell finds no file of that name. What a shell that is named
+    gets as its script, it replaces itself.
+    """
+    for piece in _REPLACED.finditer(_QUOTED.sub(_MASK, raw)):
+        if piece[0][0] not in "*?[{" or "://" not in raw:
+            return piece[0]
+    is_script = len(before) > 1 and _SCRIPT_OPTION.fullmatch(before[-1]) is not None
+    if is_script and any(_SHELL.fullmatch(word) for word in before[:-1]):
+        return None
+    insides = (re.sub(r"\\.", "", part["double"] or "", flags=re.DOTALL) for part in _QUOTED.finditer(raw))
+    return next((live[0] for inside in insides if (live := re.search(_LIVE, inside)) is not None), None)
+
+
+def _advice(piece: str) -> str:
+    name = piece.removeprefix("$")
+    if piece != name and name.isidentifier():
         return f"let the checklist replace it: `${{{name}}}`, or "
-    return "let the checklist replace it: `${HOME}`, or " if piece[0].startswith("~") else ""
+    return "let the checklist replace it: `${HOME}`, or " if piece == "~" else ""
 
 
 def _refusal(what: str, advice: str, text: str) -> str:

@@ -78,6 +78,7 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
         yield from _localhost_inside(container, evidence)
         yield from _loopback_only(container, evidence)
         yield from _unknown_host(container, evidence)
+        yield from _proxied(container, evidence)
     yield from _published_elsewhere(evidence)
     yield from _ollama_ports(evidence)
     if evidence.target.in_docker:
@@ -186,6 +187,30 @@ def _unknown_host(examined: ExaminedContainer, evidence: Evidence) -> Iterator[C
                 ),
                 remedy=f"give its service {_EXTRA_HOSTS.replace(HOST_NAMES[0], url.host)} in its Compose "
                 "file, then `docker compose up -d`",
+            )
+            return
+
+
+def _proxied(examined: ExaminedContainer, evidence: Evidence) -> Iterator[Cause]:
+    """Docker and people give containers a proxy, which cannot reach what is on this machine."""
+    variables = {name.upper(): text for name, text in examined.container.variables.items() if text.strip()}
+    proxy = next((name for name in ("HTTP_PROXY", "ALL_PROXY") if name in variables), None)
+    bypassed = [host.strip().lstrip(".").lower() for host in variables.get("NO_PROXY", "").split(",")]
+    if proxy is None or "*" in bypassed:
+        return
+    for name, url in _dialled(examined):
+        is_direct = any(url.host == host or url.host.endswith(f".{host}") for host in bypassed if host)
+        if url.host in HOST_NAMES and url.port in evidence.target.ports and not is_direct:
+            yield warning(
+                id="proxy-in-container",
+                target=examined.name,
+                title=f"container {examined.name} asks a proxy for {url.host}",
+                evidence=(
+                    f"{proxy} is set in it, and NO_PROXY does not name {url.host}",
+                    f"{name} leads to {url.text}, which is on this machine",
+                ),
+                remedy=f"add {url.host} to NO_PROXY of its service (or take {proxy} out: it may come from "
+                "`proxies` in ~/.docker/config.json), then `docker compose up -d`",
             )
             return
 

@@ -1,13 +1,19 @@
-"""Agents that answer: of another version, another agent at their address, not well, or with levels off."""
+"""Agents: the database of their tasks, and what those that answer cannot do.
+
+They may be of another version, another agent at their address, not well, or without levels.
+"""
 
 from collections.abc import Iterator
+from functools import partial
 
 from opskit.checks.probe_record import AgentProbe
 from opskit.checks.remedies import address_setting
+from opskit.checks.spec import Check, CheckContext, Observation, assessing
 from opskit.doctor.cause import Cause
 from opskit.doctor.evidence import Evidence
+from opskit.doctor.target import ExaminationTarget
 from opskit.records import replace
-from opskit.result import Status
+from opskit.result import Finding, Status
 from opskit.text import counted, listing
 
 #: Where an agent takes work (SPEC D2), and what switches Victoria's levels on (SPEC D1).
@@ -15,6 +21,32 @@ _RUN = "/run"
 _LEVELS = {"enhanced": "USE_VICTORIA_ENHANCED", "initiative": "ENABLE_EVENT_MONITORING"}
 #: The job that keeps our own server, whose settings come from its installation.
 _OWN_JOBS = ("opskit-victoria.service", "dev.opskit.victoria")
+#: A server that is silent is left a little earlier, with words of its own.
+_DATABASE_S = 20.0
+_REMEDY = (
+    "wait where it starts or recovers; else start what DATABASE_URL names (`docker ps --all` shows "
+    "containers, `systemctl status postgresql` a unit), or correct DATABASE_URL"
+)
+
+
+def checks(target: ExaminationTarget) -> Iterator[Check]:
+    """Yield the check of the PostgreSQL that DATABASE_URL names; a file is made by the first who needs it."""
+    url = target.environ.get("DATABASE_URL", "").strip()
+    if url.startswith(("postgresql://", "postgres://")):
+        check = partial(assessing, name="database", timeout_s=_DATABASE_S, tags=("agents",))
+        yield check("database", _database, url, "DATABASE_URL")
+
+
+async def _database(url: str, context: CheckContext) -> Observation:
+    """Look at it as a checklist does; one that takes no writes is of no use to agents."""
+    # pydantic and psycopg are for a machine that has one.
+    from opskit.checks.kinds.databases import DatabaseParams, database
+
+    seen = await database.observe(DatabaseParams(url=url), context)
+    if isinstance(seen, Finding):
+        raise TypeError
+    problem = seen.problem or (seen.detail if seen.values["standby"] else "")
+    return replace(seen, problem=problem, state="not usable" if problem else "ok", remedy=_REMEDY, settled=())
 
 
 def of_answering(probe: AgentProbe, evidence: Evidence, failing: Cause) -> Iterator[Cause]:

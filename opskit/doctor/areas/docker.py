@@ -6,7 +6,7 @@ from functools import partial
 
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
 from opskit.doctor.cause import Cause, Fix, key_of, warning
-from opskit.doctor.evidence import Evidence
+from opskit.doctor.evidence import Evidence, read_victoria_job
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.compose_project import ComposeFacts, read_compose_project
 from opskit.facts.docker_daemon import (
@@ -15,6 +15,8 @@ from opskit.facts.docker_daemon import (
     read_docker_daemon,
     read_other_daemons,
 )
+from opskit.facts.survey import Survey
+from opskit.schedule.job import VICTORIA
 from opskit.system.docker_host import start_remedy
 from opskit.system.network import connects
 from opskit.text import counted, listing
@@ -48,7 +50,7 @@ async def _daemon(target: ExaminationTarget, context: CheckContext) -> Observati
         return Observation({}, f"Docker {daemon.version}: {daemon.running} containers run", state="ok")
     if not daemon.address.problem:
         await survey.get(read_other_daemons)
-    if not (_is_wanted(target) or (daemon.address.is_here and await _is_needed(target))):
+    if not (_is_wanted(target) or (daemon.address.is_here and await _is_needed(target, survey))):
         raise NotHere(f"{daemon.problem}; nothing that is configured needs it")
     return Observation({}, problem=daemon.problem, state="down", code="DOCKER_001")
 
@@ -65,13 +67,21 @@ def _is_wanted(target: ExaminationTarget) -> bool:
     )
 
 
-async def _is_needed(target: ExaminationTarget) -> bool:
-    """Tell whether a node or agent that a person asked for lives in a container and does not answer."""
+async def _is_needed(target: ExaminationTarget, survey: Survey) -> bool:
+    """Tell whether a node or agent that a person asked for lives in a container and does not answer.
+
+    A Victoria that a job of opskit keeps lives in none.
+    """
     containers = target.config.stack.containers
     expected = [member for member in target.members if member.explicit or member.required]
-    urls = [member.url for member in expected if containers.get(member.name)]
-    results = await asyncio.gather(*(connects(url, timeout_s=_CONNECT_S) for url in urls))
-    return any(result.problem == "refused" for result in results)
+    in_docker = [member for member in expected if containers.get(member.name)]
+    results = await asyncio.gather(*(connects(member.url, timeout_s=_CONNECT_S) for member in in_docker))
+    down = {
+        member.name for member, result in zip(in_docker, results, strict=True) if result.problem == "refused"
+    }
+    if VICTORIA.name in down and (await survey.get(read_victoria_job)).installed:
+        down.remove(VICTORIA.name)
+    return bool(down)
 
 
 async def _network(name: str, context: CheckContext) -> Observation:

@@ -10,11 +10,10 @@ from functools import cache
 
 from opskit.checks.probe_record import AgentProbe, NodeProbe
 from opskit.checks.remedies import agent_remedy
-from opskit.checks.state import NodeState
+from opskit.checks.state import GONE, NodeState
 from opskit.checks.upkeep import kept
 from opskit.doctor.areas.containers import of_member
 from opskit.doctor.areas.models import silencing
-from opskit.doctor.areas.nodes import GONE
 from opskit.doctor.cause import Cause, key_of
 from opskit.doctor.evidence import Evidence
 from opskit.facts.kernel_log import KernelKill

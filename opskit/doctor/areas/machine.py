@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator, Sequence
 from functools import partial
+from operator import itemgetter
 from pathlib import Path
 
 from opskit.checks.runner_assessment import remedy_of_orphans
@@ -12,9 +13,10 @@ from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.docker_daemon import read_docker_daemon
 from opskit.facts.machine import (
-    DiskFacts,
+    ClockReading,
     HeldLock,
     read_clock,
+    read_container_logs,
     read_disk,
     read_held_locks,
     read_memory,
@@ -24,13 +26,22 @@ from opskit.facts.runner import RunnerProcess, read_orphaned_runners
 from opskit.llm.fit import gib
 from opskit.recovery.memory import LOCK_NAME
 from opskit.result import Status
-from opskit.text import counted, span
+from opskit.system.host import DiskGauge, MemoryGauge
+from opskit.text import counted, listing, span
 
 _FULL_PERCENT = 98
 #: No command of opskit that takes a lock works longer than this.
 _WORK_S = 3600.0
+#: So much of the time some program waits for memory where a machine swaps, or reads a model again and again.
+_STALLED_PERCENT = 25.0
 #: A percentage of free inodes that is worth a word.
 _FEW = 10
+#: A log of a container that is worth a word on a full disk.
+_LARGE_LOG_BYTES = 100_000_000
+_EMPTY_LOG = (
+    "`sudo truncate -s 0 $(docker inspect --format '{{{{.LogPath}}}}' {name})` empties its log, "
+    "`max-size` in its `logging` options bounds it"
+)
 _CLEAR = {
     "state": "`du -sh {path}/*` shows what is large",
     "docker": "`docker system df` shows what can go; `docker system prune` removes what nothing uses",
@@ -65,7 +76,16 @@ async def _memory(limit: float, context: CheckContext) -> Observation:
     values = {"used_percent": memory.used_percent, "available_bytes": memory.available_bytes}
     free, total = gib(memory.available_bytes), gib(memory.total_bytes)
     detail = f"{free} of {total} available ({memory.used_percent:.0f} % used)"
-    return Observation(values, detail, problem=detail if memory.used_percent >= limit else "", state="ok")
+    detail += f"; {_stall(memory)}" if memory.stalled_percent >= _STALLED_PERCENT else ""
+    return Observation(values, detail, problem=detail if _is_short(memory, limit) else "", state="ok")
+
+
+def _is_short(memory: MemoryGauge, limit: float) -> bool:
+    return memory.used_percent >= limit or memory.stalled_percent >= _STALLED_PERCENT
+
+
+def _stall(memory: MemoryGauge) -> str:
+    return f"programs wait for memory {memory.stalled_percent:.0f} % of the time: the machine swaps"
 
 
 async def _disk(params: tuple[str, Path | None, float], context: CheckContext) -> Observation:
@@ -81,10 +101,14 @@ async def _disk(params: tuple[str, Path | None, float], context: CheckContext) -
         return Observation({}, problem=f"{path} cannot be looked at", state="unreadable")
     values = {"used_percent": disk.used_percent, "free_bytes": disk.free_bytes}
     detail = f"{gib(disk.free_bytes)} free ({disk.used_percent:.0f} % used)"
-    return Observation(values, detail, problem=detail if _fullness(disk) >= limit else "", state="ok")
+    if _fullness(disk) < limit:
+        return Observation(values, detail, state="ok")
+    if use == "docker":
+        await context.survey.get(read_container_logs, path)
+    return Observation(values, problem=detail)
 
 
-def _fullness(disk: DiskFacts) -> float:
+def _fullness(disk: DiskGauge) -> float:
     """Return the percentage that is used of its bytes or of its inodes, whichever is scarcer."""
     return max(disk.used_percent, 100 - disk.inodes_free_percent)
 
@@ -140,30 +164,44 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
             because=tuple(cause.key for cause in full_disks if "disk state" in cause.claims),
         )
     limit, memory = evidence.config.watch.memory_percent, evidence.memory
-    if memory is not None and memory.used_percent >= limit:
+    if memory is not None and _is_short(memory, limit):
         free = gib(memory.available_bytes)
+        sign = f"more than `watch.memory_percent` ({limit:g} %), {free} can still be had"
+        title = f"memory is used up to {memory.used_percent:.0f} %"
+        if memory.stalled_percent >= _STALLED_PERCENT:
+            sign = f"by /proc/pressure/memory of the last 10 s; {memory.used_percent:.0f} % is used"
+            title = _stall(memory)
         yield warning(
             id="memory-full",
-            title=f"memory is used up to {memory.used_percent:.0f} %",
-            evidence=(f"more than `watch.memory_percent` ({limit:g} %), {free} can still be had",),
-            remedy="`opskit models loaded` shows what is loaded; `ollama stop NAME` unloads a model",
+            title=title,
+            evidence=(sign,),
+            remedy="`opskit models loaded` shows what is loaded; `ollama stop NAME` unloads a model, a "
+            "smaller model or context needs less",
             claims=frozenset({"memory"}),
         )
     if evidence.orphaned_runners:
         yield _orphaned(evidence.orphaned_runners)
     for lock in filter(is_stuck, evidence.held_locks):
         yield _held(lock)
-    limit_s = evidence.config.watch.clock_skew_s
-    for clock in evidence.clocks:
-        if abs(clock.ahead_s) < limit_s:
-            continue
-        way = "ahead of" if clock.ahead_s > 0 else "behind"
+    yield from _wrong_clocks(evidence.clocks, evidence.config.watch.clock_skew_s)
+
+
+def _wrong_clocks(clocks: Sequence[ClockReading], limit_s: float) -> Iterator[Cause]:
+    """Yield the clocks that are off: where all others agree with one another it is that of this machine."""
+    wrong = [clock for clock in clocks if abs(clock.ahead_s) >= limit_s]
+    skews = [clock.ahead_s for clock in clocks]
+    off = {clock.name: (clock.ahead_s, "ours", f"by the date that {clock.url} tells") for clock in wrong}
+    if len(clocks) > 1 and len(wrong) == len(clocks) and max(skews) - min(skews) < limit_s:
+        names = listing([clock.name for clock in clocks], separator=" and ")
+        off = {"this machine": (-skews[0], f"those of {names}", "they agree with one another")}
+    for name, (ahead_s, others, sign) in off.items():
+        way = "ahead of" if ahead_s > 0 else "behind"
         yield warning(
             id="clock-skew",
-            target=clock.name,
-            title=f"the clock of {clock.name} is {abs(clock.ahead_s):.0f} s {way} ours",
-            evidence=(f"by the date that {clock.url} tells; more than {limit_s:g} s (`watch.clock_skew_s`)",),
-            remedy="set the clocks by NTP: `timedatectl set-ntp true` on Linux, `sudo sntp -sS "
+            target=name,
+            title=f"the clock of {name} is {abs(ahead_s):.0f} s {way} {others}",
+            evidence=(f"{sign}; more than {limit_s:g} s (`watch.clock_skew_s`)",),
+            remedy="set the clock by NTP: `sudo timedatectl set-ntp true` on Linux, `sudo sntp -sS "
             "time.apple.com` on a Mac; Docker Desktop's clock comes back when Docker is restarted",
             claims=frozenset({"clocks"}),
         )
@@ -205,7 +243,15 @@ def _orphaned(orphans: Sequence[RunnerProcess]) -> Cause:
     )
 
 
-def _free(disk: DiskFacts) -> str:
+def _large_logs(evidence: Evidence) -> Iterator[tuple[str, int]]:
+    """Yield containers with large logs and their bytes: Docker counts and prunes no log."""
+    names = {examined.container.id: examined.name for examined in evidence.containers}
+    for identifier, log_bytes in sorted(evidence.container_logs.items(), key=itemgetter(1), reverse=True):
+        if log_bytes >= _LARGE_LOG_BYTES:
+            yield names.get(identifier, identifier[:12]), log_bytes
+
+
+def _free(disk: DiskGauge) -> str:
     inodes = disk.inodes_free_percent
     few = f", {inodes:.0f} % of its inodes" if inodes < _FEW else ""
     return f"{disk.path}: {gib(disk.free_bytes)} free{few}"
@@ -213,19 +259,22 @@ def _free(disk: DiskFacts) -> str:
 
 def _full_disks(evidence: Evidence) -> Iterator[Cause]:
     """One cause for each disk, whatever lies on it."""
-    by_device: dict[int, list[DiskFacts]] = {}
+    by_device: dict[int, list[DiskGauge]] = {}
     for disk in evidence.disks:
         if _fullness(disk) >= evidence.config.watch.disk_percent:
             by_device.setdefault(disk.device, []).append(disk)
     for disks in by_device.values():
         first = min(disks, key=lambda disk: disk.path)
+        logs = list(_large_logs(evidence)) if any(disk.use == "docker" for disk in disks) else []
+        signs = (f"the log of container {name} holds {gib(log_bytes)}" for name, log_bytes in logs)
+        empties = (_EMPTY_LOG.format(name=name) for name, _ in logs)
         uses = [words for use, words in _USES.items() if any(disk.use == use for disk in disks)]
         yield Cause(
             id="disk-full",
             target=first.path,
             title=f"the disk of {' and '.join(uses)} is {_fullness(first):.0f} % full",
-            evidence=tuple(map(_free, disks)),
-            remedy="; ".join(_CLEAR[disk.use].format(path=disk.path) for disk in disks),
+            evidence=(*map(_free, disks), *signs),
+            remedy="; ".join((*empties, *(_CLEAR[disk.use].format(path=disk.path) for disk in disks))),
             claims=frozenset(f"disk {disk.use}" for disk in disks),
             status=Status.FAIL if _fullness(first) >= _FULL_PERCENT else Status.WARN,
         )

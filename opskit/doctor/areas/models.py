@@ -9,6 +9,7 @@ from opskit.doctor.areas.nodes import claims_of
 from opskit.doctor.cause import Cause, key_of, warning
 from opskit.doctor.evidence import Evidence
 from opskit.llm.fit import Fit
+from opskit.system.network import authority
 from opskit.text import counted, listing
 
 _UP = (NodeState.OK, NodeState.SLOW, NodeState.IDLE, NodeState.BUSY, NodeState.LOADING, NodeState.FAILING)
@@ -21,17 +22,34 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
     probes = [probe for probe in evidence.nodes if probe.state in _UP and probe.facts.models is not None]
     for probe in probes:
         if not probe.facts.models:
-            yield Cause(
-                id="no-model",
-                target=probe.config.name,
-                title=f"{probe.config.name} is up and has no model that can chat",
-                evidence=(f"{probe.config.url} lists none",),
-                remedy=probe.facts.likely_kind.fill,
-                claims=claims_of(probe.config.name),
-            )
+            yield _no_model(probe, evidence)
     yield from _missing_models(evidence, probes)
     for probe in probes:
         yield from _too_large(evidence, probe)
+
+
+def _no_model(probe: NodeProbe, evidence: Evidence) -> Cause:
+    """A server that lists none: perhaps its models are in another folder, or with another server."""
+    kind, name = probe.facts.likely_kind, probe.config.name
+    hints = {f"{probe.config.url} lists none": ""}
+    for owner in evidence.owners(probe.config):
+        if owner.environment is not None and (folder := owner.environment.settings.get("OLLAMA_MODELS")):
+            sign = f"OLLAMA_MODELS of the server is {folder}"
+            hints[sign] = f"`ls -ld {folder}` shows whether that folder is there, and its drive mounted"
+    own = {owner.pid for owner in evidence.owners(probe.config)}
+    for other in (owner for owners in evidence.ports.values() for owner in owners if owner.pid not in own):
+        if other.process is not None and other.process.name == kind.program:
+            url = f"http://{authority(other.address, other.port)}"
+            sign = f"another one listens on port {other.port}: {other.words}"
+            hints[sign] = f"`curl -s {url}/api/tags` shows the models of the other one: stop one of them"
+    return Cause(
+        id="no-model",
+        target=name,
+        title=f"{name} is up and has no model that can chat",
+        evidence=tuple(hints),
+        remedy="; else ".join(filter(None, (*hints.values(), kind.fill))),
+        claims=claims_of(name),
+    )
 
 
 def silencing(name: str) -> tuple[str, ...]:

@@ -6,30 +6,31 @@ from functools import partial
 from opskit.checks.agent_probe import probe_agent
 from opskit.checks.node_probe import limit_s, probe_node
 from opskit.checks.probe_record import AgentProbe, NodeProbe, ProbeOptions
-from opskit.checks.remedies import address_remedy, address_setting
+from opskit.checks.remedies import FIRST_SERVER, address_remedy, address_setting
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
-from opskit.checks.state import NodeState
+from opskit.checks.state import GONE, NodeState
 from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.doctor.areas.addresses import ollama_port_of
 from opskit.doctor.areas.agents import of_answering
 from opskit.doctor.areas.containers import names_of_member, of_member
 from opskit.doctor.cause import Cause, Fix, claims_of_member, key_of
-from opskit.doctor.evidence import Evidence
+from opskit.doctor.evidence import Evidence, read_victoria_job
 from opskit.doctor.target import ExaminationTarget, Member
 from opskit.facts.address import AddressProblem
 from opskit.facts.agent import read_agent_paths
 from opskit.facts.machine import read_program
 from opskit.facts.model_memory import read_cache_sizes, read_prompt
 from opskit.facts.node import ReadingStep
+from opskit.facts.port_owner import read_ports_of
 from opskit.llm.faults import FaultKind, classify
 from opskit.providers.kinds import expected_kind
 from opskit.records import replace
 from opskit.result import Status
+from opskit.schedule.job import VICTORIA
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
 from opskit.text import counted, listing
 
-GONE = (NodeState.REFUSED, NodeState.UNREACHABLE)
 _OPEN = (NodeState.IDLE, NodeState.BUSY, NodeState.LOADING)
 #: The probes end by themselves; this much later the runner ends them.
 _SPARE_S = 10.0
@@ -46,7 +47,6 @@ _MODEL_FAULTS = {
 }
 #: How a connection ends that Docker accepted for a container in which nothing listens.
 _CUT = frozenset({FaultKind.EMPTY_REPLY, FaultKind.RESET, FaultKind.TRUNCATED})
-_START = "`ollama serve` starts Ollama, `mlx_lm.server --model DIR --port 11435` an MLX server"
 _START_IN_DOCKER = (
     "opskit runs in a container: start it with `--add-host host.docker.internal:host-gateway`, or set "
     "OLLAMA_API_URL and MLX_API_URL; on the host `ollama serve` starts Ollama"
@@ -73,6 +73,8 @@ async def _node(params: tuple[NodeConfig, bool], context: CheckContext) -> Obser
     if probe.state in GONE and (program := expected_kind(node.source).program):
         await survey.get(read_program, program)
     kind = probe.facts.kind
+    if probe.facts.models == () and kind is not None and kind.program and is_loopback(node.url):
+        await survey.get(read_ports_of, kind.program)
     if kind is not None and kind.settings_prefix:
         await survey.get(read_cache_sizes, node)
     if kind is not None and kind.context_per_request and deep and probe.is_well:
@@ -86,19 +88,28 @@ async def _servers(target: ExaminationTarget, context: CheckContext) -> Observat
     if any(probe.state not in GONE or _is_expected(probe.config) for probe in probes) or not probes:
         raise NotHere("a model server is there, or is missed by itself")
     why = "; ".join(f"{probe.config.name}: {probe.detail}" for probe in probes)
-    how = _START_IN_DOCKER if target.in_docker else _START
-    return Observation({}, problem=why, undecided=f"no model server is there, and none is configured: {how}")
+    is_bare = not any(map(target.chosen, ("nodes", "agents", "stack")))
+    return Observation(
+        {},
+        problem=why,
+        undecided="no model server is there, and none is configured",
+        state=(NodeState.NOT_CONFIGURED if is_bare else NodeState.REFUSED).shown,
+        remedy=_START_IN_DOCKER if target.in_docker else FIRST_SERVER,
+    )
 
 
 async def _agent(agent: AgentConfig, context: CheckContext) -> Observation:
-    probe = await context.survey.get(probe_agent, agent)
+    probe, is_kept = await context.survey.get(probe_agent, agent), False
     if probe.is_well:
         await context.survey.get(read_agent_paths, agent)
-    return _observed(probe)
+    elif _is_kept_by_us(agent) and probe.state is NodeState.REFUSED:
+        is_kept = (await context.survey.get(read_victoria_job)).installed
+    return _observed(probe, is_kept=is_kept)
 
 
-def _observed(probe: NodeProbe | AgentProbe) -> Observation:
-    if probe.state in GONE and not _is_expected(probe.config):
+def _observed(probe: NodeProbe | AgentProbe, *, is_kept: bool = False) -> Observation:
+    """What a probe comes to; whose server nobody asked for, and no job of opskit keeps, need not be there."""
+    if probe.state in GONE and not (_is_expected(probe.config) or is_kept):
         raise NotHere(f"{probe.detail}; nobody asked for it")
     finding = probe.finding()
     return Observation(
@@ -124,7 +135,7 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
             id="node-down",
             title="no model server answers",
             evidence=tuple(f"{probe.config.name}: {probe.detail}" for probe in evidence.nodes),
-            remedy=_START_IN_DOCKER if is_outside else _START,
+            remedy=_START_IN_DOCKER if is_outside else FIRST_SERVER,
             claims=claims_of(*(probe.config.name for probe in evidence.nodes)) | {"model servers"},
             code="MODEL_001",
         )
@@ -140,6 +151,11 @@ def claims_of(*names: str) -> frozenset[str]:
 
 def _is_expected(member: Member) -> bool:
     return member.explicit or member.required
+
+
+def _is_kept_by_us(member: Member) -> bool:
+    """Tell whether a job of opskit may keep an agent running."""
+    return member.name == VICTORIA.name and is_loopback(member.url)
 
 
 def _of_probe(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Iterator[Cause]:
@@ -221,6 +237,8 @@ def _base(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause:
 
 def _condition(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause | None:
     config, base, is_agent = probe.config, _base(probe, evidence), isinstance(probe, AgentProbe)
+    job = evidence.victoria_job if _is_kept_by_us(config) else None
+    is_kept = job is not None and job.installed
     name, models = config.name, () if isinstance(probe, AgentProbe) else probe.facts.models
     match probe.state:
         case NodeState.WEDGED if isinstance(probe, AgentProbe) and probe.facts.queue is not None:
@@ -238,11 +256,15 @@ def _condition(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause | Non
             ending, title = "unauthorised", f"{name} wants a key"
         case NodeState.UNREACHABLE if _is_expected(config) and not is_agent:
             ending, title = "unreachable", f"{name} cannot be reached"
-        case NodeState.REFUSED | NodeState.UNREACHABLE if _is_expected(config):
+        case NodeState.REFUSED | NodeState.UNREACHABLE if _is_expected(config) or is_kept:
             ending, title = "down", f"{name} is down"
             reasons = ("localhost-in-container", "port-published-elsewhere", "oom-killed")
             base = replace(base, because=(*(key_of(reason, name) for reason in reasons), *base.because))
-            if is_agent:
+            if job is not None and is_kept:
+                words = f"{job.scheduler} keeps it ({VICTORIA.unit}): {job.problem or 'the job is well'}"
+                remedy = job.remedy or "`opskit schedule status victoria` shows where its log is"
+                base = replace(base, evidence=(*base.evidence, words), remedy=remedy)
+            elif is_agent or names_of_member(evidence, name):
                 base = replace(base, remedy=_start_of(config, evidence))
         case NodeState.FAILING if isinstance(probe, NodeProbe) and probe.fault in _MODEL_FAULTS:
             title = f"{probe.model} on {name} cannot be used: {_MODEL_FAULTS[probe.fault]}"

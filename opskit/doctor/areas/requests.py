@@ -8,9 +8,9 @@ from opskit.checks.agent_probe import probe_agent
 from opskit.checks.node_probe import probe_node
 from opskit.checks.probe_record import NodeProbe
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
+from opskit.checks.state import GONE
 from opskit.doctor.areas.failures import judge_failures, noted
 from opskit.doctor.areas.models import silencing
-from opskit.doctor.areas.nodes import GONE
 from opskit.doctor.cause import Cause, key_of, warning
 from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget

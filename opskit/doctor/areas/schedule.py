@@ -46,16 +46,28 @@ def of_job(job: RecoveryJob) -> Iterator[Cause]:
         )
     if not job.installed:
         return
+    again = Fix(
+        ("opskit", "schedule", "install"), safe=True, target="schedule", undo="`opskit schedule remove`"
+    )
+    if job.lost_program:
+        yield Cause(
+            id="job-failing",
+            title="the recovery job starts a Python that is gone",
+            evidence=(f"{job.lost_program} is not there: its virtual environment was moved or removed",),
+            remedy="`opskit schedule install` writes the job with the Python of this opskit",
+            claims=_CLAIMS,
+            fix=again,
+        )
+        return
     if job.loaded is False:
         why = job.problem or "its file is there, and the scheduler does not know it"
-        command = ("opskit", "schedule", "install")
         yield Cause(
             id="job-not-loaded",
             title="the recovery job is installed and not loaded",
             evidence=(why, "nothing is repaired by itself"),
             remedy="`opskit schedule install` loads it again",
             claims=_CLAIMS,
-            fix=Fix(command, safe=True, target="schedule", undo="`opskit schedule remove`"),
+            fix=again,
         )
     if job.last_exit is not None and job.last_exit not in _FINE:
         next_run = f"; next run {job.next_run:%Y-%m-%d %H:%M %Z}".rstrip() if job.next_run else ""

@@ -276,7 +276,7 @@ def test_a_variable_may_stand_for_a_number():
         ({"gt": True}, "must be a number"),
         ({"lt": None}, "must be a number"),
         ({"jsonpath": {"a.b": 1}}, "begins with $"),
-        ({"jsonpath": {"$.a[?(@.b)]": 1}}, "cannot be read from"),
+        ({"jsonpath": {"$.a[?(@.b)": 1}}, "cannot be read"),
         ({"jsonpath": {}}, "JSONPath: matcher"),
     ],
 )

@@ -1,19 +1,21 @@
 """Near misses and cases of causes that no test machine can produce for real."""
 
+from pathlib import Path
 from typing import Any
 
 import pytest
 
+from opskit.checks.probe_record import AgentProbe
 from opskit.checks.state import NodeState
 from opskit.config.schema import StackConfig
 from opskit.doctor.cause import AREAS
 from opskit.doctor.diagnosis import order
 from opskit.doctor.examination import causes, checks
 from opskit.errors import OpskitError
+from opskit.facts.agent import AgentFacts
 from opskit.facts.container import PublishedPort
 from opskit.facts.docker_daemon import DockerAddress, DockerDaemon
 from opskit.facts.environment import known
-from opskit.facts.machine import DiskFacts
 from opskit.facts.model_requests import ModelRequests
 from opskit.facts.runner import RunnerProcess
 from opskit.logs.calls import ModelCall
@@ -21,7 +23,10 @@ from opskit.providers.base import ModelInfo, Resident
 from opskit.providers.ollama import cache_bytes_per_token
 from opskit.records import replace
 from opskit.result import Finding, Status
-from opskit.system.host import MemoryGauge
+from opskit.schedule.job import VICTORIA as VICTORIA_JOB
+from opskit.schedule.scheduler import ScheduleStatus
+from opskit.system.host import DiskGauge, MemoryGauge
+from opskit.system.network import TcpResult
 from opskit.system.process import Process
 from tests.unit.doctor.evidence import (
     CONFIG,
@@ -29,6 +34,7 @@ from tests.unit.doctor.evidence import (
     MLX,
     MODEL,
     OLLAMA,
+    VICTORIA,
     container,
     keys,
     owner,
@@ -384,9 +390,22 @@ def test_a_model_server_is_missed_where_one_is_used(about: dict[str, Any], wante
 
 def test_a_state_folder_on_a_full_disk_follows_from_it():
     """The disk is the root; a folder that is merely somebody else's stands alone."""
-    full = DiskFacts("state", "/state", 40.0, GIB, 1, inodes_free_percent=0.0)
+    full = DiskGauge("/state", 40.0, GIB, inodes_free_percent=0.0, use="state")
     disk, folder = sorted(causes(well(disks=(full,), state_problem="no room")), key=order)
     assert (disk.key, folder.key) == ("disk-full:/state", "state-unusable")
     assert "0 % of its inodes" in disk.evidence[0]
     assert folder.because == (disk.key,)
     assert keys(well(state_problem="/state: Permission denied")) == ["state-unusable"]
+
+
+def test_a_victoria_that_a_job_keeps_is_missed():
+    """Nobody named her address, but her job is installed: that she is down is told, and why."""
+    config = replace(VICTORIA, explicit=False)
+    facts = AgentFacts(config=config, tcp=TcpResult(0.0, "refused"))
+    agent = AgentProbe(config=config, facts=facts, state=NodeState.REFUSED, detail="nothing listens")
+    gone, again = "its interpreter /opt/old/bin/python is gone", "`opskit schedule install victoria`"
+    job = ScheduleStatus("systemd", {Path("/unit"): "text"}, problem=gone, remedy=again, kind=VICTORIA_JOB)
+    (cause,) = causes(well(agents=(agent,), victoria_job=job))
+    assert (cause.key, cause.remedy) == ("agent-down:victoria", again)
+    assert any(gone in sign for sign in cause.evidence)
+    assert causes(well(agents=(agent,))) == []

@@ -5,6 +5,7 @@ from hypothesis import strategies as st
 
 from opskit.doctor.cause import KNOWN, RANKS, Cause, key_of
 from opskit.doctor.diagnosis import OPEN, Attributed, attribute, diagnosed, order
+from opskit.doctor.examination import settled
 from opskit.errors import catalogue
 from opskit.result import Finding, Status
 
@@ -133,3 +134,11 @@ def test_the_code_of_each_cause_is_in_the_error_catalogue():
         "GEN_001",
         None,
     )
+
+
+def test_a_check_that_was_late_is_no_cause():
+    """On a busy machine a check may get no result in time, which says nothing of what it looks at."""
+    late = Finding("ports", "ports", Status.FAIL, "timeout", "no result within 10 s")
+    findings = settled([late], [])
+    assert [finding.status for finding in findings] == [Status.INCONCLUSIVE]
+    assert diagnosed([], findings).causes == []
