@@ -6,11 +6,10 @@ import time
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import Field
-
 from opskit.agent.tools.tool import Tool, ToolResult
 from opskit.app import App
-from opskit.config.fields import parameters
+from opskit.config.fields import text
+from opskit.config.values import Parameters
 from opskit.errors import OpskitError
 from opskit.text import counted, listing
 
@@ -20,24 +19,21 @@ _LINE_CHARS = 240
 _LOG_S = 10.0
 
 
-@parameters
-class NoArguments:
+class NoArguments(Parameters):
     """Nothing is to be said."""
 
 
-@parameters
-class SearchArguments:
+class SearchArguments(Parameters):
     """What is looked for, and where; an empty pattern gives warnings and errors."""
 
-    pattern: Annotated[str, Field(max_length=80)] = ""
-    source: Annotated[str, Field(max_length=120)] = ""
+    pattern: Annotated[str, text(most=80)] = ""
+    source: Annotated[str, text(most=120)] = ""
 
 
-@parameters
-class ContainerArguments:
+class ContainerArguments(Parameters):
     """A container, by its name."""
 
-    container: Annotated[str, Field(min_length=1, max_length=128)]
+    container: Annotated[str, text(1, 128)]
 
 
 class _AppTool(Tool):

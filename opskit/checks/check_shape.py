@@ -8,15 +8,14 @@ from collections.abc import Mapping
 from pathlib import Path as FilePath
 from typing import Annotated, Any, ClassVar, Literal, get_args
 
-from pydantic import Field
-
 from opskit.checks import matchers
 from opskit.checks.jsonpath import compile_path
 from opskit.checks.kinds import KINDS
 from opskit.checks.matchers import Matcher
 from opskit.checks.spec import Check, Expectation, Kind, Severity
 from opskit.config.document import Path, Report, dotted, retyped, unknown
-from opskit.config.fields import Count, Seconds, Text, Texts, adapter, parameters, validated
+from opskit.config.fields import Seconds, Text, Texts, count, json_schema
+from opskit.config.values import Parameters, validated
 from opskit.errors import OpskitError
 from opskit.text import amount
 
@@ -152,14 +151,12 @@ def _text(operand: Any) -> str:
     return str(operand)
 
 
-@parameters
-class RetryShape:
-    count: Annotated[Count, Field(le=_MAX_RETRIES)]
+class RetryShape(Parameters):
+    count: Annotated[int, count(0, _MAX_RETRIES)]
     delay: Seconds = 1.0
 
 
-@parameters
-class CheckShape:
+class CheckShape(Parameters):
     """One check as it stands in a checklist; `with` and `expect` belong to its kind."""
 
     #: Keys of a check that are read by its kind.
@@ -229,16 +226,14 @@ def _never(at: Path, message: str) -> None:
 
 
 def schema() -> dict[str, Any]:
-    check = adapter(CheckShape).json_schema()
-    definitions: dict[str, Any] = {"matcher": _matcher(), **check.pop("$defs", {})}
+    check = json_schema(CheckShape)
     check["properties"] = {
         **check["properties"],
         "kind": {"enum": list(KINDS)},
         "with": {"type": "object"},
         "expect": {"type": "object", "minProperties": 1},
     }
-    check["allOf"] = [_rule(kind, definitions) for kind in KINDS.values()]
-    definitions["check"] = check
+    check["allOf"] = [_rule(kind) for kind in KINDS.values()]
     return {
         "$schema": _DIALECT,
         "title": "opskit checklist",
@@ -251,7 +246,7 @@ def schema() -> dict[str, Any]:
             "checks": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/check"}},
         },
         "anyOf": [{"required": ["checks"]}, {"required": ["include"]}],
-        "$defs": definitions,
+        "$defs": {"matcher": _matcher(), "check": check},
     }
 
 
@@ -261,7 +256,7 @@ def kinds() -> list[dict[str, Any]]:
         {
             "kind": kind.name,
             "summary": kind.summary,
-            "with": _parameters(adapter(kind.params).json_schema()),
+            "with": _parameters(json_schema(kind.params)),
             "yields": dict(kind.yields),
             "expects": dict(kind.expects),
             "timeout_s": kind.timeout_s,
@@ -287,9 +282,8 @@ def _parameters(schema: dict[str, Any]) -> dict[str, str]:
     return words
 
 
-def _rule(kind: Kind, definitions: dict[str, Any]) -> dict[str, Any]:
-    params = adapter(kind.params).json_schema()
-    definitions.update(params.pop("$defs", {}))
+def _rule(kind: Kind) -> dict[str, Any]:
+    params = json_schema(kind.params)
     properties: dict[str, Any] = dict.fromkeys(kind.yields, _MATCHER)
     if JSON in properties:
         properties[JSON] = {"anyOf": [_MATCHER, {"type": "object", "patternProperties": {r"^\$": _MATCHER}}]}

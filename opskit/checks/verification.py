@@ -10,8 +10,8 @@ from opskit.checks.kinds import KINDS
 from opskit.checks.kinds.databases import can_be_read
 from opskit.checks.spec import Check, Kind
 from opskit.config.document import FromEnvironment, dotted, printable, unknown
-from opskit.config.fields import validated
 from opskit.config.schema import Config
+from opskit.config.values import validated
 from opskit.errors import OpskitError, UsageError
 from opskit.facts.survey import Survey
 from opskit.records import Record, replace

@@ -1,15 +1,15 @@
 """`opskit approvals` and `opskit approve`: commands of the agent that a person has to allow."""
 
-from typing import TYPE_CHECKING, Annotated, Any
+import shlex
+from typing import Annotated
 
 import typer
 
 from opskit.cli import render
+from opskit.cli.inputs import checked_id
 from opskit.cli.options import SharedOptions, shares
 from opskit.result import SCHEMA_VERSION
-
-if TYPE_CHECKING:
-    from collections.abc import Mapping
+from opskit.text import span
 
 
 @shares()
@@ -24,7 +24,11 @@ def approvals(shared: SharedOptions) -> None:
 
     def page() -> None:
         for approval in waiting:
-            _show(approval)
+            words, age_s = map(str, approval.get("argv") or ()), float(approval.get("age_s") or 0)
+            names = ("cwd", "program", "why", "rule", "goal")
+            render.lines([f"{approval.get('approval_id')}  {shlex.join(words)}"])
+            render.lines(f"  {name:8} {approval.get(name)}" for name in names)
+            render.lines([f"  {'asked':8} {span(age_s)} ago, by a run of {approval.get('agent')}"])
         if not waiting:
             render.line("no run waits for an approval")
 
@@ -35,18 +39,17 @@ def approvals(shared: SharedOptions) -> None:
 def approve(
     shared: SharedOptions,
     approval: Annotated[str, typer.Argument(metavar="ID", help="As `opskit approvals` shows it.")],
-    deny: Annotated[bool, typer.Option(help="Refuse the command: its run fails.")] = False,
+    deny: Annotated[bool, "Refuse the command: its run fails."] = False,
 ) -> None:
     """Allow one waiting command, once, and show its run.
 
     What changed since it was asked for (words, folder, program file) is asked for again. Exit status 3 where
     the run needs another approval.
     """
-    from opskit.cli.inputs import approval_id
     from opskit.cli.run import show_result, show_step
     from opskit.server.local_runs import approve as approve_run
 
-    name = approval_id(approval)
+    name = checked_id(approval, "approval")
     result = shared.run(
         lambda app: approve_run(app, name, allow=not deny, on_step=show_step, on_note=render.note)
     )
@@ -55,15 +58,3 @@ def approve(
         return
     decided = {"schema_version": SCHEMA_VERSION, "ok": True, "approval_id": name, "decision": "denied"}
     shared.show(decided, lambda: render.line(f"denied {name}: its run has failed"))
-
-
-def _show(approval: "Mapping[str, Any]") -> None:
-    import shlex
-
-    from opskit.text import span
-
-    command, age = shlex.join(map(str, approval.get("argv") or ())), float(approval.get("age_s") or 0)
-    render.line(render.printable(f"{approval.get('approval_id')}  {command}"))
-    for name in ("cwd", "program", "why", "rule", "goal"):
-        render.line(render.printable(f"  {name:8} {approval.get(name)}"))
-    render.line(f"  {'asked':8} {span(age)} ago, by a run of {approval.get('agent')}")

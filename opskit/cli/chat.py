@@ -1,16 +1,17 @@
 """`opskit chat`: goal after goal, through Victoria when she answers, else here (SPEC D9, A6)."""
 
+import contextlib
 import sys
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from opskit.cli import context, render
-from opskit.cli.options import LocalOption, SharedOptions, shares
+from opskit.cli.inputs import checked_goal, name_of_model
+from opskit.cli.options import LocalOption, ModelOption, SharedOptions, shares
 from opskit.errors import OpskitError
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import AsyncGenerator
 
     from opskit.app import App
     from opskit.engine.goal import Goal
@@ -34,7 +35,7 @@ _COMMANDS = {
 def chat(
     shared: SharedOptions,
     local: LocalOption = False,
-    model: Annotated[str | None, typer.Option("--model", help="The model to ask first.")] = None,
+    model: ModelOption = None,
 ) -> None:
     """Talk with Victoria, or with the models of this machine.
 
@@ -44,20 +45,18 @@ def chat(
 
 
 async def _chat(local: bool, model: str | None, shared: SharedOptions) -> None:
-    from opskit.cli.inputs import name_of_model
     from opskit.cli.run import local_victoria
     from opskit.engine.goal import Goal
     from opskit.tags import new_correlation_id
 
     async with shared.configured() as loaded:
         lines = _LogLines(shared.verbose or loaded.debug)
-        async with shared.application(loaded, sink=lines) as app:
+        async with shared.application(loaded, sink=lines) as app, contextlib.aclosing(_typed(app)) as texts:
             app.engine.solver = local_victoria(app)
             where, session_id = "local" if local else "auto", new_correlation_id()
             goal = Goal("", where, name_of_model(model), session_id=session_id, patience_s=_PATIENCE_S)
             conversation = _Conversation(app, goal, lines)
-            ask = _reader(app)
-            while (text := await ask()) is not None:
+            async for text in texts:
                 try:
                     # A goal may begin with a path.
                     if text.startswith("/") and "/" not in text.split()[0][1:]:
@@ -97,7 +96,6 @@ class _Conversation:
         import asyncio
         import signal
 
-        from opskit.cli.inputs import checked_goal
         from opskit.cli.run import answer
         from opskit.providers.base import Message
         from opskit.records import replace
@@ -134,7 +132,6 @@ class _Conversation:
             case "/quit" | "/exit" | "/q":
                 return False
             case "/model":
-                from opskit.cli.inputs import name_of_model
                 from opskit.records import replace
 
                 self._goal = replace(self._goal, model=name_of_model(argument.strip() or None))
@@ -168,12 +165,14 @@ class _Conversation:
             draw(trace)
 
 
-def _reader(app: "App") -> "Callable[[], Awaitable[str | None]]":
-    """Return what reads the next line; None at the end. Without a terminal lines come from standard input."""
+async def _typed(app: "App") -> "AsyncGenerator[str]":
+    """Yield the lines of a person at a terminal, else those of standard input."""
     if not sys.stdin.isatty():
-        return _piped
-    from pathlib import Path
+        import asyncio
 
+        while line := await asyncio.to_thread(sys.stdin.readline):
+            yield line.strip()
+        return
     from prompt_toolkit import PromptSession
     from prompt_toolkit.completion import WordCompleter
     from prompt_toolkit.history import FileHistory
@@ -186,21 +185,11 @@ def _reader(app: "App") -> "Callable[[], Awaitable[str | None]]":
         complete_while_typing=False,
     )
     render.note("Ctrl-D leaves, /help shows the commands")
-
-    async def typed() -> str | None:
-        while True:
-            try:
-                return (await session.prompt_async("> ")).strip()
-            except KeyboardInterrupt:
-                continue  # Ctrl-C empties the line
-            except EOFError:
-                return None
-
-    return typed
-
-
-async def _piped() -> str | None:
-    import asyncio
-
-    line = await asyncio.to_thread(sys.stdin.readline)
-    return line.strip() if line else None
+    while True:
+        try:
+            line = await session.prompt_async("> ")
+        except KeyboardInterrupt:
+            continue  # Ctrl-C empties the line
+        except EOFError:
+            return
+        yield line.strip()

@@ -2,34 +2,29 @@
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from opskit.cli import render
+from opskit.cli.inputs import write_output
 from opskit.cli.options import SharedOptions, shares
+from opskit.config import starter
+from opskit.config.load import InvalidConfigError
+from opskit.config.origins import shown
 from opskit.errors import Exit, UsageError
 from opskit.result import Finding, Report, Status, plain_document
-
-if TYPE_CHECKING:
-    from opskit.config.load import Problem
 
 app = typer.Typer(no_args_is_help=True)
 
 _DEFAULT_PATH = Path("opskit.yaml")
 
 
-@app.command()
-@shares()
+@shares(of=app)
 def show(shared: SharedOptions) -> None:
     """Show every effective value and where it comes from; secrets stay hidden."""
-    from opskit.config.load import load
-    from opskit.config.origins import shown
-
-    loaded = load(shared.config, environ=os.environ, cwd=Path.cwd())
+    loaded = shared.loaded()
     values = list(shown(loaded.config, loaded.origins))
-    for note in loaded.notes:
-        render.note(f"note: {note}")
     rows = [{"key": row.key, "value": row.value, "origin": str(row.origin)} for row in values]
     cells = [(row.key, row.text, str(row.origin)) for row in values]
     shared.show(
@@ -37,17 +32,13 @@ def show(shared: SharedOptions) -> None:
     )
 
 
-@app.command()
-@shares()
+@shares(of=app)
 def init(
     shared: SharedOptions,
-    path: Annotated[Path, typer.Option(help="The file to write.")] = _DEFAULT_PATH,
-    force: Annotated[bool, typer.Option(help="Replace a file that exists.")] = False,
+    path: Annotated[Path, "The file to write."] = _DEFAULT_PATH,
+    force: Annotated[bool, "Replace a file that exists."] = False,
 ) -> None:
     """Write a starter file in which every setting is a comment that shows its default."""
-    from opskit.cli.inputs import write_output
-    from opskit.config import starter
-
     if os.path.lexists(path) and not force:
         raise UsageError(f"{path} exists", remedy="give --force to replace it, or --path for another file")
     write_output(path, starter.text(), mode=0o600)
@@ -56,44 +47,36 @@ def init(
     shared.show(report.as_json(), lambda: render.line(line))
 
 
-@app.command()
-@shares()
+@shares(of=app)
 def check(shared: SharedOptions) -> None:
     """Check the configuration and name every problem with its file and line."""
-    from opskit.config.load import InvalidConfigError, load
-
-    findings: list[Finding] = []
-    lines: list[str] = []
     try:
-        loaded = load(shared.config, environ=os.environ, cwd=Path.cwd())
+        loaded = shared.loaded()
     except InvalidConfigError as exc:
-        findings = [_finding(problem) for problem in exc.problems]
+        findings = [
+            Finding(
+                "config",
+                problem.key or problem.path,
+                Status.FAIL,
+                state="invalid",
+                detail=f"{problem.where}: {problem.message}",
+                code=problem.code,
+                remedy=problem.advice,
+                evidence={"path": problem.path, "line": problem.line, "column": problem.column},
+            )
+            for problem in exc.problems
+        ]
         lines = [f"{problem}\n  {problem.advice}" for problem in exc.problems]
     else:
         path = loaded.config.path
         detail = path or "no configuration file: defaults and environment"
         findings = [Finding("config", path or "defaults", Status.PASS, state="ok", detail=detail)]
-        lines = [f"{detail}: ok"]
-        for note in loaded.notes:
-            key, _, words = note.partition(": ")
+        for key, _, words in (note.partition(": ") for note in loaded.notes):
             findings.append(Finding("config", key, Status.WARN, state="note", detail=words))
-            render.note(f"note: {note}")
+        lines = [f"{detail}: ok"]
     report = Report("config check", findings)
     shared.end(
         Exit.OK if report.ok else Exit.CONFIG,
         report.as_json(),
         lambda: render.line("\n".join(lines), style="" if report.ok else "red"),
-    )
-
-
-def _finding(problem: "Problem") -> "Finding":
-    return Finding(
-        "config",
-        problem.key or problem.path,
-        Status.FAIL,
-        state="invalid",
-        detail=f"{problem.where}: {problem.message}",
-        code=problem.code,
-        remedy=problem.advice,
-        evidence={"path": problem.path, "line": problem.line, "column": problem.column},
     )

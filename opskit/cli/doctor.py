@@ -1,50 +1,46 @@
 """`opskit doctor`: what is wrong at the root, what follows from it, and what to type first."""
 
+import contextlib
 import functools
+import os
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from opskit.cli import context, render
-from opskit.cli.options import SharedOptions, shares
+from opskit.cli.options import SharedOptions, shares, simulated
+from opskit.doctor.cause import AREAS, KNOWN, Cause
 from opskit.errors import UsageError
+from opskit.records import replace
 from opskit.result import Finding, Status, plain_document
 from opskit.text import counted, listing
 
 if TYPE_CHECKING:
-    from opskit.doctor.cause import Cause
     from opskit.doctor.diagnosis import Attributed, Diagnosis
     from opskit.doctor.fixing import Fixed
-    from opskit.doctor.target import ExaminationTarget
 
+#: The worst first.
 _MARKS = {
-    Status.PASS: ("✓", "green"),
-    Status.WARN: ("!", "yellow"),
     Status.FAIL: ("✗", "bold red"),
+    Status.WARN: ("!", "yellow"),
     Status.INCONCLUSIVE: ("?", "magenta"),
+    Status.PASS: ("✓", "green"),
     Status.SKIP: ("-", "dim"),
 }
-_WORST_FIRST = (Status.FAIL, Status.WARN, Status.INCONCLUSIVE, Status.PASS, Status.SKIP)
 
 
 @shares("sandbox")
 def doctor(
     shared: SharedOptions,
-    fix: Annotated[
-        bool, typer.Option(help="Offer the safe fixes, one by one, and look again after each.")
-    ] = False,
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="With --fix: do not ask.")] = False,
-    dry_run: Annotated[bool, typer.Option(help="With --fix: print the commands and run none.")] = False,
-    deep: Annotated[
-        bool, typer.Option(help="Send one long prompt to a loaded Ollama model: is it read whole?")
-    ] = False,
-    list_: Annotated[bool, typer.Option("--list", help="List the causes that it knows.")] = False,
-    verbose: Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show every check with its seconds.")
-    ] = False,
+    fix: Annotated[bool, "Offer the safe fixes, one by one, and look again after each."] = False,
+    yes: Annotated[bool, "--yes", "-y", "With --fix: do not ask."] = False,
+    dry_run: Annotated[bool, "With --fix: print the commands and run none."] = False,
+    deep: Annotated[bool, "Send one long prompt to a loaded Ollama model: is it read whole?"] = False,
+    list_: Annotated[bool, "--list", "List the causes that it knows."] = False,
+    verbose: Annotated[bool, "--verbose", "-v", "Show every check with its seconds."] = False,
 ) -> None:
     """Name the causes of what is wrong, and what to type.
 
@@ -52,8 +48,6 @@ def doctor(
     Loads, pins and changes nothing. Exits 0 (nothing is wrong), 1 (causes found), 3 (nothing was judged).
     """
     if list_:
-        from opskit.doctor.cause import KNOWN
-
         rows = [(cause.id, cause.area, cause.looks_at) for cause in KNOWN]
         known = [dict(zip(("id", "area", "looks_at"), row, strict=True)) for row in rows]
         page = functools.partial(render.table, ("cause", "area", "looks at"), rows)
@@ -68,7 +62,7 @@ def doctor(
     shared.end(diagnosis.exit, content, lambda: _page(diagnosis, fixed, verbose=verbose))
 
 
-def _ask(cause: "Cause", *, yes: bool, dry_run: bool) -> bool:
+def _ask(cause: Cause, *, yes: bool, dry_run: bool) -> bool:
     """Put the question of a fix. Without a terminal nothing is allowed unless `yes` says so."""
     if cause.fix is None:
         return False
@@ -82,49 +76,36 @@ def _ask(cause: "Cause", *, yes: bool, dry_run: bool) -> bool:
 
 
 async def _doctor(
-    asking: "Callable[[Cause], bool] | None", shared: SharedOptions, *, deep: bool
+    asking: Callable[[Cause], bool] | None, shared: SharedOptions, *, deep: bool
 ) -> "tuple[Diagnosis, Sequence[Fixed]]":
-    import os
-    from contextlib import AsyncExitStack
-
+    """Examine where a person at a terminal can watch; then make the fixes that are allowed."""
     from opskit.diagnose.known_secrets import read_known_secrets
     from opskit.diagnose.redaction import Redactor
+    from opskit.doctor.examination import examine
     from opskit.doctor.target import examination_target
-    from opskit.records import replace
 
     target = examination_target(
         shared.config, environ=os.environ, cwd=Path.cwd(), platform=sys.platform, deep=deep
     )
     redactor = Redactor(read_known_secrets(target.config, target.environ, target.cwd))
     target = replace(target, mask=redactor.text)
-    async with AsyncExitStack() as stack:
+    quiet = shared.json or not sys.stderr.isatty()
+    async with contextlib.AsyncExitStack() as stack:
         if shared.sandbox:
-            from opskit.sandbox.stage import Stage
-
-            stage = await stack.enter_async_context(Stage())
-            staged = context.on_stage(target.config, stage.environment())
+            staged = await stack.enter_async_context(simulated(target.config))
             target = replace(target, loaded=replace(target.loaded, config=staged))
-        diagnosis = await _examined(target, quiet=shared.json or not sys.stderr.isatty())
+        with contextlib.ExitStack() as shown:
+            steps: list[Callable[[str], None]] = []
+            diagnosis = await examine(
+                target,
+                on_start=lambda total: steps.append(shown.enter_context(render.progress(total, quiet=quiet))),
+                on_finding=lambda finding: steps[0](finding.check),
+            )
         if asking is None:
             return diagnosis, ()
         from opskit.doctor.fixing import fix
 
         return await fix(target, diagnosis, asking)
-
-
-async def _examined(target: "ExaminationTarget", *, quiet: bool) -> "Diagnosis":
-    """Examine where a person at a terminal can watch."""
-    from contextlib import ExitStack
-
-    from opskit.doctor.examination import examine
-
-    with ExitStack() as stack:
-        steps: list[Callable[[str], None]] = []
-        return await examine(
-            target,
-            on_start=lambda total: steps.append(stack.enter_context(render.progress(total, quiet=quiet))),
-            on_finding=lambda finding: steps[0](finding.check),
-        )
 
 
 def _page(diagnosis: "Diagnosis", fixed: "Sequence[Fixed]", *, verbose: bool) -> None:
@@ -142,23 +123,14 @@ def _page(diagnosis: "Diagnosis", fixed: "Sequence[Fixed]", *, verbose: bool) ->
         render.line("")
         _cause(diagnosis, entry, f"{number:>2}. ")
     render.line("")
-    for status, area, text in _areas(diagnosis):
-        mark, style = _MARKS[status]
-        render.paragraph(f"[{mark}] {area:<14}", text, style=style)
-    if verbose:
-        render.line("")
-        render.findings(diagnosis.findings, advice=False)
-
-
-def _areas(diagnosis: "Diagnosis") -> "Iterator[tuple[Status, str, str]]":
-    """One line for each area: its worst outcome, and what it comes to. Pure."""
-    from opskit.doctor.cause import AREAS
-
     for area in AREAS:
         findings = [finding for finding in diagnosis.findings if diagnosis.areas.get(finding.check) == area]
         if findings:
-            present = {finding.status for finding in findings}
-            yield next(status for status in _WORST_FIRST if status in present), area, _summary(findings)
+            mark, style = _MARKS[min((finding.status for finding in findings), key=list(_MARKS).index)]
+            render.paragraph(f"[{mark}] {area:<14}", _summary(findings), style=style)
+    if verbose:
+        render.line("")
+        render.findings(diagnosis.findings, advice=False)
 
 
 def _summary(findings: "Sequence[Finding]") -> str:
@@ -176,12 +148,10 @@ def _summary(findings: "Sequence[Finding]") -> str:
     parts = [f"wrong: {', '.join(finding.check for finding in failed)}"] if failed else []
     parts += [f"{finding.check}: {finding.detail}" for finding in unclear]
     parts += [f"not judged: {', '.join(blocked)}"] if blocked else []
-    return "; ".join([*parts, *map(_said, passed)])
-
-
-def _said(finding: "Finding") -> str:
-    name = finding.check.removeprefix("node ").removeprefix("agent ")
-    return f"{name}: {finding.detail}" if finding.detail else name
+    for finding in passed:
+        name = finding.check.removeprefix("node ").removeprefix("agent ")
+        parts.append(f"{name}: {finding.detail}" if finding.detail else name)
+    return "; ".join(parts)
 
 
 def _head(diagnosis: "Diagnosis") -> None:
@@ -211,7 +181,16 @@ def _cause(diagnosis: "Diagnosis", entry: "Attributed", head: str) -> None:
     render.paragraph(f"{head}[{mark}] ", cause.title, style=style)
     for sentence in cause.evidence:
         render.paragraph(f"{indent}    ", sentence)
-    if explained := _explained(diagnosis, entry):
+    names, explained = diagnosis.explained(entry), ""
+    by_name = {finding.check: finding for finding in diagnosis.findings}
+    unclear = [name for name in names if by_name[name].status is Status.INCONCLUSIVE]
+    if unclear:
+        explained = (
+            f"because of it {counted(len(unclear), 'check')} could not be judged: {', '.join(unclear)}"
+        )
+    elif len(names) > 1:
+        explained = f"explains {counted(len(names), 'check')}: {', '.join(names)}"
+    if explained:
         render.paragraph(f"{indent}    ", explained, style="dim")
     _following(diagnosis, entry, f"{indent}    ")
     if cause.remedy:
@@ -225,13 +204,3 @@ def _following(diagnosis: "Diagnosis", entry: "Attributed", indent: str) -> None
     for child in diagnosis.below(entry.cause.key):
         render.paragraph(f"{indent}→ ", child.cause.title)
         _following(diagnosis, child, f"{indent}  ")
-
-
-def _explained(diagnosis: "Diagnosis", entry: "Attributed") -> str:
-    """Which checks it explains, when that is more than its own one."""
-    names = diagnosis.explained(entry)
-    by_name = {finding.check: finding for finding in diagnosis.findings}
-    unclear = [name for name in names if by_name[name].status is Status.INCONCLUSIVE]
-    if unclear:
-        return f"because of it {counted(len(unclear), 'check')} could not be judged: {', '.join(unclear)}"
-    return f"explains {counted(len(names), 'check')}: {', '.join(names)}" if len(names) > 1 else ""

@@ -1,30 +1,24 @@
 """`opskit drill`: does failover work, with this configuration? Played on simulated servers."""
 
-from typing import TYPE_CHECKING, Annotated
-
-import typer
+from typing import Annotated
 
 from opskit.cli import context, render
 from opskit.cli.options import SharedOptions, shares
 from opskit.errors import UsageError
-from opskit.result import plain_document
-
-if TYPE_CHECKING:
-    from opskit.result import Report
+from opskit.result import Report, plain_document
 
 
 @shares("verbose")
 def drill(
     shared: SharedOptions,
-    only: Annotated[list[str] | None, typer.Option(help="Play this scenario (repeatable).")] = None,
-    list_: Annotated[bool, typer.Option("--list", help="List the scenarios and play none.")] = False,
+    only: Annotated[list[str] | None, "Play this scenario (repeatable)."] = None,
+    list_: Annotated[bool, "--list", "List the scenarios and play none."] = False,
 ) -> None:
     """Inject the faults of real servers and see what a caller gets.
 
     A right answer, or an honest error, is a pass.
     Uses the router and budgets of your configuration, on simulated servers; your own are left alone.
     """
-    from opskit.result import Report
     from opskit.sandbox.drill import chosen
     from opskit.sandbox.drill import drill as play
     from opskit.sandbox.scenarios import all_scenarios
@@ -39,11 +33,10 @@ def drill(
     try:
         scenarios = chosen(only or ())
     except KeyError as exc:
-        near = near_names(str(exc.args[0]), (scenario.name for scenario in all_scenarios()))
-        hint = f"near names: {', '.join(near)}; " if near else ""
-        raise UsageError(
-            f"there is no scenario {exc.args[0]!r}", remedy=f"{hint}`opskit drill --list` shows all"
-        ) from exc
+        name = str(exc.args[0])
+        near = ", ".join(near_names(name, (scenario.name for scenario in all_scenarios())))
+        remedy = f"{f'near names: {near}; ' if near else ''}`opskit drill --list` shows all"
+        raise UsageError(f"there is no scenario {name!r}", remedy=remedy) from exc
 
     async def work() -> Report:
         loaded = shared.load()
@@ -51,25 +44,17 @@ def drill(
             log = TagLog(render.note) if shared.verbose else None
             return Report("drill", await play(scenarios, loaded, step, log))
 
+    def page() -> None:
+        rows = []
+        for finding in report.findings:
+            attempts = finding.evidence["attempts"]
+            path = " > ".join(f"{a['node']}:{a['fault'] or 'ok'}" for a in attempts) or "none"
+            injected, lost = finding.evidence["injected"], f"{finding.evidence['lost_ms']:.1f}"
+            verdict = "PASS" if finding.status.value == "pass" else f"FAIL: {finding.remedy}"
+            rows.append((finding.target, injected, finding.detail, path, lost, verdict))
+        render.table(("scenario", "injected", "the caller saw", "attempts", "ms lost", "verdict"), rows)
+        passed = sum(finding.status.value == "pass" for finding in report.findings)
+        render.line(f"{passed} of {len(rows)} scenarios passed")
+
     report = context.run(work())
-    shared.end(report.exit, report.as_json(), lambda: _table(report))
-
-
-def _table(report: "Report") -> None:
-    rows = []
-    for finding in report.findings:
-        attempts = finding.evidence["attempts"]
-        path = " > ".join(f"{a['node']}:{a['fault'] or 'ok'}" for a in attempts) or "none"
-        rows.append(
-            (
-                finding.target,
-                finding.evidence["injected"],
-                finding.detail,
-                path,
-                f"{finding.evidence['lost_ms']:.1f}",
-                "PASS" if finding.status.value == "pass" else f"FAIL: {finding.remedy}",
-            )
-        )
-    render.table(("scenario", "injected", "the caller saw", "attempts", "ms lost", "verdict"), rows)
-    passed = sum(finding.status.value == "pass" for finding in report.findings)
-    render.line(f"{passed} of {len(rows)} scenarios passed")
+    shared.end(report.exit, report.as_json(), page)

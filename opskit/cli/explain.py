@@ -1,16 +1,15 @@
 """`opskit explain`: what a code, a status, a fault, a state or a pasted error text means, and what to do."""
 
 import sys
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from opskit.cli import render
 from opskit.cli.options import SharedOptions, shares
 from opskit.errors import UsageError
-
-if TYPE_CHECKING:
-    from opskit.explain.search import Explained, ExplanationMatch
+from opskit.explain.catalogue import ENTRIES
+from opskit.explain.search import Explained, explained, listing
 
 #: More than this is a log: `opskit logs` picks the lines worth explaining.
 LIMIT_BYTES = 256 * 1024
@@ -28,15 +27,12 @@ def explain(
             help="503, MODEL_003, wedged, an error line, a traceback; `-` or a pipe reads standard input.",
         ),
     ] = None,
-    everything: Annotated[bool, typer.Option("--list", help="Show every key that can be explained.")] = False,
+    everything: Annotated[bool, "--list", "Show every key that can be explained."] = False,
 ) -> None:
     """Explain a code, a state or a pasted error.
 
     Shows title, cause, remedy, HTTP and exit status, best match first. Exit status 1 when nothing matches.
     """
-    from opskit.explain.catalogue import ENTRIES
-    from opskit.explain.search import explained, listing
-
     if everything:
         rows = [(e.kind.value, e.key, e.title, str(e.http_status or ""), str(int(e.exit))) for e in ENTRIES]
         shared.show(listing(), lambda: render.table(("kind", "key", "title", "http", "exit"), rows))
@@ -45,7 +41,7 @@ def explain(
     shared.end(result.report.exit, result.as_json(), lambda: _show(result))
 
 
-def _show(result: "Explained") -> None:
+def _show(result: Explained) -> None:
     if not result.matches:
         finding = result.report.findings[0]
         render.line(f"{finding.detail}. Next: {finding.remedy}")
@@ -53,39 +49,26 @@ def _show(result: "Explained") -> None:
     for number, match in enumerate(result.matches[:_SHOWN]):
         if number:
             render.line("")
-        for text in _lines(match):
-            render.line(render.printable(text))
+        entry = match.entry
+        facts = [f"HTTP {entry.http_status}"] if entry.http_status is not None else []
+        facts.append(f"exit status {int(entry.exit)}")
+        if entry.code is not None and entry.code != entry.key:
+            facts.append(f"reported as {entry.code}")
+        if entry.see:
+            facts.append(f"see also {', '.join(entry.see)}")
+        head = f"{entry.key}  {entry.title}  ({entry.kind.value}; {match.why})"
+        cause, remedy = f"  cause:  {entry.cause}", f"  remedy: {entry.remedy}"
+        render.lines((head, cause, remedy, f"  {'; '.join(facts)}"))
     others = ", ".join(match.entry.key for match in result.matches[_SHOWN:])
-    if others:
-        render.line("")
-        render.line(f"also: {others}")
-
-
-def _lines(match: "ExplanationMatch") -> tuple[str, ...]:
-    """One explanation for a person: its name first, then what lies behind it and what to type."""
-    entry = match.entry
-    facts = [f"exit status {int(entry.exit)}"]
-    if entry.http_status is not None:
-        facts.insert(0, f"HTTP {entry.http_status}")
-    if entry.code is not None and entry.code != entry.key:
-        facts.append(f"reported as {entry.code}")
-    if entry.see:
-        facts.append(f"see also {', '.join(entry.see)}")
-    return (
-        f"{entry.key}  {entry.title}  ({entry.kind.value}; {match.why})",
-        f"  cause:  {entry.cause}",
-        f"  remedy: {entry.remedy}",
-        f"  {'; '.join(facts)}",
-    )
+    render.lines(["", f"also: {others}"] if others else ())
 
 
 def _text(given: list[str]) -> str:
     """Return the text of the arguments or of standard input. Raises UsageError where there is none."""
+    raw = b""
     if given and given != ["-"]:
         raw = " ".join(given).encode("utf-8", "surrogateescape")
-    elif not given and sys.stdin.isatty():
-        raise UsageError("there is nothing to explain", remedy="`opskit explain 503`, or pipe an error in")
-    else:
+    elif given or not sys.stdin.isatty():
         raw = sys.stdin.buffer.read(LIMIT_BYTES + 1)
     if len(raw) > LIMIT_BYTES:
         raise UsageError(

@@ -11,13 +11,15 @@ import sys
 import termios
 from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
-from typing import TextIO
+from typing import TextIO, TypeVar
 
 import typer
 
 from opskit.cli import render
 from opskit.errors import UsageError
 from opskit.text import duration_s
+
+T = TypeVar("T", bound=str | None)
 
 #: How long a pipe may be silent before a person is notified.
 PATIENCE_S = 1.0
@@ -131,25 +133,20 @@ def name_of_model(given: str | None) -> str | None:
     return given
 
 
-def name_of_category(given: str | None, known: Collection[str]) -> str | None:
-    """Raises UsageError for a category that the configuration does not have."""
+def choice(given: T, known: Collection[str], what: str) -> T:
+    """The word as given; None is no word. Raises UsageError for one that is not known."""
     if given is not None and given not in known:
-        raise UsageError(f"there is no category {given!r}", remedy=f"use one of: {', '.join(sorted(known))}")
+        words = ", ".join(dict.fromkeys(known)) or "none is configured"
+        raise UsageError(f"there is no {what} {given!r}", remedy=f"use one of: {words}")
     return given
 
 
 def checked_id(given: str, option: str) -> str:
-    """The id of a run or of a conversation as given. Raises UsageError for what cannot be one."""
-    if not _ID.fullmatch(given):
+    """The id of a run, a conversation or an approval. Raises UsageError for what cannot be one."""
+    if not (_APPROVAL_ID if option == "approval" else _ID).fullmatch(given):
         remedy = "use up to 128 letters, digits, dots, dashes, colons, underscores"
+        remedy = "`opskit approvals` lists them" if option == "approval" else remedy
         raise UsageError(f"{option} {given!r} is no id", remedy=remedy)
-    return given
-
-
-def approval_id(given: str) -> str:
-    """The id of an approval as given. Raises UsageError for what cannot be one."""
-    if not _APPROVAL_ID.fullmatch(given):
-        raise UsageError(f"{given!r} is no id of an approval", remedy="`opskit approvals` lists them")
     return given
 
 

@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 
 from opskit.cli import render
+from opskit.cli.inputs import choice
 from opskit.errors import OpskitError, UsageError
 from opskit.logs.files import FileSource, distinct, files
 from opskit.logs.levels import LEVELS, level_of
@@ -41,9 +42,9 @@ def conditions(
 ) -> EntryFilter:
     """The conditions of the options. Raises UsageError for each that cannot be used."""
     names = tuple(name.strip() for group in tags for name in group.split(",") if name.strip())
-    at_least = None if level is None else level_of(level)
-    if level is not None and at_least is None:
-        raise UsageError(f"{level!r} is no level", remedy=f"levels are {', '.join(LEVELS)}")
+    at_least = level_of(level) if level else None
+    if at_least is None:
+        choice(level, LEVELS, "level")
     if not (names or grep or identifier or level or everything):
         names = STANDARD_TAGS
     now = datetime.now().astimezone()
@@ -111,12 +112,10 @@ def _written(source: FileSource, options: LogOptions) -> int:
 def nothing_found(options: LogOptions, sources: Sequence[str]) -> None:
     """Say what was searched: sources, conditions, window."""
     searched = ", ".join(dict.fromkeys(sources)) or "no source"
-    limits = (("since", options.selection.since), ("until", options.selection.until))
-    times = [
-        f" {word} {datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M:%S}"
-        for word, at in limits
-        if at is not None
-    ]
+    times = []
+    for word, at in (("since", options.selection.since), ("until", options.selection.until)):
+        if at is not None:
+            times.append(f" {word} {datetime.fromtimestamp(at).astimezone():%Y-%m-%d %H:%M:%S}")
     if options.tail is not None:
         times.append(f" in the last {options.tail} lines of each")
     hint = ". Next: `--all` shows every line" if options.selection.tags == STANDARD_TAGS else ""

@@ -4,27 +4,25 @@ import contextlib
 from collections.abc import Sequence
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from opskit.cli import render
-from opskit.cli.inputs import check_output, write_output
+from opskit.cli.inputs import check_output, choice, write_output
 from opskit.cli.log_query import conditions
 from opskit.cli.log_view import Unread, iso, open_sources
 from opskit.cli.options import SharedOptions
-from opskit.errors import OpskitError, UsageError
+from opskit.errors import OpskitError
 from opskit.logs.files import FileSource
 from opskit.logs.packed import torn
 from opskit.logs.record import LogEntry
-from opskit.logs.request import Story, TimelineLine, story
+from opskit.logs.request import Story, story
 from opskit.logs.select import EntryFilter
-from opskit.logs.show import once
-from opskit.logs.source import LogSource, Note, Unreadable, Window
+from opskit.logs.show import Break, once
+from opskit.logs.source import LogSource, Unreadable, Window
 from opskit.logs.stats import Feeder, LogTally, tally_file
 from opskit.logs.stats_report import as_json, as_markdown, rows_by, summary
+from opskit.records import asdict
 from opskit.result import plain_document
-
-if TYPE_CHECKING:
-    from opskit.logs.show import Shown
 
 BREAKDOWNS = ("model", "node", "tag", "minute")
 
@@ -40,8 +38,7 @@ async def stats(
     json: bool,
 ) -> bool:
     """Print the statistics of the sources; whether there was a line at all and every source could be read."""
-    if by is not None and by not in BREAKDOWNS:
-        raise UsageError(f"--by {by!r} is not known", remedy=f"use one of: {', '.join(BREAKDOWNS)}")
+    choice(by, BREAKDOWNS, "breakdown")
     selection = conditions(everything=True, since=since, until=until)
     if markdown is not None:
         check_output(Path(markdown))
@@ -51,7 +48,7 @@ async def stats(
         try:
             tally.merge(await _tallied(source, selection, unread))
         except OpskitError as error:
-            unread.put(Unreadable.of(source.name, error), useful=False)
+            unread.put(Unreadable.of(source.name, error))
     if not tally.lines:
         readable = [source.name for source in sources if source.name not in unread.names]
         if readable:
@@ -61,12 +58,8 @@ async def stats(
         write_output(Path(markdown), as_markdown(tally))
         render.note(f"{markdown} written")
     if json:
-        status = "fail" if unread.names else "pass"
-        counts = as_json(tally)
-        content = plain_document(
-            "logs stats", ok=not unread.names, status=status, unread=unread.names, stats=counts
-        )
-        render.document(content)
+        head = {"ok": not unread.names, "status": "fail" if unread.names else "pass"}
+        render.document(plain_document("logs stats", **head, unread=unread.names, stats=as_json(tally)))
     elif by is not None:
         columns, rows = rows_by(tally, by)
         render.table(columns, rows)
@@ -74,7 +67,7 @@ async def stats(
         for table in summary(tally):
             if table.rows:
                 render.heading(table.heading)
-                render.table(table.columns, table.rows)
+            render.table(table.columns, table.rows)
     return not unread.names
 
 
@@ -99,8 +92,8 @@ async def read_story(identifier: str, specs: Sequence[str], config: str | None) 
         async for item in items:
             if isinstance(item, LogEntry):
                 entries.append(item)
-            else:
-                _note(item, unread)
+            elif not isinstance(item, Break):
+                unread.put(item)
     return story(entries, identifier), unread
 
 
@@ -121,95 +114,54 @@ async def _tallied(source: LogSource, selection: EntryFilter, unread: Unread) ->
             if isinstance(item, LogEntry):
                 last = item.at
                 feeder.push_event(item)
-            else:
-                _note(item, unread)
+            elif not isinstance(item, Break):
+                unread.put(item)
     feeder.close(last)
     return tally
-
-
-def _note(item: "Shown", unread: Unread) -> None:
-    if isinstance(item, Unreadable):
-        unread.put(item, useful=False)
-    elif isinstance(item, Note):
-        render.note(f"-- {item.source}: {render.printable(item.text)}")
 
 
 def _draw(request_story: Story) -> None:
     render.heading(f"request {request_story.correlation_id}")
     if request_story.goal:
         render.line(f"goal: {render.printable(request_story.goal)}")
-    render.table(
-        ("time", "after", "source", "tag", "text"),
-        [
-            (
-                _clock(line),
-                "" if line.since_s is None else f"{line.since_s:.3f} s{' GAP' if line.gap else ''}",
-                line.source,
-                line.tag or line.level or "",
-                line.text,
-            )
-            for line in request_story.lines
-        ],
-    )
+    rows = []
+    for line in request_story.lines:
+        at = "" if line.at is None else f"{datetime.fromtimestamp(line.at, UTC):%H:%M:%S.%f}"[:-3]
+        after = "" if line.since_s is None else f"{line.since_s:.3f} s{' GAP' if line.gap else ''}"
+        rows.append((at, after, line.source, line.tag or line.level or "", line.text))
+    render.table(("time", "after", "source", "tag", "text"), rows)
     if request_story.attempts:
         render.heading("attempts")
-        render.table(
-            ("", "node", "model", "outcome", "seconds", "fallback"),
-            [
-                (
-                    str(attempt.number),
-                    attempt.node or "?",
-                    attempt.model or "?",
-                    attempt.fault or attempt.outcome,
-                    "" if attempt.seconds is None else f"{attempt.seconds:.3f}",
-                    "yes" if attempt.fallback else "",
-                )
-                for attempt in request_story.attempts
-            ],
-        )
+    calls = []
+    for attempt in request_story.attempts:
+        seconds = "" if attempt.seconds is None else f"{attempt.seconds:.3f}"
+        names = (str(attempt.number), attempt.node or "?", attempt.model or "?")
+        calls.append((*names, attempt.fault or attempt.outcome, seconds, "yes" if attempt.fallback else ""))
+    render.table(("", "node", "model", "outcome", "seconds", "fallback"), calls)
+    outcome = request_story.state + (f" ({request_story.code})" if request_story.code else "")
+    if request_story.answered or request_story.state == "running":
+        outcome = "answered" if request_story.answered else "no answer is logged"
     total = "" if request_story.total_s is None else f" in {request_story.total_s:.3f} s"
     gaps = f", {len(request_story.gaps)} gaps" if request_story.gaps else ""
     sources = ", ".join(request_story.sources)
-    render.line(f"{_outcome(request_story)}{total}; {len(request_story.lines)} lines from {sources}{gaps}")
-
-
-def _outcome(request_story: Story) -> str:
-    if request_story.answered:
-        return "answered"
-    if request_story.state == "running":
-        return "no answer is logged"
-    return f"{request_story.state} ({request_story.code})" if request_story.code else request_story.state
-
-
-def _clock(line: TimelineLine) -> str:
-    if line.at is None:
-        return ""
-    return f"{datetime.fromtimestamp(line.at, UTC):%H:%M:%S.%f}"[:-3]
+    render.line(f"{outcome}{total}; {len(request_story.lines)} lines from {sources}{gaps}")
 
 
 def _document(request_story: Story) -> dict[str, Any]:
-    names = ("number", "node", "model", "outcome", "fault", "seconds", "fallback")
+    """Everything of the story; a line as it stands in the log, whatever was read of it."""
+    content, is_answered = asdict(request_story), request_story.answered
+    attempt_names = ("number", "node", "model", "outcome", "fault", "seconds", "fallback")
+    line_names = ("source", "since_s", "gap", "level", "tag")
     return plain_document(
         "logs request",
-        ok=request_story.answered,
-        status="pass" if request_story.answered else "inconclusive",
-        correlation_id=request_story.correlation_id,
-        goal=request_story.goal,
-        state="answered" if request_story.answered else request_story.state,
-        code=request_story.code,
-        total_s=request_story.total_s,
-        sources=list(request_story.sources),
-        attempts=[{name: getattr(attempt, name) for name in names} for attempt in request_story.attempts],
+        ok=is_answered,
+        status="pass" if is_answered else "inconclusive",
+        **{name: content[name] for name in ("correlation_id", "goal", "code", "total_s", "sources")},
+        state="answered" if is_answered else request_story.state,
+        attempts=[{name: attempt[name] for name in attempt_names} for attempt in content["attempts"]],
         lines=[
-            {
-                "source": line.source,
-                "at": iso(line.at),
-                "since_s": line.since_s,
-                "gap": line.gap,
-                "level": line.level,
-                "tag": line.tag,
-                "raw": line.raw.decode("utf-8", "backslashreplace"),
-            }
-            for line in request_story.lines
+            {name: line[name] for name in line_names}
+            | {"at": iso(line["at"]), "raw": line["raw"].decode("utf-8", "backslashreplace")}
+            for line in content["lines"]
         ],
     )

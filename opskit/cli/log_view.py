@@ -8,14 +8,13 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from typing import Any
 
 from opskit.cli import render
 from opskit.cli.inputs import has_input
 from opskit.cli.log_query import LogOptions, nothing_found
 from opskit.config.load import load
 from opskit.logs.glob_source import GlobSource, resolve
-from opskit.logs.record import Facts, LogEntry, facts
+from opskit.logs.record import LogEntry, facts
 from opskit.logs.show import Break, Shown, followed, once
 from opskit.logs.source import LogSource, Note, Unreadable, Window
 from opskit.system.logfile import LOG_NAME
@@ -83,15 +82,21 @@ async def _while_read() -> AsyncIterator[None]:
 
 
 class Unread:
-    """Says why a source cannot be read, once and at once."""
+    """Passes on what is noted of sources, and says why one cannot be read, once and at once."""
 
     def __init__(self, sources: Sequence[LogSource], *, as_json: bool = False) -> None:
         self.names: list[str] = []
         self._alone = sources[0].name if len(sources) == 1 else None
         self._as_json = as_json
 
-    def put(self, item: Unreadable, *, useful: bool) -> None:
+    def put(self, item: Note, *, useful: bool = False) -> None:
         """Raises the error of the only source there is, unless what was read of it is `useful`."""
+        if not isinstance(item, Unreadable):
+            if self._as_json:
+                render.log_json({"source": item.source, "at": iso(item.at), "note": item.text})
+            else:
+                render.note(f"-- {item.source}: {render.printable(item.text)}")
+            return
         if item.source == self._alone and not useful:
             raise item.error
         if item.source in self.names:
@@ -136,37 +141,30 @@ class _Printer:
                 # As grep does, between two groups of lines with context.
                 render.log_bytes(b"--\n")
             return
-        if isinstance(item, Unreadable):
+        if not isinstance(item, LogEntry):
             self._unread.put(item, useful=self.count > 0)
-            return
-        if isinstance(item, Note):
-            if self._form == "json":
-                render.log_json({"source": item.source, "at": iso(item.at), "note": item.text})
-            else:
-                render.note(f"-- {item.source}: {render.printable(item.text)}")
             return
         self.count += 1
         self.untimed += item.at is None
         if self._form == "json":
-            render.log_json(_document(item, facts(item.raw)))
+            read = facts(item.raw)
+            render.log_json(
+                {
+                    "source": item.source,
+                    "at": iso(item.at if item.at is not None else read.at),
+                    "tag": read.tag,
+                    "level": read.level or item.level,
+                    "correlation_id": read.correlation_id,
+                    "message": read.message,
+                    "fields": dict(read.fields),
+                    "raw": item.bytes_in_source.decode("utf-8", "backslashreplace"),
+                }
+            )
         elif self._form == "raw":
             render.log_bytes(item.bytes_in_source + b"\n")
         else:
             source = item.source if self._many else ""
             render.log_line(source, item.shown, lambda: facts(item.raw).level or item.level)
-
-
-def _document(entry: LogEntry, read: Facts) -> dict[str, Any]:
-    return {
-        "source": entry.source,
-        "at": iso(entry.at if entry.at is not None else read.at),
-        "tag": read.tag,
-        "level": read.level or entry.level,
-        "correlation_id": read.correlation_id,
-        "message": read.message,
-        "fields": dict(read.fields),
-        "raw": entry.bytes_in_source.decode("utf-8", "backslashreplace"),
-    }
 
 
 def iso(at: float | None) -> str | None:

@@ -28,32 +28,27 @@ Sources = Annotated[
         "When none is given: what is piped in, else our own log and victoria-agent."
     ),
 ]
-Since = Annotated[str | None, typer.Option("--since", help="From then on: 10m, 2h30m, 2026-11-20T08:00.")]
-Until = Annotated[str | None, typer.Option("--until", help="Before then.")]
+Since = Annotated[str | None, "--since", "From then on: 10m, 2h30m, 2026-11-20T08:00."]
+Until = Annotated[str | None, "--until", "Before then."]
 Tail = Annotated[int | None, typer.Option("--tail", min=0, help="The last N lines of each source.")]
 
 
-@app.command()
-@shares()
+@shares(of=app)
 def show(
     shared: SharedOptions,
     sources: Sources = None,
-    follow: Annotated[bool, typer.Option("-f", "--follow", help="Go on with what comes.")] = False,
-    tag: Annotated[
-        list[str] | None, typer.Option("--tag", help="These tags, as LLM_ERROR,FALLBACK or 'LLM_*'.")
-    ] = None,
-    grep: Annotated[list[str] | None, typer.Option("--grep", help="Lines that match (RE2).")] = None,
-    exclude: Annotated[list[str] | None, typer.Option("--not", help="Lines that do not match (RE2).")] = None,
-    identifier: Annotated[str | None, typer.Option("--id", help="One request: its correlation id.")] = None,
-    level: Annotated[
-        str | None, typer.Option("--level", help="debug, info, warning, error or critical.")
-    ] = None,
-    everything: Annotated[bool, typer.Option("--all", help="All lines, tagged or not.")] = False,
+    follow: Annotated[bool, "-f", "--follow", "Go on with what comes."] = False,
+    tag: Annotated[list[str] | None, "These tags, as LLM_ERROR,FALLBACK or 'LLM_*'."] = None,
+    grep: Annotated[list[str] | None, "Lines that match (RE2)."] = None,
+    exclude: Annotated[list[str] | None, "--not", "Lines that do not match (RE2)."] = None,
+    identifier: Annotated[str | None, "--id", "One request: its correlation id."] = None,
+    level: Annotated[str | None, "debug, info, warning, error or critical."] = None,
+    everything: Annotated[bool, "--all", "All lines, tagged or not."] = False,
     since: Since = None,
     until: Until = None,
     tail: Tail = None,
     events_around: Annotated[int, typer.Option("-C", "--context", min=0, help="N events around each.")] = 0,
-    raw: Annotated[bool, typer.Option("--raw", help="The lines byte for byte, as grep prints them.")] = False,
+    raw: Annotated[bool, "The lines byte for byte, as grep prints them."] = False,
 ) -> None:
     """Show what is wanted of logs, merged by time: tagged lines, unless another condition is given.
 
@@ -87,30 +82,26 @@ def show(
         from opskit.cli import log_view
 
         shown = context.run(log_view.show(options, shared.config))
-    if not shown:
-        raise typer.Exit(int(Exit.FAILED))
+    raise typer.Exit(int(Exit.OK if shown else Exit.FAILED))
 
 
-@app.command()
-@shares()
+@shares(of=app)
 def stats(
     shared: SharedOptions,
     sources: Sources = None,
-    by: Annotated[str | None, typer.Option("--by", help="model, node, tag or minute.")] = None,
+    by: Annotated[str | None, "model, node, tag or minute."] = None,
     since: Since = None,
     until: Until = None,
-    markdown: Annotated[str | None, typer.Option("--markdown", help="Write the report to this file.")] = None,
+    markdown: Annotated[str | None, "Write the report to this file."] = None,
 ) -> None:
     """Count errors, slow requests, calls and failures of each model and node, and draw the course of time."""
     from opskit.cli import log_report
 
     work = log_report.stats(tuple(sources or ()), by, since, until, markdown, shared.config, json=shared.json)
-    if not context.run(work):
-        raise typer.Exit(int(Exit.FAILED))
+    raise typer.Exit(int(Exit.OK if context.run(work) else Exit.FAILED))
 
 
-@app.command()
-@shares()
+@shares(of=app)
 def request(
     shared: SharedOptions,
     identifier: Annotated[str, typer.Argument(metavar="ID", help="A correlation id, or its beginning.")],
@@ -119,5 +110,5 @@ def request(
     """Tell the story of one request across sources: its lines in order, the time between, its attempts."""
     from opskit.cli import log_report
 
-    if not context.run(log_report.request(identifier, tuple(sources or ()), shared)):
-        raise typer.Exit(int(Exit.FAILED))
+    is_whole = context.run(log_report.request(identifier, tuple(sources or ()), shared))
+    raise typer.Exit(int(Exit.OK if is_whole else Exit.FAILED))

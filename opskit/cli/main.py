@@ -12,6 +12,15 @@ from collections.abc import Sequence
 
 from opskit.system.output import NarrationFile, OutputFile
 
+TYPE_CHECKING = False  # as `typing` has it, which is 3 ms that a plain search does not need
+if TYPE_CHECKING:
+    from typing import Any
+
+    from opskit.errors import UsageError
+
+#: Typer's names of types, in words.
+_TYPES = {"int range": "whole number", "int": "whole number", "float range": "number", "float": "number"}
+
 
 def main() -> None:
     """Run the command line and exit with its status; nothing but `--debug` shows a traceback."""
@@ -30,7 +39,7 @@ def main() -> None:
 
 
 def status(arguments: list[str]) -> int:
-    from opskit.cli.interrupt import Interrupts
+    from opskit.cli.context import Interrupts
 
     debug, as_json = "--debug" in arguments, "--json" in arguments
     interrupts = Interrupts()
@@ -84,9 +93,7 @@ def _failed(exc: Exception, arguments: list[str], *, debug: bool, as_json: bool)
     from opskit.errors import OpskitError, OutputError
 
     if hasattr(exc, "format_message"):
-        from opskit.cli.usage import usage_error
-
-        exc = usage_error(exc, arguments)
+        exc = _usage_error(exc, arguments)
     elif debug:
         import traceback
 
@@ -100,9 +107,50 @@ def _failed(exc: Exception, arguments: list[str], *, debug: bool, as_json: bool)
     return int(bug.exit)
 
 
+def _usage_error(exc: "Any", arguments: Sequence[str]) -> "UsageError":
+    """What a person typed that Typer does not take: in our words, with the next thing to type."""
+    from opskit.errors import UsageError
+    from opskit.text import near_names
+
+    context: Any = getattr(exc, "ctx", None)
+    path = context.command_path if context is not None else " ".join(["opskit", *arguments[:1]])
+    shows_all = f"`{path} --help` shows what there is"
+    message = exc.format_message().rstrip(".")
+    kind = type(exc).__name__
+    if kind == "NoSuchOption":
+        return UsageError(f"`{path}` has no option {exc.option_name}", remedy=_option(exc, path, arguments))
+    if kind == "UsageError" and hasattr(context.command, "commands"):
+        typed = next((word for word in arguments[path.count(" ") :] if not word.startswith("-")), "")
+        near = [f"`{path} {name}`" for name in near_names(typed, context.command.commands)]
+        meant = f"did you mean {' or '.join(near)}? " if near else ""
+        return UsageError(f"there is no command `{path} {typed}`", remedy=f"{meant}{shows_all}")
+    if kind == "UsageError":
+        texts = [part for part in context.command.params if part.param_type_name == "argument"]
+        quoted = 'put a text of several words in quotes: "two words"; ' if texts else ""
+        extra = message.removeprefix("Got unexpected extra argument(s) ")
+        return UsageError(f"too many arguments for `{path}` {extra}", remedy=f"{quoted}{shows_all}")
+    for theirs, ours in _TYPES.items():
+        message = message.replace(f"a valid {theirs}", f"a {ours}")
+    return UsageError(message, remedy=f"`{path} --help`")
+
+
+def _option(exc: "Any", path: str, arguments: Sequence[str]) -> str:
+    """Return what to type instead of an option that does not exist."""
+    import shlex
+
+    from opskit.cli.app import COMMANDS
+
+    start = next((index for index, word in enumerate(arguments) if word in COMMANDS), 0)
+    if start and path == "opskit":
+        moved = shlex.join(["opskit", *arguments[start:], *arguments[:start]])
+        return f"options stand behind the command: `{moved}`"
+    near = " or ".join(exc.possibilities or ())
+    return f"{f'did you mean {near}? ' if near else ''}`{path} --help` shows what there is"
+
+
 def _handed_over(code: int) -> int:
     """Hand over what was printed; the exit status, which is another one where that cannot be done."""
-    from opskit.cli import interrupt
+    from opskit.cli import context
 
     try:
         sys.stdout.flush()
@@ -119,7 +167,7 @@ def _handed_over(code: int) -> int:
             render.error(exc, as_json=False)
         code = int(exc.exit)
     if code == 130:
-        interrupt.leave_threads(code)
+        context.leave_threads(code)
     return code
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn
 import typer
 
 from opskit.cli import render
+from opskit.cli.inputs import at_terminal, check_output, checked_goal, choice, name_of_model
 from opskit.cli.options import SharedOptions, shares
 from opskit.errors import UsageError
 from opskit.records import replace
@@ -24,14 +25,11 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True)
 
-NodeOption = Annotated[str | None, typer.Option("--node", metavar="NAME", help="Only this node.")]
-ReplaceOption = Annotated[
-    bool, typer.Option("--yes", "-y", help="Do not ask before the resident model of MLX is replaced.")
-]
+NodeOption = Annotated[str | None, "--node", "NAME", "Only this node."]
+ReplaceOption = Annotated[bool, "--yes", "-y", "Do not ask before the resident model of MLX is replaced."]
 
 
-@app.command("list")
-@shares("sandbox", "verbose")
+@shares("sandbox", "verbose", of=app, name="list")
 def show_list(shared: SharedOptions, node: NodeOption = None) -> None:
     """Show every installed model: its size, whether it is loaded, whether it fits in memory."""
     from opskit.checks.model_rows import INSTALLED_COLUMNS, installed
@@ -44,11 +42,11 @@ def show_list(shared: SharedOptions, node: NodeOption = None) -> None:
 
     rows, report = shared.run(work)
     models = [row.as_json() for row in rows]
-    _end(shared, report, {"models": models}, lambda: _table(INSTALLED_COLUMNS, [row.cells() for row in rows]))
+    cells = [row.cells() for row in rows]
+    _end(shared, report, {"models": models}, lambda: render.table(INSTALLED_COLUMNS, cells))
 
 
-@app.command("loaded")
-@shares("sandbox", "verbose")
+@shares("sandbox", "verbose", of=app, name="loaded")
 def show_loaded(shared: SharedOptions, node: NodeOption = None) -> None:
     """Show what is in memory just now, how much of it on the GPU, what it works on, and for how long."""
     from opskit.checks.model_rows import LOADED_COLUMNS, read_loaded
@@ -60,7 +58,7 @@ def show_loaded(shared: SharedOptions, node: NodeOption = None) -> None:
         return await read_loaded(root.survey, await with_upkeep(root.survey, nodes))
 
     def page() -> None:
-        _table(LOADED_COLUMNS, [row.cells() for row in rows])
+        render.table(LOADED_COLUMNS, [row.cells() for row in rows])
         if not rows:
             render.line("no model is known to be loaded")
 
@@ -68,26 +66,20 @@ def show_loaded(shared: SharedOptions, node: NodeOption = None) -> None:
     _end(shared, report, {"models": [row.as_json() for row in rows]}, page)
 
 
-@app.command("test")
-@shares("sandbox", "verbose")
+@shares("sandbox", "verbose", of=app, name="test")
 def run_test(
     shared: SharedOptions,
-    every: Annotated[bool, typer.Option("--all", help="Load and test every model that fits.")] = False,
-    model: Annotated[
-        list[str] | None, typer.Option(metavar="NAME", help="Load and test this one; may be repeated.")
-    ] = None,
+    every: Annotated[bool, "--all", "Load and test every model that fits."] = False,
+    model: Annotated[list[str] | None, "NAME", "Load and test this one; may be repeated."] = None,
     node: NodeOption = None,
-    category: Annotated[str | None, typer.Option(help="Only the models that suit this kind of work.")] = None,
-    markdown: Annotated[
-        Path | None, typer.Option(metavar="FILE", help="Write a report there as well.")
-    ] = None,
+    category: Annotated[str | None, "Only the models that suit this kind of work."] = None,
+    markdown: Annotated[Path | None, "Write a report there as well."] = None,
     yes: ReplaceOption = False,
 ) -> None:
     """Ask each model a short question and measure it; without --all or --model only those that are loaded."""
     if every and model:
         raise UsageError("--all and --model exclude each other", remedy="`opskit models test --help`")
     from opskit.checks import model_exam
-    from opskit.cli.inputs import check_output, name_of_category, name_of_model
     from opskit.llm.exam_outcome import COLUMNS, cells, summary
     from opskit.llm.selection import ExamRequest
 
@@ -96,7 +88,7 @@ def run_test(
         check_output(markdown)
 
     async def work(root: "App") -> "tuple[ExamOutcome, Report]":
-        chosen = name_of_category(category, root.config.router.categories)
+        chosen = choice(category, root.config.router.categories, "category")
         nodes, request = _nodes(root, node), ExamRequest(names, every, chosen)
         exam = await model_exam.choose(request, nodes, root.router, root.config)
         for text in exam.selection.announcement():
@@ -108,11 +100,10 @@ def run_test(
             )
 
     def page() -> None:
-        _table(COLUMNS, [cells(result) for result in outcome.results])
+        render.table(COLUMNS, [cells(result) for result in outcome.results])
         if outcome.tested:
             render.line("")
-        for text in summary(outcome):
-            render.line(render.printable(text))
+        render.lines(summary(outcome))
 
     outcome, report = shared.run(work)
     if markdown is not None:
@@ -120,23 +111,21 @@ def run_test(
     _end(shared, report, outcome.as_json(), page)
 
 
-@app.command("route")
-@shares("sandbox", "verbose")
+@shares("sandbox", "verbose", of=app, name="route")
 def show_route(
     shared: SharedOptions,
-    category: Annotated[str | None, typer.Option(help="reasoning, coding, fast or default.")] = None,
-    goal: Annotated[str | None, typer.Option(help="Find the category of this goal.")] = None,
-    model: Annotated[str | None, typer.Option(help="As if this one had been asked for.")] = None,
+    category: Annotated[str | None, "reasoning, coding, fast or default."] = None,
+    goal: Annotated[str | None, "Find the category of this goal."] = None,
+    model: Annotated[str | None, "As if this one had been asked for."] = None,
 ) -> None:
     """Explain which model would answer, which would follow after a failure, and why the others would not."""
     from opskit.checks.route import explain
-    from opskit.cli.inputs import checked_goal, name_of_category, name_of_model
     from opskit.llm.plan import ModelRequest
     from opskit.llm.wording import categorise
 
     async def work(root: "App") -> "tuple[Route, Report]":
         config = root.config
-        kind = name_of_category(category, config.router.categories)
+        kind = choice(category, config.router.categories, "category")
         if goal is not None:
             of_goal = categorise(checked_goal(goal, config.limits.goal_bytes))
             kind = kind or of_goal
@@ -150,18 +139,16 @@ def show_route(
     _end(shared, report, route.as_json(), lambda: _print_route(route))
 
 
-@app.command("profile")
-@shares("sandbox", "verbose")
+@shares("sandbox", "verbose", of=app, name="profile")
 def show_profile(
     shared: SharedOptions,
     name: Annotated[str, typer.Argument(help="The model.")],
     node: NodeOption = None,
-    load: Annotated[bool, typer.Option(help="Load it where it is not loaded.")] = False,
-    again: Annotated[bool, typer.Option(help="Probe it also where a profile is known.")] = False,
+    load: Annotated[bool, "Load it where it is not loaded."] = False,
+    again: Annotated[bool, "Probe it also where a profile is known."] = False,
     yes: ReplaceOption = False,
 ) -> None:
     """Show what a model can do for the agent: schema, calls of functions, thinking, context; probed once."""
-    from opskit.cli.inputs import name_of_model
 
     async def work(root: "App") -> "tuple[list[ModelProfile], Report]":
         from opskit.agent import profiling
@@ -180,11 +167,8 @@ def show_profile(
 
 def _nodes(root: "App", name: str | None) -> "list[Node]":
     """The nodes to look at. Raises UsageError for a name that is not configured."""
-    nodes = [node for node in root.nodes if name in (None, node.name)]
-    if name is not None and not nodes:
-        known = ", ".join(node.name for node in root.nodes) or "none is configured"
-        raise UsageError(f"there is no node {name!r}", remedy=f"use one of: {known}")
-    return nodes
+    choice(name, [node.name for node in root.nodes], "node")
+    return [node for node in root.nodes if name in (None, node.name)]
 
 
 def _agreed(chosen: "ModelSelection", *, yes: bool) -> "ModelSelection":
@@ -197,8 +181,6 @@ def _agreed(chosen: "ModelSelection", *, yes: bool) -> "ModelSelection":
             f"to test {names} replaces the resident model, and there is nobody to ask",
             remedy="give --yes as well",
         )
-    from opskit.cli.inputs import at_terminal
-
     agreed = at_terminal(lambda: typer.confirm("Replace the resident model?", err=True))
     return chosen if agreed else chosen.without_replacements()
 
@@ -236,18 +218,13 @@ def _end(
     shared.end(report.exit, {**report.as_json(), **content}, whole_page)
 
 
-def _table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    if rows:
-        render.table(columns, rows)
-
-
 def _print_route(route: "Route") -> None:
     render.line(f"category: {route.request.category}")
     rows = [
         [str(rank), candidate.node, route.shown(candidate.node, candidate.model), candidate.why]
         for rank, candidate in enumerate(route.candidates, 1)
     ]
-    _table(("", "node", "model", "why"), rows)
+    render.table(("", "node", "model", "why"), rows)
     if route.candidates:
         render.line(render.printable(f"after a failure: {route.fallback_names}"))
     if route.skipped:
@@ -257,42 +234,34 @@ def _print_route(route: "Route") -> None:
             [skip.node, route.shown(skip.node, skip.model) or "(the node)", skip.why]
             for skip in route.skipped
         ]
-        _table(("node", "model", "why"), rows)
+        render.table(("node", "model", "why"), rows)
 
 
 def _print_profiles(profiles: "Sequence[ModelProfile]") -> None:
     """Print a table of abilities and one of costs, and when each was found out."""
-    if not profiles:
-        return
+
+    def count(tokens: int | None) -> str:
+        return "?" if tokens is None else str(tokens)
+
+    def yes(flag: bool) -> str:
+        return "yes" if flag else "no"
+
+    abilities, costs = [], []
+    for profile in profiles:
+        tools = "native" if profile.native_tools else "as text" if profile.tools_as_text else "no"
+        context = f"{count(profile.real_context)} of {count(profile.trained_context)}"
+        names = [profile.node, profile.model]
+        mode = profile.mode.value
+        abilities.append([*names, yes(profile.enforces_schema), tools, yes(profile.thinks), context, mode])
+        for probe in profile.probes:
+            tokens = count(probe.prompt_tokens), count(probe.completion_tokens)
+            costs.append([*names, probe.name, probe.outcome, f"{probe.seconds:.2f}", *tokens])
     columns = ("node", "model", "schema", "tools", "thinking", "context", "agent asks by")
-    render.table(columns, list(map(_abilities, profiles)))
-    render.line("")
-    costs = [
-        (
-            profile.node,
-            profile.model,
-            probe.name,
-            probe.outcome,
-            f"{probe.seconds:.2f}",
-            _count(probe.prompt_tokens),
-            _count(probe.completion_tokens),
-        )
-        for profile in profiles
-        for probe in profile.probes
-    ]
+    render.table(columns, abilities)
+    if costs:
+        render.line("")
     render.table(("node", "model", "probe", "result", "seconds", "read", "written"), costs)
     for profile in profiles:
         load = "" if profile.load_s is None else f", after a load of {profile.load_s:.1f} s"
         at = f"{profile.probed_at:%Y-%m-%d %H:%M} UTC"
         render.line(f"{profile.model} on {profile.node}: probed at {at} in {profile.seconds:.1f} s{load}")
-
-
-def _abilities(profile: "ModelProfile") -> list[str]:
-    tools = "native" if profile.native_tools else "as text" if profile.tools_as_text else "no"
-    schema, thinks = ("yes" if flag else "no" for flag in (profile.enforces_schema, profile.thinks))
-    context = f"{_count(profile.real_context)} of {_count(profile.trained_context)}"
-    return [profile.node, profile.model, schema, tools, thinks, context, profile.mode.value]
-
-
-def _count(tokens: int | None) -> str:
-    return "?" if tokens is None else str(tokens)

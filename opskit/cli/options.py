@@ -10,35 +10,31 @@ from typing import TYPE_CHECKING, Annotated, Any, NoReturn, TypeVar, get_args
 import typer
 
 from opskit.cli import render
-from opskit.cli.context import on_stage, run
+from opskit.cli.context import run
 from opskit.errors import Exit
 from opskit.records import Record
 
 if TYPE_CHECKING:
     from opskit.app import App
+    from opskit.config.load import LoadedConfig
     from opskit.config.schema import Config
 
 T = TypeVar("T")
 
 #: In the order of `--help`; `debug` is read by `main`, and by no command.
 _OPTIONS: dict[str, Any] = {
-    "sandbox": Annotated[
-        bool, typer.Option(help="Use simulated servers on loopback instead of the configured ones.")
-    ],
-    "config": Annotated[str | None, typer.Option(metavar="FILE", help="Configuration file to use.")],
-    "json": Annotated[bool, typer.Option(help="Print one JSON document instead of text.")],
-    "verbose": Annotated[
-        bool, typer.Option("--verbose", "-v", help="Show the tagged log lines and more detail on stderr.")
-    ],
-    "debug": Annotated[bool, typer.Option(help="Show the traceback of an error.")],
+    "sandbox": Annotated[bool, "Use simulated servers on loopback instead of the configured ones."],
+    "config": Annotated[str | None, "FILE", "Configuration file to use."],
+    "json": Annotated[bool, "Print one JSON document instead of text."],
+    "verbose": Annotated[bool, "--verbose", "-v", "Show the tagged log lines and more detail on stderr."],
+    "debug": Annotated[bool, "Show the traceback of an error."],
 }
 #: What the value of an option is called by its type; a flag has none.
 _VALUES = {str: "TEXT", int: "N", float: "N", Path: "FILE"}
-DryOption = Annotated[
-    bool, typer.Option("--dry-run", "-n", help="Show the commands that would be run; change nothing.")
-]
-YesOption = Annotated[bool, typer.Option("--yes", "-y", help="Do not ask.")]
-LocalOption = Annotated[bool, typer.Option("--local", help="Answer in this process, without Victoria.")]
+DryOption = Annotated[bool, "--dry-run", "-n", "Show the commands that would be run; change nothing."]
+YesOption = Annotated[bool, "--yes", "-y", "Do not ask."]
+ModelOption = Annotated[str | None, "The model to ask first (in this process)."]
+LocalOption = Annotated[bool, "--local", "Answer in this process, without Victoria."]
 
 
 class SharedOptions(Record):
@@ -49,14 +45,18 @@ class SharedOptions(Record):
     sandbox: bool = False
     verbose: bool = False
 
-    def load(self) -> "Config":
-        """Load the configuration of this command; its notes go to stderr."""
+    def loaded(self) -> "LoadedConfig":
+        """Load the configuration of this command, with its origins; its notes go to stderr."""
         from opskit.config.load import load
 
         loaded = load(self.config, environ=os.environ, cwd=Path.cwd())
         for text in loaded.notes:
             render.note(f"note: {text}")
-        return loaded.config
+        return loaded
+
+    def load(self) -> "Config":
+        """Load the configuration of this command; its notes go to stderr."""
+        return self.loaded().config
 
     def show(self, content: Mapping[str, Any], page: Callable[[], None]) -> None:
         """Print one document with `--json`, else a page for people."""
@@ -77,10 +77,8 @@ class SharedOptions(Record):
         if not self.sandbox:
             yield config
             return
-        from opskit.sandbox.stage import Stage
-
-        async with Stage() as stage:
-            yield on_stage(config, stage.environment())
+        async with simulated(config) as staged:
+            yield staged
 
     def application(
         self, config: "Config", *, sink: Callable[[str], None] | None = None, **parts: Any
@@ -91,11 +89,10 @@ class SharedOptions(Record):
         """
         from opskit.app import App
 
-        shown = render.note if self.verbose or config.debug else None
-        sinks = [wanted for wanted in (sink or shown,) if wanted is not None]
+        sink = sink or (render.note if self.verbose or config.debug else None)
         return App(
             config,
-            sinks=sinks,
+            sinks=[sink] if sink else [],
             # Programs that are started find their plug-ins below it; cron and systemd may give none.
             environ={"HOME": str(Path.home()), **os.environ},
             cwd=Path.cwd(),
@@ -120,9 +117,35 @@ class SharedOptions(Record):
         return run(command())
 
 
-def _complete(parameter: inspect.Parameter) -> None:
-    """Complete an option: a flag has no `--no-` form, and `--help` names the kind of every value."""
+@contextlib.asynccontextmanager
+async def simulated(config: "Config") -> AsyncIterator["Config"]:
+    """Yield the same configuration over the servers of a stage, and over no others, up while this is open."""
+    from opskit.config.schema import AgentConfig, NodeConfig
+    from opskit.records import replace
+    from opskit.sandbox.stage import Stage
+
+    async with Stage() as stage:
+        urls = stage.environment()
+        nodes = (
+            NodeConfig("ollama", urls["OLLAMA_API_URL"], "ollama"),
+            NodeConfig("mlx", urls["MLX_API_URL"], "mlx"),
+        )
+        names = ("victoria", "veronica")
+        agents = tuple(AgentConfig(name, urls[f"{name.upper()}_URL"]) for name in names)
+        yield replace(config, nodes=nodes, agents=agents)
+
+
+def _completed(parameter: inspect.Parameter) -> inspect.Parameter:
+    """Complete an option: texts beside its type are its names, what its value is called, and last its help.
+
+    Its own name and the kind of its value need not be written. A flag has no `--no-` form.
+    """
     shape, *options = get_args(parameter.annotation) or (parameter.annotation,)
+    if options and isinstance(options[0], str):
+        *names, words = options
+        value = next((name for name in names if not name.startswith("-")), None)
+        names = [name for name in names if name.startswith("-")]
+        options = [typer.Option(*names, metavar=value, help=words)]
     for option in options:
         if isinstance(option, typer.models.OptionInfo):
             kinds = {shape, *get_args(shape), *(kind for part in get_args(shape) for kind in get_args(part))}
@@ -130,12 +153,16 @@ def _complete(parameter: inspect.Parameter) -> None:
                 option.param_decls = (f"--{parameter.name.replace('_', '-')}",)
             if option.metavar is None:
                 option.metavar = next((word for kind, word in _VALUES.items() if kind in kinds), None)
+    return parameter.replace(annotation=Annotated[(shape, *options)] if options else shape)
 
 
-def shares(*more: str, json: bool = True) -> Callable[[Callable[..., None]], Callable[..., None]]:
+def shares(
+    *more: str, json: bool = True, of: typer.Typer | None = None, **about: Any
+) -> Callable[[Callable[..., None]], Callable[..., None]]:
     """Give a command `--config`, `--json`, `--debug` and `more` of the shared options.
 
-    They stand behind its own options in `--help`, and reach it as its first parameter, `shared`.
+    They stand behind its own options in `--help`, and reach it as its first parameter, `shared`. It becomes a
+    command of the group `of`; `about` it is what Typer takes.
     """
     names = [name for name in _OPTIONS if name in ("config", "debug", *more) or (json and name == "json")]
 
@@ -149,10 +176,8 @@ def shares(*more: str, json: bool = True) -> Callable[[Callable[..., None]], Cal
         for name in names:
             kind, default = inspect.Parameter.KEYWORD_ONLY, None if name == "config" else False
             parameters.append(inspect.Parameter(name, kind, default=default, annotation=_OPTIONS[name]))
-        for parameter in parameters:
-            _complete(parameter)
         call.__name__, call.__doc__, call.__annotations__ = command.__name__, command.__doc__, {}
-        call.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
-        return call
+        call.__signature__ = inspect.Signature(list(map(_completed, parameters)))  # type: ignore[attr-defined]
+        return call if of is None else of.command(**about)(call)
 
     return sharing

@@ -1,18 +1,19 @@
 """`opskit pause` and `opskit resume`: what recovery leaves alone, and for how long."""
 
-from typing import TYPE_CHECKING, Annotated
+import os
+import time
+from collections.abc import Sequence
+from typing import Annotated
 
 import typer
 
 from opskit.cli import context, render
 from opskit.cli.options import SharedOptions, shares
+from opskit.config.load import ensure_state_dir
+from opskit.recovery import pauses
+from opskit.recovery.status import moment
 from opskit.result import plain_document
 from opskit.text import span
-
-if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from opskit.recovery.pauses import Pause, PauseChange
 
 
 @shares()
@@ -25,27 +26,26 @@ def pause(
             help="A step, node, agent, container or Compose project; everything when none is named.",
         ),
     ] = None,
-    duration: Annotated[
-        str | None, typer.Option("--for", metavar="TIME", help="End by itself after 30m, 1h30m, 2d.")
-    ] = None,
-    reason: Annotated[str, typer.Option(metavar="TEXT", help="Why, for who looks later.")] = "",
-    force: Annotated[bool, typer.Option(help="Take a name that recovery does not know (yet).")] = False,
+    duration: Annotated[str | None, "--for", "TIME", "End by itself after 30m, 1h30m, 2d."] = None,
+    reason: Annotated[str, "Why, for who looks later."] = "",
+    force: Annotated[bool, "Take a name that recovery does not know (yet)."] = False,
 ) -> None:
     """Let recovery leave a target alone, or everything.
 
     Until `opskit resume` or for a time. It holds at once, also in the middle of a run. Pausing again changes
     the time and the reason.
     """
-    import time
 
-    from opskit.config.load import ensure_state_dir
-    from opskit.recovery import pauses
+    def docker_names() -> list[str]:
+        from opskit.facts.stack_containers import read_container_names
+
+        return context.run(read_container_names(os.environ))
 
     loaded = shared.load()
     for_s = None if duration is None else pauses.pause_s(duration)
     folder = ensure_state_dir(loaded.state_dir)
     change = pauses.pause(
-        loaded, folder, target, time.time(), for_s=for_s, reason=reason, force=force, ask=_docker_names
+        loaded, folder, target, time.time(), for_s=for_s, reason=reason, force=force, ask=docker_names
     )
     _show(shared, "pause", change)
     if change.after[change.target].until is None:
@@ -60,19 +60,12 @@ def resume(
         str | None,
         typer.Argument(metavar="[TARGET]", help="What was paused; everything that was when none is named."),
     ] = None,
-    reset: Annotated[
-        bool, typer.Option(help="Forget its repairs too: the next run repairs what was given up.")
-    ] = False,
+    reset: Annotated[bool, "Forget its repairs too: the next run repairs what was given up."] = False,
 ) -> None:
     """End a pause, or all of them.
 
     What was not paused stays as it is.
     """
-    import time
-
-    from opskit.config.load import ensure_state_dir
-    from opskit.recovery import pauses
-
     loaded = shared.load()
     folder, closed = ensure_state_dir(loaded.state_dir), None
     change = pauses.resume(loaded, folder, target, time.time())
@@ -85,48 +78,33 @@ def resume(
     _show(shared, "resume", change, closed)
 
 
-def _docker_names() -> list[str]:
-    """Return the containers and services that Docker knows; none when it does not answer."""
-    import os
-
-    from opskit.facts.stack_containers import read_container_names
-
-    return context.run(read_container_names(os.environ))
-
-
 def _show(
-    shared: SharedOptions, command: str, change: "PauseChange", closed: "Sequence[str] | None" = None
+    shared: SharedOptions, command: str, change: pauses.PauseChange, closed: Sequence[str] | None = None
 ) -> None:
     """Print what was done and what holds now, one line each; `closed` are circuits, None when not asked."""
     after = change.after.values()
     reset = {} if closed is None else {"reset": list(closed)}
-    pauses = [pause.as_json(change.now) for pause in after]
-    content = plain_document(command, target=change.target, changed=change.changed, pauses=pauses, **reset)
+    content = plain_document(
+        command,
+        target=change.target,
+        changed=change.changed,
+        pauses=[pause.as_json(change.now) for pause in after],
+        **reset,
+    )
 
     def page() -> None:
-        lines = [
-            f"{_shown(name)} is looked after again" for name in change.before if name not in change.after
-        ]
+        ended = [name for name in change.before if name not in change.after]
+        lines = [f"{'everything' if name == pauses.ALL else name} is looked after again" for name in ended]
         lines += [f"{name} is no longer given up: the next run may repair it" for name in closed or ()]
-        for text in (*lines, *(_line(pause, change) for pause in after)):
-            render.line(render.printable(text))
+        for pause in after:
+            name = "everything" if pause.target == pauses.ALL else pause.target
+            until = "it is resumed"
+            if pause.until is not None:
+                until = f"{moment(pause.until, change.now)} ({span(round(pause.until - change.now))})"
+            old = change.before.get(pause.target)
+            still = "still " if old is not None and (old == pause or pause.target != change.target) else ""
+            reason = f": {pause.reason}" if pause.reason else ""
+            lines.append(f"{name} is {still}paused until {until}{reason}")
+        render.lines(lines)
 
     shared.show(content, page)
-
-
-def _line(pause: "Pause", change: "PauseChange") -> str:
-    from opskit.recovery.status import moment
-
-    until = "until it is resumed"
-    if pause.until is not None:
-        until = f"until {moment(pause.until, change.now)} ({span(round(pause.until - change.now))})"
-    old = change.before.get(pause.target)
-    still = "still " if old is not None and (old == pause or pause.target != change.target) else ""
-    reason = f": {pause.reason}" if pause.reason else ""
-    return f"{_shown(pause.target)} is {still}paused {until}{reason}"
-
-
-def _shown(name: str) -> str:
-    from opskit.recovery.pauses import ALL
-
-    return "everything" if name == ALL else name

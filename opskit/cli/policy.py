@@ -12,16 +12,13 @@ from opskit.cli.options import SharedOptions, shares
 app = typer.Typer(no_args_is_help=True)
 
 
-@app.command()
-@shares()
+@shares(of=app)
 def check(
     shared: SharedOptions,
     command: Annotated[
         list[str], typer.Argument(metavar="-- CMD ARG...", help="The command, as it would be run.")
     ],
-    workspace: Annotated[
-        str | None, typer.Option(metavar="DIR", help="Use this folder instead of `agent.workspace`.")
-    ] = None,
+    workspace: Annotated[str | None, "DIR", "Use this folder instead of `agent.workspace`."] = None,
 ) -> None:
     """Say whether the agent may run a command: allow, ask or deny, which rule decides, and why.
 
@@ -37,9 +34,8 @@ def check(
     rule = finding.evidence["rule"]
 
     def page() -> None:
-        lines = [f"{finding.state:5} {finding.target}", f"rule  {rule}", f"why   {finding.detail}"]
-        for text in (*lines, *([f"next  {finding.remedy}"] if finding.remedy else ())):
-            render.line(render.printable(text))
+        render.lines([f"{finding.state:5} {finding.target}", f"rule  {rule}", f"why   {finding.detail}"])
+        render.lines([f"next  {finding.remedy}"] if finding.remedy else ())
 
     decision = {"decision": finding.state, "rule": rule, "why": finding.detail}
     shared.end(report.exit, {**report.as_json(), **decision}, page)

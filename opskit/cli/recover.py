@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from opskit.cli import context, render
-from opskit.cli.inputs import confirm, duration, type_word
+from opskit.cli.inputs import confirm, duration, name_of_model, type_word
 from opskit.cli.options import DryOption, SharedOptions, YesOption, shares
 from opskit.errors import Exit, OpskitError
 from opskit.result import plain_document
@@ -45,19 +45,11 @@ def recover(
     shared: SharedOptions,
     ctx: typer.Context,
     dry_run: DryOption = False,
-    only: Annotated[
-        list[str] | None, typer.Option(metavar="STEP", help="Repair only this step; repeatable.")
-    ] = None,
-    now: Annotated[
-        bool, typer.Option(help="Repair also what a person stopped, took down or edited just now.")
-    ] = False,
-    budget: Annotated[str | None, typer.Option(help="End within this time (240s, 4m).")] = None,
-    detailed_exitcode: Annotated[
-        bool, typer.Option(help="Exit 4 instead of 0 when something was repaired.")
-    ] = False,
-    quiet_lock: Annotated[
-        bool, typer.Option(help="Exit 0 instead of 75 when another recovery runs.")
-    ] = False,
+    only: Annotated[list[str] | None, "STEP", "Repair only this step; repeatable."] = None,
+    now: Annotated[bool, "Repair also what a person stopped, took down or edited just now."] = False,
+    budget: Annotated[str | None, "End within this time (240s, 4m)."] = None,
+    detailed_exitcode: Annotated[bool, "Exit 4 instead of 0 when something was repaired."] = False,
+    quiet_lock: Annotated[bool, "Exit 0 instead of 75 when another recovery runs."] = False,
 ) -> None:
     """Repair what is broken, once.
 
@@ -94,8 +86,7 @@ def recover(
     shared.end(status, content, lambda: _show_run(run))
 
 
-@app.command("levels", short_help="Bring Victoria's levels back.")
-@shares()
+@shares(of=app, short_help="Bring Victoria's levels back.")
 def levels(shared: SharedOptions, dry_run: DryOption = False) -> None:
     """Check Victoria's three levels; when one is off, restart her container once and wait until it is on."""
     from opskit.recovery.run import levels as check
@@ -112,15 +103,14 @@ def levels(shared: SharedOptions, dry_run: DryOption = False) -> None:
     shared.end(result.exit, result.as_json(), page)
 
 
-@app.command("model", short_help="Bring one model back; a chat proves it.")
-@shares()
+@shares(of=app, short_help="Bring one model back; a chat proves it.")
 def model(
     shared: SharedOptions,
     name: Annotated[
         str, typer.Argument(help="A container or service (starcoder-chat), a node, or a model of a node.")
     ],
-    wait: Annotated[str, typer.Option(help="How long it may take to be well (5m, 90s).")] = "5m",
-    url: Annotated[str | None, typer.Option(help="Where to chat with it, when that is not known.")] = None,
+    wait: Annotated[str, "How long it may take to be well (5m, 90s)."] = "5m",
+    url: Annotated[str | None, "Where to chat with it, when that is not known."] = None,
     yes: YesOption = False,
     dry_run: DryOption = False,
 ) -> None:
@@ -128,7 +118,6 @@ def model(
 
     Nothing is pulled, built or deleted; a real chat proves it. Exits 0, 1 (not well), 3 (nothing was asked).
     """
-    from opskit.cli.inputs import name_of_model
     from opskit.config.url import normalise
     from opskit.recovery.model import find
     from opskit.recovery.model import recover as recover_model
@@ -148,19 +137,14 @@ def model(
     shared.end(result.exit, result.as_json(), lambda: _show_procedure(result))
 
 
-@app.command("full", short_help="Take a project down and build it again.")
-@shares()
+@shares(of=app, short_help="Take a project down and build it again.")
 def full(
     shared: SharedOptions,
-    project: Annotated[
-        str | None, typer.Option(help="Which one of `stack.compose`, when there are several.")
-    ] = None,
-    prune_volumes: Annotated[
-        bool, typer.Option(help="Delete its volumes too; asks for the project's name.")
-    ] = False,
-    build_timeout: Annotated[str, typer.Option(help="How long the build may take.")] = "30m",
-    wait: Annotated[str, typer.Option(help="How long it may take to be healthy.")] = "5m",
-    yes: Annotated[bool, typer.Option("--yes", "-y", help="Do not ask, except for volumes.")] = False,
+    project: Annotated[str | None, "Which one of `stack.compose`, when there are several."] = None,
+    prune_volumes: Annotated[bool, "Delete its volumes too; asks for the project's name."] = False,
+    build_timeout: Annotated[str, "How long the build may take."] = "30m",
+    wait: Annotated[str, "How long it may take to be healthy."] = "5m",
+    yes: Annotated[bool, "--yes", "-y", "Do not ask, except for volumes."] = False,
     dry_run: DryOption = False,
 ) -> None:
     """Take one project down, clean what is its own, build without cache, start it, and wait for its health.
@@ -210,18 +194,15 @@ def _show_procedure(result: "Procedure") -> None:
         for command in result.planned:
             render.line(f"would run `{command.shown}`")
         render.line(f"{result.target}: {counted(len(result.planned), 'command')}; nothing was changed")
-    else:
-        render.findings(result.findings)
-        for finding in result.findings:
-            for text in finding.evidence.get("log", ()):
-                render.line(f"  {finding.target} | {render.printable(str(text))}")
-        for note in result.notes:
-            render.line(f"{result.target}: {render.printable(note)}")
-        bad = [finding.target for finding in result.findings if finding.status == "fail"]
-        verdict = f"not well: {', '.join(bad)}" if bad else "well again"
-        render.line(
-            f"{result.target}: {verdict}; {counted(len(result.ran), 'command')} in {result.seconds:.1f} s"
-        )
+        return
+    render.findings(result.findings)
+    for finding in result.findings:
+        render.lines(f"  {finding.target} | {text}" for text in finding.evidence.get("log", ()))
+    render.lines(f"{result.target}: {note}" for note in result.notes)
+    bad = [finding.target for finding in result.findings if finding.status == "fail"]
+    verdict = f"not well: {', '.join(bad)}" if bad else "well again"
+    took = f"{counted(len(result.ran), 'command')} in {result.seconds:.1f} s"
+    render.line(f"{result.target}: {verdict}; {took}")
 
 
 def _show_run(content: "RecoveryRun", *, absent: bool = False) -> None:
@@ -239,21 +220,12 @@ def _show_run(content: "RecoveryRun", *, absent: bool = False) -> None:
         for done in outcome.ran:
             end = "" if done.exit == 0 else f": {done.said}"
             render.line(f"{outcome.target}: ran `{done.command.shown}` in {done.seconds:.1f} s{end}")
-        if (
-            outcome.remedy
-            and not outcome.planned
-            and (not outcome.ran or outcome.result == "failed")
-            and outcome.as_finding().status not in ("pass", "skip")
-        ):
-            render.line(f"{outcome.target}: {render.printable(outcome.remedy)}")
-    render.line(_verdict(content))
-
-
-def _verdict(content: "RecoveryRun") -> str:
-    counts = [
-        f"{count} {words}" for result, words in _ABOUT.items() if (count := content.counts.get(result, 0))
-    ]
+        is_open = not outcome.planned and (not outcome.ran or outcome.result == "failed")
+        if outcome.remedy and is_open and outcome.as_finding().status not in ("pass", "skip"):
+            render.lines([f"{outcome.target}: {outcome.remedy}"])
+    present = {result: words for result, words in _ABOUT.items() if content.counts.get(result)}
+    counts = [f"{content.counts[result]} {words}" for result, words in present.items()]
     was = "command was" if content.mutations == 1 else "commands were"
     changed = f"{content.mutations} {was} run" if content.mutations else "nothing was changed"
     about = ", ".join(counts) or "nothing of the stack is on this machine"
-    return f"{about}; {changed}; {content.seconds:.1f} s"
+    render.line(f"{about}; {changed}; {content.seconds:.1f} s")

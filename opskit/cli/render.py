@@ -7,13 +7,12 @@ import contextlib
 import itertools
 import math
 import sys
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from opskit import text as words
 
 if TYPE_CHECKING:
-    from rich.console import Console
     from rich.text import Text
 
     from opskit.errors import OpskitError
@@ -23,7 +22,7 @@ if TYPE_CHECKING:
 printable = words.printable
 #: How deep foreign data is shown.
 _DEPTH = 100
-_STYLES = {
+STYLES = {
     "pass": "green",
     "warn": "yellow",
     "fail": "bold red",
@@ -42,13 +41,24 @@ def document(content: Mapping[str, Any]) -> None:
 
 def line(text: str, *, style: str = "") -> None:
     """One line to stdout, as it is."""
-    if style and sys.stdout.isatty():
-        from rich.console import Console
-        from rich.text import Text
+    _print((text, style))
 
-        Console().print(Text(text, style=style))
+
+def _print(*pieces: tuple[str, str]) -> None:
+    """Print pieces of text as one, in their styles on a terminal; no line end is put in."""
+    if not (sys.stdout.isatty() and any(style for _, style in pieces)):
+        print("".join(text for text, _ in pieces))
         return
-    print(text)
+    from rich.console import Console
+    from rich.text import Text
+
+    Console(highlight=False).print(Text.assemble(*pieces), soft_wrap=True)
+
+
+def lines(texts: Iterable[str]) -> None:
+    """Foreign texts to stdout, each on one line."""
+    for text in texts:
+        print(printable(text))
 
 
 def piece(text: str) -> None:
@@ -79,70 +89,59 @@ def paragraph(head: str, text: str, *, style: str = "") -> None:
     room = max(20, width() - len(head))
     folded = textwrap.wrap(printable(text), room, break_long_words=False, break_on_hyphens=False) or [""]
     shown = f"\n{' ' * len(head)}".join(folded)
-    if not (style and sys.stdout.isatty()):
-        print(f"{head}{shown}")
-        return
-    from rich.console import Console
-    from rich.text import Text
-
-    Console(highlight=False).print(
-        Text(head, style=style), Text(shown, style=style if style == "dim" else ""), sep="", soft_wrap=True
-    )
+    _print((head, style), (shown, style if style == "dim" else ""))
 
 
-def table(columns: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """A table to stdout, folded to the terminal's width."""
-    from rich.text import Text
-
-    _draw_table(columns, [[Text(printable(cell)) for cell in row] for row in rows])
-
-
-def _draw_table(columns: Sequence[str], rows: "Sequence[Sequence[Text]]") -> "Console":
+def table(columns: Sequence[str], rows: "Sequence[Sequence[str | Text]]") -> None:
+    """A table to stdout, folded to the terminal's width; of nothing nothing, and no column without a cell."""
     from rich.console import Console
     from rich.table import Table
+    from rich.text import Text
 
+    if not rows:
+        return
+    used = [at for at in range(len(columns)) if any(row[at] for row in rows)]
     drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for column in columns:
-        drawn.add_column(column, overflow="fold", justify="right" if column == "seconds" else "left")
+    for at in used:
+        drawn.add_column(
+            columns[at], overflow="fold", justify="right" if columns[at] == "seconds" else "left"
+        )
     for row in rows:
-        drawn.add_row(*row)
-    console = Console(width=None if sys.stdout.isatty() else 160)
-    console.print(drawn)
-    return console
+        cells = (row[at] for at in used)
+        drawn.add_row(*(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in cells))
+    Console(width=None if sys.stdout.isatty() else 160).print(drawn)
 
 
 def findings(content: "Sequence[Finding]", *, advice: bool = True) -> None:
     """Findings as a table, then (with `advice`) what to do about findings that are not well."""
     from rich.text import Text
 
-    from opskit.result import Status
-
     rows = [
         (
-            Text(printable(finding.target)),
-            Text(finding.check),
-            Text(finding.status.value, style=_STYLES[finding.status.value]),
-            Text(finding.state),
-            Text(f"{finding.seconds:.3f}"),
-            Text(printable(finding.detail)),
+            finding.target,
+            finding.check,
+            Text(finding.status.value, style=STYLES[finding.status.value]),
+            finding.state,
+            f"{finding.seconds:.3f}",
+            finding.detail,
         )
         for finding in content
     ]
-    console = _draw_table(("target", "check", "status", "state", "seconds", "detail"), rows)
-    if not advice:
-        return
-    open_statuses = (Status.FAIL, Status.WARN, Status.INCONCLUSIVE)
-    advised = [
-        f
-        for f in content
-        if f.remedy and (f.status in open_statuses or (f.status is Status.SKIP and f.state == "ok"))
+    table(("target", "check", "status", "state", "seconds", "detail"), rows)
+    advised = advice_of(content)
+    # Commands are there to be copied: no line end is put in.
+    lines(["", *advised] if advice and advised else ())
+
+
+def advice_of(content: "Sequence[Finding]") -> list[str]:
+    """Return what to do about each finding that is not well, or was left out though it is."""
+    states = ("fail", "warn", "inconclusive")
+    return [
+        f"{finding.target} ({finding.state or finding.status.value}): {finding.remedy}"
+        for finding in content
+        if finding.remedy
+        and (finding.status in states or (finding.status == "skip" and finding.state == "ok"))
     ]
-    if advised:
-        console.print()
-        for finding in advised:
-            # Commands are there to be copied: the terminal may wrap them, but no line end is put in.
-            told_by = f"{finding.target} ({finding.state or finding.status.value})"
-            console.print(Text(f"{told_by}: {printable(finding.remedy or '')}"), soft_wrap=True)
 
 
 def error(problem: "OpskitError", *, as_json: bool, extra: Mapping[str, Any] | None = None) -> None:

@@ -6,8 +6,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from opskit.agent.method import METHODS, enhanced, method_of
 from opskit.cli import render
-from opskit.cli.options import LocalOption, SharedOptions, shares
+from opskit.cli.inputs import checked_id, choice, goal_text, name_of_model
+from opskit.cli.options import LocalOption, ModelOption, SharedOptions, shares
 from opskit.errors import UsageError
 from opskit.result import SCHEMA_VERSION
 
@@ -27,79 +29,42 @@ def run(
     shared: SharedOptions,
     goal: Annotated[
         str | None,
-        typer.Argument(
-            help="What to do; what is piped in is added. `-` or nothing: standard input alone.",
-        ),
+        typer.Argument(help="What to do; what is piped in is added. `-` or nothing: standard input alone."),
     ] = None,
     local: LocalOption = False,
-    remote: Annotated[bool, typer.Option("--remote", help="Through Victoria or not at all.")] = False,
-    model: Annotated[
-        str | None,
-        typer.Option("--model", help="The model to ask first (in this process)."),
-    ] = None,
-    category: Annotated[
-        str | None,
-        typer.Option(help="reasoning, coding, fast or default; found out when not given."),
-    ] = None,
+    remote: Annotated[bool, "Through Victoria or not at all."] = False,
+    model: ModelOption = None,
+    category: Annotated[str | None, "reasoning, coding, fast or default; found out when not given."] = None,
     method: Annotated[
         str,
-        typer.Option(
-            help="auto, simple (one question to a model), react (steps with tools), extended_thinking, "
-            "swarm, consensus, tree_of_thoughts or hierarchical."
-        ),
+        "auto, simple (one question to a model), react (steps with tools), extended_thinking, "
+        "swarm, consensus, tree_of_thoughts or hierarchical.",
     ] = "auto",
     max_steps: Annotated[
-        int,
-        typer.Option("--max-steps", min=1, max=50, help="Steps with tools; model calls are bounded by it."),
+        int, typer.Option(min=1, max=50, help="Steps with tools; model calls are bounded by it.")
     ] = 8,
-    session: Annotated[
-        str | None,
-        typer.Option(help="Go on with the conversation of this id; any new id begins one."),
-    ] = None,
-    project: Annotated[
-        str | None,
-        typer.Option(help="Whose memory is used: one of agent.allowed_projects."),
-    ] = None,
-    cache: Annotated[
-        bool, typer.Option("--cache", help="Take the answer that the same goal got a short time ago.")
-    ] = False,
-    background: Annotated[
-        bool,
-        typer.Option("--async", help="Queue it at Victoria, print the id of the run, and do not wait."),
-    ] = False,
-    follow: Annotated[
-        str | None,
-        typer.Option("--follow", metavar="ID", help="Wait for a run at Victoria and show it."),
-    ] = None,
-    stream: Annotated[bool, typer.Option("--stream", help="Print the answer as it comes.")] = False,
+    session: Annotated[str | None, "Go on with the conversation of this id; any new id begins one."] = None,
+    project: Annotated[str | None, "Whose memory is used: one of agent.allowed_projects."] = None,
+    cache: Annotated[bool, "Take the answer that the same goal got a short time ago."] = False,
+    background: Annotated[bool, "--async", "Queue it at Victoria, print the run's id, do not wait."] = False,
+    follow: Annotated[str | None, "ID", "Wait for a run at Victoria and show it."] = None,
+    stream: Annotated[bool, "Print the answer as it comes."] = False,
     strict_context: Annotated[
-        bool,
-        typer.Option(
-            "--strict-context",
-            help="No answer where the model could not read the whole prompt; answers in this process.",
-        ),
+        bool, "No answer where the model could not read the whole prompt; answers in this process."
     ] = False,
 ) -> None:
     """Run a goal: through Victoria, or on the models here."""
-    from opskit.agent.method import METHODS
-    from opskit.cli.inputs import checked_id, name_of_model
     from opskit.engine.goal import Goal
 
-    at_victoria, needs_local = remote or background, stream or strict_context
-    for is_wrong, problem in (
-        (local and remote, "--local and --remote exclude each other"),
-        (follow is not None and (goal is not None or background), "--follow takes no goal"),
-        (
-            background and (local or needs_local),
-            "--async runs at Victoria: drop --local, --stream, --strict-context",
-        ),
-        (
-            at_victoria and model is not None,
-            "Victoria chooses her model herself (VICTORIA_MODEL): drop --model",
-        ),
-        (at_victoria and strict_context, "Victoria does not tell what her model read: drop --strict-context"),
-        (method not in ("auto", *METHODS), f"--method {method!r} is not known: auto, {', '.join(METHODS)}"),
-    ):
+    at_victoria, needs_local = remote or background, local or stream or strict_context
+    for problem, is_wrong in {
+        "--local and --remote exclude each other": local and remote,
+        "--follow takes neither a goal nor --async": follow is not None and (goal is not None or background),
+        "--async runs at Victoria: drop --local, --stream, --strict-context": background and needs_local,
+        "Victoria chooses her model herself (VICTORIA_MODEL): drop --model": at_victoria
+        and model is not None,
+        "Victoria does not tell what her model read: drop --strict-context": at_victoria and strict_context,
+    }.items():
         if is_wrong:
             raise UsageError(problem, remedy="`opskit run --help`")
     if follow is not None:
@@ -113,7 +78,7 @@ def run(
         name_of_model(model),
         category,
         strict_context,
-        method,
+        choice(method, ("auto", *METHODS), "method"),
         session_id=None if session is None else checked_id(session, "--session"),
         project=project,
         use_cache=cache,
@@ -140,17 +105,11 @@ def run(
 
 def _checked(app: "App", wanted: "Goal", *, is_piped: bool) -> "Goal":
     """Return the goal with its whole text. Raises UsageError for what the configuration does not allow."""
-    from opskit.cli.inputs import goal_text, name_of_category
     from opskit.records import replace
 
     allowed = app.config.agent
-    if wanted.project is not None and not allowed.allows(wanted.project):
-        known = ", ".join(dict.fromkeys((allowed.main_project, *allowed.allowed_projects)))
-        raise UsageError(
-            f"--project {wanted.project!r} is not allowed",
-            remedy=f"use one of: {known} (ALLOWED_PROJECTS)",
-        )
-    name_of_category(wanted.category, app.config.router.categories)
+    choice(wanted.project, (allowed.main_project, *allowed.allowed_projects), "allowed project")
+    choice(wanted.category, app.config.router.categories, "category")
     given = None if is_piped else wanted.text
     text = goal_text(given, sys.stdin, app.config.limits.goal_bytes, lambda: render.note(_WAITING))
     return replace(wanted, text=text)
@@ -158,7 +117,6 @@ def _checked(app: "App", wanted: "Goal", *, is_piped: bool) -> "Goal":
 
 async def _run(app: "App", wanted: "Goal", max_steps: int, *, pieces: bool, json: bool) -> None:
     from opskit.agent.fact import FactSolver, asks_fact
-    from opskit.agent.method import enhanced, method_of
     from opskit.engine.goal import RunFailed
     from opskit.llm.wording import parted
 

@@ -19,11 +19,10 @@ _KEPT_S = 75
 _LAST_ANSWERS_S = 5
 
 
-@app.command("victoria")
-@shares("sandbox", "verbose", json=False)
+@shares("sandbox", "verbose", json=False, of=app)
 def victoria(
     shared: SharedOptions,
-    host: Annotated[str, typer.Option(help="The address to listen on.")] = "127.0.0.1",
+    host: Annotated[str, "The address to listen on."] = "127.0.0.1",
     port: Annotated[int, typer.Option(min=0, max=65535, help="The port; 0 takes a free one.")] = _PORT,
     token: Annotated[
         str | None,

@@ -6,29 +6,21 @@ import time
 from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
-
-import typer
+from typing import Annotated, Any
 
 from opskit.cli import context, render
 from opskit.cli.options import SharedOptions, shares
-from opskit.result import Status
+from opskit.recovery.budget import RepairCircuit
+from opskit.recovery.status import Overview, Schedule, TargetStatus, moment, overview
 from opskit.text import counted, span
 
-if TYPE_CHECKING:
-    from opskit.config.schema import Config
-    from opskit.recovery.status import Overview, Schedule, TargetStatus
-
 _COLUMNS = ("target", "result", "circuit", "repairs in 24 h", "next try", "changes")
-_UNUSUAL = (Status.FAIL, Status.WARN, Status.INCONCLUSIVE)
 
 
 @shares()
 def status(
     shared: SharedOptions,
-    test_notice: Annotated[
-        bool, typer.Option(help="Send a test notice through every channel instead.")
-    ] = False,
+    test_notice: Annotated[bool, "Send a test notice through every channel instead."] = False,
 ) -> None:
     """Show how recovery stands: last run, repairs, pauses.
 
@@ -41,67 +33,50 @@ def status(
 
         report = context.run(trial(loaded.notices, os.environ, sys.platform, time.time))
         shared.end(report.exit, report.as_json(), lambda: render.findings(report.findings))
-    from opskit.recovery.status import overview
 
-    content = overview(loaded, Path(loaded.state_dir), time.time(), lambda: _schedule(loaded))
+    def schedule() -> Schedule | None:
+        from opskit.schedule.status import recovery_schedule
+
+        return context.run(recovery_schedule(loaded, os.environ))
+
+    content = overview(loaded, Path(loaded.state_dir), time.time(), schedule)
     shared.end(content.report.exit, content.as_json(), lambda: _show(content))
 
 
-def _schedule(config: "Config") -> "Schedule | None":
-    from opskit.schedule.status import recovery_schedule
-
-    return context.run(recovery_schedule(config, os.environ))
-
-
-def _show(overview: "Overview") -> None:
-    """Print a page. A column is left out while it has nothing unusual."""
-    findings = overview.report.findings
-    render.line(render.printable(_last_run(overview)))
-    if overview.targets:
+def _show(content: Overview) -> None:
+    findings = content.report.findings
+    render.line(render.printable(_last_run(content)))
+    if content.targets:
         render.line("")
-        rows = [_row(target) for target in overview.targets]
-        shown = [index for index in range(len(_COLUMNS)) if index < 2 or any(row[index] for row in rows)]
-        render.table([_COLUMNS[index] for index in shown], [[row[index] for index in shown] for row in rows])
-    causes = [f"{target.target}: {target.cause}" for target in overview.targets if target.cause]
+        render.table(_COLUMNS, list(map(_row, content.targets)))
+    causes = [f"{target.target}: {target.cause}" for target in content.targets if target.cause]
     causes += [
         f"{finding.check}: {finding.target} {finding.detail}"
         for finding in findings
         if finding.check not in ("target", "last run")
     ]
-    repairs = [_repair(line, overview.now) for line in reversed(overview.repairs)]
-    advice = [
-        f"{finding.target} ({finding.state}): {finding.remedy}"
-        for finding in findings
-        if finding.remedy and finding.status in _UNUSUAL
-    ]
-    for lines in (causes, repairs, list(dict.fromkeys(advice))):
-        if lines:
-            render.line("")
-        for text in lines:
-            render.line(render.printable(text))
+    repairs = [_repair(line, content.now) for line in reversed(content.repairs)]
+    for lines in (causes, repairs, list(dict.fromkeys(render.advice_of(findings)))):
+        render.lines(["", *lines] if lines else ())
 
 
-def _last_run(overview: "Overview") -> str:
-    from opskit.recovery.status import moment
-
-    finding, last = overview.report.findings[0], overview.last
+def _last_run(content: Overview) -> str:
+    finding, last = content.report.findings[0], content.last
     if last is None:
         return finding.detail
     counts = ", ".join(f"{count} {word.replace('_', ' ')}" for word, count in last.counts.items())
     commands = f"{counted(last.mutations, 'command')} in {last.seconds:.1f} s"
-    text = f"last run: {span(overview.age_s or 0.0)} ago, exit {last.exit}: {counts}; {commands}"
+    text = f"last run: {span(content.age_s or 0.0)} ago, exit {last.exit}: {counts}; {commands}"
     if finding.state == "overdue":
         text = f"{finding.detail}\n{text}"
-    schedule = overview.schedule
+    schedule = content.schedule
     if schedule is not None and schedule.next_run is not None:
-        text += f"; the next one at {moment(schedule.next_run, overview.now)}"
+        text += f"; the next one at {moment(schedule.next_run, content.now)}"
     return text
 
 
-def _row(target: "TargetStatus") -> tuple[str, ...]:
+def _row(target: TargetStatus) -> tuple[str, ...]:
     """A cell is empty where there is nothing unusual."""
-    from opskit.recovery.budget import RepairCircuit
-
     result = "" if target.result is None else target.result.replace("_", " ")
     next_try = ""
     if target.next_try_s is not None:
@@ -118,8 +93,6 @@ def _row(target: "TargetStatus") -> tuple[str, ...]:
 
 
 def _repair(line: Mapping[str, Any], now: float) -> str:
-    from opskit.recovery.status import moment
-
     try:
         at = moment(datetime.fromisoformat(str(line.get("at"))).timestamp(), now)
     except (ValueError, OverflowError):

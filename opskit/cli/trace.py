@@ -4,17 +4,17 @@ import re
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from opskit.cli import context, render
-from opskit.cli.options import LocalOption, SharedOptions, shares
+from opskit.cli.inputs import check_output, goal_text, name_of_model, write_output
+from opskit.cli.options import LocalOption, ModelOption, SharedOptions, shares
 from opskit.errors import OpskitError, UsageError
 from opskit.result import SCHEMA_VERSION
-
-if TYPE_CHECKING:
-    from opskit.trace.store import Trace
+from opskit.trace.store import Trace, TraceStore
+from opskit.trace.waterfall import bar, headline, page, rows
 
 _NAME_COLUMNS = 34
 _SECONDS_COLUMNS = 9
@@ -34,23 +34,11 @@ def trace(
             help="A goal to run and trace; the beginning of an id; `list`.",
         ),
     ],
-    html: Annotated[
-        Path | None, typer.Option("--html", help="Write one self-contained page as well.")
-    ] = None,
+    html: Annotated[Path | None, "Write one self-contained page as well."] = None,
     local: LocalOption = False,
-    model: Annotated[
-        str | None, typer.Option("--model", help="The model to ask first (in this process).")
-    ] = None,
-    trajectory: Annotated[
-        bool, typer.Option("--trajectory", help="With `show`: the steps of the agent, with their results.")
-    ] = False,
-    source: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--source",
-            help="A log that tells what an agent elsewhere did, as for `logs`; else the default ones.",
-        ),
-    ] = None,
+    model: ModelOption = None,
+    trajectory: Annotated[bool, "With `show`: the steps of the agent, with their results."] = False,
+    source: Annotated[list[str] | None, "A log of an agent elsewhere, as for `logs`; repeatable."] = None,
     count: Annotated[int, typer.Option("--count", "-n", min=1, help="How many `list` shows.")] = _LISTED,
 ) -> None:
     """Show where the time of a request went.
@@ -59,8 +47,6 @@ def trace(
     `opskit trace list` shows the newest ones.
     """
     if html is not None:
-        from opskit.cli.inputs import check_output
-
         check_output(html)
     if len(words) == 1 and _ID.fullmatch(words[0]):
         words = ["show", *words]
@@ -90,7 +76,6 @@ async def _traced(
     shared: SharedOptions,
 ) -> None:
     """Run a goal and show its trace, also when it failed."""
-    from opskit.cli.inputs import goal_text, name_of_model
     from opskit.engine.goal import Goal, RunFailed
     from opskit.server.local_runs import LocalVictoria
     from opskit.tags import correlated
@@ -116,11 +101,10 @@ async def _traced(
         raise failure
 
 
-async def _trace_of(identifier: str, sources: Sequence[str], shared: SharedOptions) -> "Trace":
+async def _trace_of(identifier: str, sources: Sequence[str], shared: SharedOptions) -> Trace:
     """Return a trace of the store with what an agent that sends no spans has logged, else what logs tell."""
     from opskit.cli.log_report import read_story
     from opskit.logs.request import completed, lacks_spans, trace_of
-    from opskit.trace.store import TraceStore
 
     stored = TraceStore(Path(shared.load().state_dir)).find(identifier)
     if stored is not None and (shared.sandbox or not (sources or lacks_spans(stored))):
@@ -139,29 +123,20 @@ async def _trace_of(identifier: str, sources: Sequence[str], shared: SharedOptio
 def _list(shared: SharedOptions, count: int) -> None:
     from datetime import UTC, datetime
 
-    from opskit.trace.store import TraceStore
-
     traces = TraceStore(Path(shared.load().state_dir)).newest(count)
-    entries = [
-        {key: value for key, value in entry.as_json().items() if key != "spans"}
-        | {"span_count": len(entry.spans)}
-        for entry in traces
-    ]
+    entries = [entry.as_json() for entry in traces]
+    for entry in entries:
+        entry["span_count"] = len(entry.pop("spans"))
 
     def page() -> None:
         if not traces:
             render.note('no request was traced yet: `opskit trace "your goal"` runs one')
             return
-        rows = [
-            (
-                f"{datetime.fromtimestamp(entry.start, UTC):%Y-%m-%d %H:%M:%S}",
-                entry.correlation_id[:8],
-                f"{entry.seconds:.3f}",
-                entry.status.value,
-                entry.goal,
-            )
-            for entry in traces
-        ]
+        rows = []
+        for entry in traces:
+            at = f"{datetime.fromtimestamp(entry.start, UTC):%Y-%m-%d %H:%M:%S}"
+            id_ = entry.correlation_id[:8]
+            rows.append((at, id_, f"{entry.seconds:.3f}", entry.status.value, entry.goal))
         render.table(("started (UTC)", "id", "seconds", "status", "goal"), rows)
 
     shared.show({"schema_version": SCHEMA_VERSION, "command": "trace list", "traces": entries}, page)
@@ -170,28 +145,26 @@ def _list(shared: SharedOptions, count: int) -> None:
 def _show_trajectory(identifier: str, shared: SharedOptions) -> None:
     """Show what the agent of this machine did, line by line."""
     from opskit.agent.trajectory import read_trajectory
-    from opskit.trace.store import TraceStore
 
     folder = Path(shared.load().state_dir)
     stored = TraceStore(folder).find(identifier)
     name = identifier.strip().lower() if stored is None else stored.correlation_id
     lines = read_trajectory(folder, name)
-    if shared.json:
-        render.document({"schema_version": SCHEMA_VERSION, "command": "trace trajectory", "lines": lines})
-        return
-    for line in lines:
-        content = {key: value for key, value in line.items() if key not in ("at", "kind")}
-        render.heading(f"{line.get('kind')} {str(line.get('at', ''))[11:23]}")
-        for key, value in content.items():
-            for number, text in enumerate(str(value).splitlines() or [""]):
-                render.line(f"  {f'{key}: ' if number == 0 else '    '}{render.printable(text)}")
+
+    def page() -> None:
+        for line in lines:
+            render.heading(f"{line.get('kind')} {str(line.get('at', ''))[11:23]}")
+            content = {key: str(value) for key, value in line.items() if key not in ("at", "kind")}
+            for key, value in content.items():
+                for number, text in enumerate(value.splitlines() or [""]):
+                    render.line(f"  {'    ' if number else f'{key}: '}{render.printable(text)}")
+
+    document = {"schema_version": SCHEMA_VERSION, "command": "trace trajectory", "lines": lines}
+    shared.show(document, page)
 
 
-def _show(trace_found: "Trace", html: Path | None, *, json: bool, drawn: bool = True) -> None:
+def _show(trace_found: Trace, html: Path | None, *, json: bool, drawn: bool = True) -> None:
     if html is not None:
-        from opskit.cli.inputs import write_output
-        from opskit.trace.waterfall import page
-
         write_output(html, page(trace_found))
         render.note(f"{html} written")
     if json:
@@ -200,10 +173,8 @@ def _show(trace_found: "Trace", html: Path | None, *, json: bool, drawn: bool = 
         draw(trace_found)
 
 
-def draw(trace_found: "Trace") -> None:
+def draw(trace_found: Trace) -> None:
     """Draw the waterfall: the note of a span stands behind its bar where there is room, else below."""
-    from opskit.trace.waterfall import bar, headline, rows
-
     drawn = rows(trace_found)
     names = [f"{'  ' * row.depth}{render.printable(row.span.name)}" for row in drawn]
     name_columns = min(_NAME_COLUMNS, max(map(len, names), default=0))

@@ -3,12 +3,13 @@
 import contextlib
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from opskit.checks import formats
 from opskit.cli import context, render
-from opskit.cli.inputs import duration, write_output
+from opskit.cli.inputs import choice, duration, write_output
 from opskit.cli.options import SharedOptions, shares
 from opskit.errors import UsageError
 from opskit.result import plain_document
@@ -24,39 +25,26 @@ if TYPE_CHECKING:
 
 DEFAULT_LIST = "stack"
 _TABLE_ROWS = 500
-_FORMATS = ("text", "json", "junit", "tap", "nagios", "prometheus", "markdown")
 
 
 @shares("sandbox")
 def verify(
     shared: SharedOptions,
     file: Annotated[
-        list[str] | None,
-        typer.Argument(help="Checklists: paths, or names of checklists that come with opskit."),
+        list[str] | None, typer.Argument(help="Checklists: paths, or names of checklists of opskit.")
     ] = None,
-    tag: Annotated[list[str] | None, typer.Option(help="Only checks with this tag; repeatable.")] = None,
-    name: Annotated[
-        list[str] | None, typer.Option(help="Only checks of this name (`*` allowed); repeatable.")
-    ] = None,
-    var: Annotated[
-        list[str] | None, typer.Option(metavar="NAME=VALUE", help="Set a variable; repeatable.")
-    ] = None,
-    form: Annotated[
-        str, typer.Option("--format", metavar="|".join(_FORMATS), help="How to print the report.")
-    ] = "text",
-    output: Annotated[Path | None, typer.Option(help="Write the report to a file instead.")] = None,
-    retry_timeout: Annotated[
-        str, typer.Option(help="Try again what did not pass, for so long (30s, 2m).")
-    ] = "0s",
+    tag: Annotated[list[str] | None, "Only checks with this tag; repeatable."] = None,
+    name: Annotated[list[str] | None, "Only checks of this name (`*` allowed); repeatable."] = None,
+    var: Annotated[list[str] | None, "NAME=VALUE", "Set a variable; repeatable."] = None,
+    form: Annotated[str, "--format", "|".join(formats.FORMATS), "How to print the report."] = "text",
+    output: Annotated[Path | None, "Write the report to a file instead."] = None,
+    retry_timeout: Annotated[str, "Try again what did not pass, for so long (30s, 2m)."] = "0s",
     max_concurrent: Annotated[int, typer.Option(min=1, max=1000, help="How many checks run at once.")] = 50,
-    schema: Annotated[bool, typer.Option(help="Print the JSON schema of checklists.")] = False,
-    kinds: Annotated[bool, typer.Option(help="List the kinds of checks.")] = False,
-    list_: Annotated[bool, typer.Option("--list", help="List checks without running them.")] = False,
+    schema: Annotated[bool, "Print the JSON schema of checklists."] = False,
+    kinds: Annotated[bool, "List the kinds of checks."] = False,
+    list_: Annotated[bool, "--list", "List checks without running them."] = False,
     add: Annotated[
-        str | None,
-        typer.Option(
-            metavar="KIND", help="Write a check from the live state; arguments are its parameters: url=..."
-        ),
+        str | None, "KIND", "Write a check from the live state; arguments are its parameters: url=..."
     ] = None,
 ) -> None:
     """Run checklists.
@@ -72,17 +60,21 @@ def verify(
         from opskit.checks.check_shape import kinds as all_kinds
 
         described = all_kinds()
-        shared.show(plain_document("verify", kinds=described), lambda: _print_kinds(described))
+
+        def page() -> None:
+            for kind in described:
+                render.line(f"{kind['kind']}: {kind['summary']}")
+                render.lines(f"    with   {key}: {what}" for key, what in kind["with"].items())
+                render.lines(f"    yields {key}: {meaning}" for key, meaning in kind["yields"].items())
+                render.line(f"    without expect: {kind['expects']}; timeout {kind['timeout_s']:g} s")
+
+        shared.show(plain_document("verify", kinds=described), page)
         return
     if add is not None:
         given = _assignments(file or [], "parameter", "write parameter=value")
         context.run(_add(shared, add, given, name[0] if name else None, output))
         return
-    if form not in _FORMATS:
-        from opskit.config.document import unknown
-
-        raise UsageError(unknown(form, _FORMATS, "format"), remedy=f"use one of: {', '.join(_FORMATS)}")
-    form = "json" if shared.json and form == "text" else form
+    form = "json" if shared.json and form == "text" else choice(form, formats.FORMATS, "format")
     if list_ and not file:
         from opskit.checks.checklist import shipped
 
@@ -98,8 +90,15 @@ def verify(
     from opskit.result import Report
 
     async def verified() -> int:
+        from opskit.checks.checklist import ChecklistError
+
         async with _verification(shared) as verification:
-            checklist = _checklist(verification, file or [DEFAULT_LIST], variables)
+            try:
+                checklist = verification.checklist(file or [DEFAULT_LIST], variables)
+            except ChecklistError as exc:
+                for problem in exc.problems[1:20]:
+                    render.note(f"also: {problem}")
+                raise
             checks = checklist.choose(tags=tag or [], names=name or [])
             if list_:
                 _print_checks(shared, checklist, checks)
@@ -127,19 +126,6 @@ def _app(verification: "Verification", shared: SharedOptions) -> "App":
 
     environ, cwd = verification.variables, verification.cwd
     return App(verification.config, environ=environ, cwd=cwd, config_path=shared.config)
-
-
-def _checklist(
-    verification: "Verification", files: "Sequence[str]", variables: "Mapping[str, str]"
-) -> "Checklist":
-    from opskit.checks.checklist import ChecklistError
-
-    try:
-        return verification.checklist(files, variables)
-    except ChecklistError as exc:
-        for problem in exc.problems[1:20]:
-            render.note(f"also: {problem}")
-        raise
 
 
 async def _add(
@@ -170,8 +156,6 @@ def _assignments(given: "Sequence[str]", what: str, remedy: str) -> dict[str, st
 
 
 def _print_report(report: "Report", form: str, output: Path | None) -> int:
-    from opskit.checks import formats
-
     if output is not None:
         write_output(output, formats.FORMATS[form](report))
         render.note(f"{formats.summary(report)}; written to {output}")
@@ -183,28 +167,11 @@ def _print_report(report: "Report", form: str, output: Path | None) -> int:
     return formats.exit_status(report, form)
 
 
-def _print_kinds(described: "Sequence[Mapping[str, Any]]") -> None:
-    for kind in described:
-        render.line(f"{kind['kind']}: {kind['summary']}")
-        for key, what in kind["with"].items():
-            render.line(f"    with   {key}: {what}")
-        for key, meaning in kind["yields"].items():
-            render.line(f"    yields {key}: {meaning}")
-        render.line(f"    without expect: {kind['expects']}; timeout {kind['timeout_s']:g} s")
-
-
 def _print_checks(shared: SharedOptions, checklist: "Checklist", chosen: "Sequence[Check]") -> None:
-    rows = [
-        (
-            check.name,
-            check.kind.name,
-            check.severity.value,
-            ", ".join(check.tags),
-            ", ".join(check.requires),
-            check.target,
-        )
-        for check in chosen
-    ]
+    rows = []
+    for check in chosen:
+        lists = ", ".join(check.tags), ", ".join(check.requires)
+        rows.append((check.name, check.kind.name, check.severity.value, *lists, check.target))
     columns = ("check", "kind", "severity", "tags", "requires", "target")
     content = [dict(zip(columns, row, strict=True)) for row in rows]
     document = plain_document("verify", checks=content, titles=list(checklist.titles))

@@ -21,7 +21,7 @@ def watch(
             "none is given."
         ),
     ] = None,
-    every: Annotated[str, typer.Option("--every", help="Look so often: 500ms, 5s, 1m.")] = "5s",
+    every: Annotated[str, "Look so often: 500ms, 5s, 1m."] = "5s",
     count: Annotated[int | None, typer.Option("--count", min=1, help="End after N looks.")] = None,
     only: Annotated[
         list[str] | None,

@@ -11,7 +11,7 @@ from pathlib import Path as FilePath
 
 from opskit.errors import ConfigError, catalogue
 from opskit.records import Record
-from opskit.text import and_more, did_you_mean
+from opskit.text import and_more, did_you_mean, shortened
 
 Path = tuple[str | int, ...]
 #: Takes the problem of the value at a path.
@@ -34,8 +34,7 @@ _ONLY_NAME = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)(?::-)?\}")
 
 def printable(text: str, limit: int = _SHOWN_CHARS) -> str:
     """Return `text` fit for one line of a terminal: without control characters, and cut at `limit`."""
-    clean = "".join(char if char.isprintable() else "?" for char in text)
-    return clean if len(clean) <= limit else clean[: limit - 1] + "…"
+    return shortened("".join(char if char.isprintable() else "?" for char in text), limit)
 
 
 def dotted(path: Path) -> str:

@@ -76,9 +76,14 @@ class _FileReader(MutableRecord):
         others = {*NODES, *(nodes if isinstance(nodes, dict) else ())}
         self._members("agents", agents, AgentConfig, own=AGENTS, taken=others)
         for name, schema in sections().items():
-            if name in data:
-                self._section((name,), self._validated(schema, data[name], (name,)))
-        self._known_categories()
+            values = self._validated(schema, data.get(name), (name,))
+            self._section((name,), values)
+            # A limit of tokens for a category that no goal has says nothing.
+            categories = {*CATEGORIES, *(values.get("categories") or ())}
+            for category in values.get("max_tokens_by_category") or ():
+                if category not in categories:
+                    message = unknown(category, sorted(categories))
+                    self._report((name, "max_tokens_by_category", category), message)
         root = {key: value for key, value in data.items() if key in names(_Root)}
         values = self._validated(_Root, root, ())
         if values.get("state_dir") is not None:
@@ -87,16 +92,6 @@ class _FileReader(MutableRecord):
             except ValueError as exc:
                 self._report(("state_dir",), str(exc))
         self._section((), {key: value for key, value in values.items() if value is not None})
-
-    def _known_categories(self) -> None:
-        """Report a limit of tokens for a category that no goal has."""
-        known = {*CATEGORIES, *self._names("router.categories.")}
-        for name in self._names("router.max_tokens_by_category."):
-            if name not in known:
-                self._report(("router", "max_tokens_by_category", name), unknown(name, sorted(known)))
-
-    def _names(self, prefix: str) -> list[str]:
-        return [key.removeprefix(prefix) for key in self.settings if key.startswith(prefix)]
 
     def _validated(self, schema: type, raw: object, path: Path) -> dict[str, Any]:
         """Return the keys that are set; none after a problem."""
@@ -112,13 +107,10 @@ class _FileReader(MutableRecord):
 
     def _section(self, path: Path, values: dict[str, Any]) -> None:
         for key, value in values.items():
-            if not isinstance(value, dict) or not value:
+            if isinstance(value, dict) and value:
+                self._section((*path, key), value)
+            else:
                 self._set((*path, key), value)
-                continue
-            for name, texts in value.items():
-                # Patterns of models are matched against lower-cased names.
-                patterns = (*path, key) == ("router", "categories")
-                self._set((*path, key, name), tuple(text.lower() for text in texts) if patterns else texts)
 
     def _members(
         self, group: str, members: object, schema: type, *, own: Collection[str], taken: Collection[str]
@@ -145,13 +137,11 @@ class _FileReader(MutableRecord):
             return
         before = len(self.problems)
         values = self._validated(schema, entry, path)
-        required = {"url": "the address"}
-        if schema is NodeConfig:
-            required["source"] = f"one of {', '.join(get_args(Source))}"
         if len(self.problems) == before and not builtin and values.get("enabled", True):
-            for key, what in required.items():
-                if key not in values:
-                    self._report((*path, key), f"is missing: {what}")
+            if "url" not in values:
+                self._report((*path, "url"), "is missing: the address")
+            if schema is NodeConfig and "source" not in values:
+                self._report((*path, "source"), f"is missing: one of {', '.join(get_args(Source))}")
         # A wrong key does not hide a wrong address beside it.
         address = values.pop("url", entry.get("url") if isinstance(entry, dict) else None)
         for key, value in values.items():
@@ -198,16 +188,14 @@ class _FileReader(MutableRecord):
         variable = only_name(value) if isinstance(value, str) else None
         if variable is None:
             self._report(path, "secrets only as ${NAME}", remedy="put the key in an environment variable")
-            return None
-        text = self.environ.get(variable, "").strip()
-        if not text:
+        elif text := self.environ.get(variable, "").strip():
+            try:
+                return secret(text)
+            except ValueError as exc:
+                self._report(path, f"the variable {variable} {exc}", remedy=f"correct {variable}")
+        else:
             self._unset[path] = variable
-            return None
-        try:
-            return secret(text)
-        except ValueError as exc:
-            self._report(path, f"the variable {variable} {exc}", remedy=f"correct {variable}")
-            return None
+        return None
 
     def _set(self, path: Path, value: object, *, at: Path | None = None, note: str | None = None) -> None:
         origin = Origin("file", self.document.where(at or path), unset=self._unset.get(path))

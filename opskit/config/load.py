@@ -10,20 +10,9 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
+from opskit.config import origins
 from opskit.config.document import PATH_CHARS, InvalidConfigError, Problem, printable, read_file
-from opskit.config.origins import (
-    DEFAULT,
-    HOST_OF_DOCKER,
-    Origin,
-    Setting,
-    Settings,
-    default_settings,
-    environment_settings,
-    leaves,
-    localhost_settings,
-    sections,
-    server_settings,
-)
+from opskit.config.origins import DEFAULT, Origin, Setting, Settings, leaves, sections
 from opskit.config.schema import AgentConfig, Config, NodeConfig
 from opskit.config.url import proxy_of
 from opskit.errors import ConfigError, StateError
@@ -64,7 +53,7 @@ def load(
     """
     looks_up, in_docker = in_docker is None, running_in_docker() if in_docker is None else in_docker
     source = _find(path, environ, cwd)
-    layers = default_settings(environ, in_docker=in_docker)
+    layers = origins.default_settings(environ, in_docker=in_docker)
     problems: list[Problem] = []
     if source is not None:
         # PyYAML is worth its import time only when there is something to read.
@@ -78,17 +67,22 @@ def load(
         else:
             layers |= file_settings(document, environ, source.path.parent, problems)
     if layers["nodes.ollama.url"].origin.kind == "default":
-        layers |= server_settings(environ, problems)
-    layers |= environment_settings(environ, cwd, problems)
+        layers |= origins.server_settings(environ, problems)
+    layers |= origins.environment_settings(environ, cwd, problems)
     if looks_up and in_docker:
-        at_localhost = localhost_settings(layers)
-        layers |= {} if not at_localhost or _resolves(HOST_OF_DOCKER) else at_localhost
+        at_localhost = origins.localhost_settings(layers)
+        layers |= {} if not at_localhost or _resolves(origins.HOST_OF_DOCKER) else at_localhost
     if problems:
         raise InvalidConfigError(problems)
-    config = _build(layers, str(source.path) if source else None, environ)
+    # The merged layers are completed with the defaults of the schema.
+    members = _members(layers, "nodes", NodeConfig)
+    nodes = tuple(replace(node, proxy=proxy_of(node, environ)) for node in members)
+    agents = tuple(_members(layers, "agents", AgentConfig))
+    path = str(source.path) if source else None
+    config: Config = _record(layers, (), Config, path=path, nodes=nodes, agents=agents)
     notes = tuple(f"{key}: {setting.note}" for key, setting in layers.items() if setting.note)
-    origins = dict.fromkeys(dict(leaves(config)), DEFAULT)
-    return LoadedConfig(config, origins | {key: setting.origin for key, setting in layers.items()}, notes)
+    chosen = {key: setting.origin for key, setting in layers.items()}
+    return LoadedConfig(config, dict.fromkeys(dict(leaves(config)), DEFAULT) | chosen, notes)
 
 
 def _resolves(name: str) -> bool:
@@ -145,15 +139,6 @@ def _read(name: str, cwd: Path) -> _Source | None:
             raise ConfigError(text, code="CONFIG_002", remedy="correct or remove the link") from exc
         raise
     return _Source(path, printable(name, PATH_CHARS), content)
-
-
-def _build(layers: Settings, path: str | None, environ: Mapping[str, str]) -> Config:
-    """Return the tree of the merged layers, which are completed with the defaults of the schema."""
-    members = _members(layers, "nodes", NodeConfig)
-    nodes = tuple(replace(node, proxy=proxy_of(node, environ)) for node in members)
-    agents = tuple(_members(layers, "agents", AgentConfig))
-    config: Config = _record(layers, (), Config, path=path, nodes=nodes, agents=agents)
-    return config
 
 
 def _members(layers: Settings, group: str, schema: type) -> Iterator[Any]:

@@ -3,15 +3,16 @@
 The variables of the environment are the ones that an existing Knowledge OS already sets (SPEC A6, B7, D7).
 """
 
+import json
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Literal, get_type_hints
 
 from opskit.config.document import Problem
-from opskit.config.schema import AgentConfig, Config, NodeConfig, Secret, Source
+from opskit.config.schema import Config, Secret, Source
 from opskit.config.url import Address, normalise, normalise_server
 from opskit.errors import ConfigError
-from opskit.records import Record, is_record, names
+from opskit.records import Record, asdict, is_record
 
 #: Source and port of the nodes, and port of the agents, that are there without being named.
 NODES: dict[str, tuple[Source, int]] = {"ollama": ("ollama", 11434), "mlx": ("mlx", 11435)}
@@ -25,6 +26,8 @@ URLS = {
 }
 #: Where Ollama's own server and client get their address; a file or a variable of ours is more specific.
 SERVER_VARIABLE = "OLLAMA_HOST"
+#: Keys of nodes and agents that are found out, not written.
+FOUND_OUT = ("name", "explicit", "proxy")
 HOST_OF_DOCKER = "host.docker.internal"
 
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}
@@ -72,7 +75,7 @@ def default_settings(environ: Mapping[str, str], *, in_docker: bool) -> Settings
     for name, (source, _) in NODES.items():
         settings[f"nodes.{name}.source"] = Setting(source)
     for name, schema in sections().items():
-        for key, value in _leaves(name, schema()):
+        for key, value in _leaves(name, asdict(schema())):
             if key.count(".") > 1:
                 # Named entries are merged one by one with the entries of a file.
                 settings[key] = Setting(value)
@@ -204,15 +207,10 @@ class Shown(Record):
     @property
     def text(self) -> str:
         """The value in YAML's words."""
-        match self.value:
-            case None:
-                return "null"
-            case bool():
-                return str(self.value).lower()
-            case list():
-                return ", ".join(self.value) if self.value else "[]"
-            case _:
-                return str(self.value)
+        if isinstance(self.value, list):
+            return ", ".join(self.value) or "[]"
+        is_text = self.value is not None and not isinstance(self.value, bool)
+        return str(self.value) if is_text else json.dumps(self.value)
 
 
 def shown(config: Config, origins: Mapping[str, Origin]) -> Iterator[Shown]:
@@ -220,7 +218,8 @@ def shown(config: Config, origins: Mapping[str, Origin]) -> Iterator[Shown]:
 
     A node or an agent that is switched off appears as `nodes.NAME.enabled` false and nothing else.
     """
-    for key, value in leaves(config):
+    values = dict(leaves(config))
+    for key, value in values.items():
         origin = origins.get(key, DEFAULT)
         if isinstance(value, Secret):
             yield Shown(key, "***", origin)
@@ -228,41 +227,27 @@ def shown(config: Config, origins: Mapping[str, Origin]) -> Iterator[Shown]:
             yield Shown(key, f"(unset: {origin.unset})", origin)
         else:
             yield Shown(key, list(value) if isinstance(value, tuple) else value, origin)
-    members = {f"{group}.{member.name}.enabled" for group, member in _members(config)}
     for key, origin in origins.items():
-        if key.endswith(".enabled") and key not in members:
+        if key.endswith(".enabled") and f"{key.removesuffix('enabled')}url" not in values:
             yield Shown(key, False, origin)
 
 
 def leaves(config: Config) -> Iterator[tuple[str, Any]]:
     """Yield every value of the configuration by its key, values of nodes and agents first."""
-    for group, member in _members(config):
-        yield from _leaves(f"{group}.{member.name}", member)
-    yield from _leaves("", config)
+    tree = asdict(config)
+    for group in ("nodes", "agents"):
+        for member in tree.pop(group):
+            written = {key: value for key, value in member.items() if key not in FOUND_OUT}
+            yield from _leaves(f"{group}.{member['name']}", written)
+    del tree["path"]
+    yield from _leaves("", tree)
 
 
-def _members(config: Config) -> list[tuple[str, NodeConfig | AgentConfig]]:
-    return [*(("nodes", node) for node in config.nodes), *(("agents", agent) for agent in config.agents)]
-
-
-#: What is no key of a file, and the nodes and agents, which are shown by name.
-_NO_KEYS: dict[type, tuple[str, ...]] = {
-    NodeConfig: ("name", "explicit", "proxy"),
-    AgentConfig: ("name", "explicit"),
-    Config: ("nodes", "agents", "path"),
-}
-
-
-def _leaves(prefix: str, record: Any) -> Iterator[tuple[str, Any]]:
-    """Yield every value of a record, and of the sections and named entries in it, by its key."""
-    for name in names(record):
-        if name in _NO_KEYS.get(type(record), ()):
-            continue
+def _leaves(prefix: str, tree: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
+    """Yield every value of a section, and of the sections and named entries in it, by its key."""
+    for name, value in tree.items():
         key = f"{prefix}.{name}".removeprefix(".")
-        value = getattr(record, name)
-        if is_record(value):
+        if isinstance(value, dict):
             yield from _leaves(key, value)
-        elif isinstance(value, dict):
-            yield from ((f"{key}.{entry}", item) for entry, item in value.items())
         else:
             yield key, value

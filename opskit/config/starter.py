@@ -5,13 +5,14 @@ Prose begins with `##` and settings with `# `; a setting without its `# ` says w
 
 import inspect
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from msgspec import structs
 
 from opskit.config.origins import AGENTS, NODES, sections
 from opskit.config.schema import Config
-from opskit.records import is_record, names
+from opskit.records import asdict
 
 _HEAD = """\
 ## opskit configuration. Every setting is commented out and shows the value that holds without it:
@@ -62,30 +63,22 @@ def _blocks() -> Iterator[str]:
     )
     for name, schema in sections().items():
         prose = [inspect.getdoc(part) or "" for part in (schema, *sections(schema).values())]
-        yield _prose("\n".join(prose)) + _settings(name, list(_lines(schema)))
+        head = "".join(f"## {line}".rstrip() + "\n" for line in "\n".join(prose).splitlines())
+        yield head + _settings(name, list(_lines(asdict(schema()))))
     for field in structs.fields(Config):
         if field.name in _ROOT:
             default = None if field.required else field.default
             yield f"## {_ROOT[field.name]}\n# {field.name}: {json.dumps(default)}\n"
 
 
-def _lines(schema: type) -> Iterator[str]:
-    defaults = schema()
-    for name in names(schema):
-        value = getattr(defaults, name)
-        if is_record(value):
+def _lines(defaults: Mapping[str, Any]) -> Iterator[str]:
+    for name, value in defaults.items():
+        if isinstance(value, dict) and value:
             yield f"{name}:"
-            yield from (f"  {line}" for line in _lines(type(value)))
-        elif isinstance(value, dict) and value:
-            yield f"{name}:"
-            yield from (f"  {entry}: {json.dumps(item)}" for entry, item in value.items())
+            yield from (f"  {line}" for line in _lines(value))
         else:
             yield f"{name}: {json.dumps(value)}"
 
 
 def _settings(section: str, lines: list[str]) -> str:
     return "".join(f"# {line}\n" for line in [f"{section}:", *(f"  {line}" for line in lines)])
-
-
-def _prose(words: str) -> str:
-    return "".join(f"## {line}".rstrip() + "\n" for line in words.splitlines())

@@ -8,6 +8,7 @@ HTTP_PROXY in upper case is not read for http (a CGI client could set it). Nodes
 private network are always asked directly.
 """
 
+import contextlib
 import ipaddress
 import re
 from collections.abc import Mapping
@@ -58,7 +59,10 @@ def normalise(text: str) -> Address:
     netloc = f"[{host}]" if ":" in host else host
     if port is not None:
         netloc += f":{port}"
-    return Address(f"{parts.scheme}://{netloc}{_path(parts.path)}", note)
+    path = parts.path
+    while path.endswith(("/", "/v1")):
+        path = path.rstrip("/").removesuffix("/v1")
+    return Address(f"{parts.scheme}://{netloc}{path}", note)
 
 
 def normalise_server(text: str) -> Address:
@@ -128,19 +132,10 @@ def _host(parts: SplitResult) -> str:
 
 
 def _port(parts: SplitResult) -> int | None:
-    try:
-        port = parts.port
-    except ValueError as exc:
-        raise _refused("has a port that is not between 1 and 65535") from exc
-    if port == 0:
-        raise _refused("has a port that is not between 1 and 65535")
-    return port
-
-
-def _path(path: str) -> str:
-    while path.endswith(("/", "/v1")):
-        path = path.rstrip("/").removesuffix("/v1")
-    return path
+    with contextlib.suppress(ValueError):
+        if parts.port != 0:
+            return parts.port
+    raise _refused("has a port that is not between 1 and 65535")
 
 
 def _refused(problem: str, remedy: str | None = None) -> ConfigError:

@@ -1,23 +1,25 @@
-"""What may stand in a section of the configuration file: readers, derived from the types of the schema.
+"""What people write in configurations and checklists, and models in calls of tools, read by type hints.
 
-Names carry the rules (house style): a float that ends in `_s` is a duration and may be written as `2s`, other
-floats are positive numbers, integers are counts. pydantic, which reads checklists and the bodies of requests,
-would cost each command that has a file 0.1 s of imports.
+In the configuration names carry the rules (house style): a float that ends in `_s` is a duration and may be
+written as `2s`, other floats are positive numbers, integers are counts. Elsewhere a type has its `Rule`.
+pydantic, which reads the bodies of requests, would cost each command 0.1 s of imports.
 """
 
 import math
 import re
 import shlex
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from fnmatch import fnmatchcase
 from functools import cache
 from types import NoneType, UnionType
-from typing import Any, Literal, get_args, get_origin, get_type_hints
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from msgspec import structs
 
 from opskit.config.document import Path, Report, retyped, unknown
-from opskit.config.origins import printable_text
+from opskit.config.origins import FOUND_OUT, printable_text
 from opskit.config.schema import AgentConfig, NodeConfig, Secret
-from opskit.records import Record, is_record
+from opskit.records import Record, is_record, names
 from opskit.text import duration_s, size_bytes
 
 #: Stands for any number of further words.
@@ -68,9 +70,7 @@ def command_pattern(text: str) -> CommandPattern:
     return CommandPattern(text, tuple(words), rest)
 
 
-#: Returns a value as it is used; reports the problems of what stands at a path.
-Reader = Callable[[object, Path, Report], Any]
-
+_UNIONS = (Union, UnionType)
 MAX_DURATION_S = 365 * 24 * 3600.0
 MAX_COUNT = 2**53
 NOT_A_FLAG = "must be true or false"
@@ -91,12 +91,44 @@ _MAY_BE_ZERO = (
     *("temperature", "seed", "memory_reserve_bytes", "backups"),
     *("preview_chars", "max_fallbacks", "holdback_chars"),
 )
-#: Keys of nodes and agents that are found out, not written.
-_NOT_WRITTEN = ("name", "explicit", "proxy")
 
 
 class WrongValueError(ValueError):
     """A value is not what its key is for; the message says what it must be."""
+
+
+class Rule(Record, eq=False):
+    """How a value of an Annotated type is read, and its JSON schema where that is not the one of its type.
+
+    `read` returns the value; a ValueError says what is wrong with it.
+    """
+
+    read: Callable[[Any], object]
+    schema: Mapping[str, Any] | None = None
+
+
+class Parameters(Record):
+    """What may be written in a section with fields of its own; other keys are refused."""
+
+
+def validated(shape: type, raw: object, at: Path, report: Report) -> Any:
+    """Return an instance of `shape`, or None after problems, which went to `report`."""
+    problems: dict[Path, str] = {}
+    given = {} if raw is None else raw
+    values = section(shape, given, at, lambda path, message: problems.update({path: message}))
+    required = [field.name for field in structs.fields(shape) if field.required]
+    for name in [name for name in required if isinstance(given, dict) and name not in given]:
+        # A missing key that is there under a mistyped name is reported anyway.
+        if not any(message.endswith(f"did you mean `{name}`?") for message in problems.values()):
+            problems[*at, name] = "is missing"
+    if not problems:
+        try:
+            return shape(**values)
+        except ValueError as exc:
+            problems[at] = str(exc)
+    for path, message in problems.items():
+        report(path, message)
+    return None
 
 
 def section(schema: type, raw: object, at: Path, report: Report) -> dict[str, Any]:
@@ -104,141 +136,133 @@ def section(schema: type, raw: object, at: Path, report: Report) -> dict[str, An
     if not isinstance(raw, dict):
         report(at, NOT_A_SECTION)
         return {}
-    readers = _readers(schema)
+    hints = hints_of(schema)
     values = {}
     for key, value in raw.items():
-        if key in readers:
-            values[key] = readers[key](value, (*at, key), report)
+        if key in hints:
+            values[key] = _value(key, hints[key], value, (*at, key), report)
         else:
-            report((*at, key), unknown(key, readers))
+            report((*at, key), unknown(key, [*hints, *getattr(schema, "OF_THE_KIND", ())]))
     return values
 
 
 @cache
-def _readers(schema: type) -> dict[str, Reader]:
-    readers = {key: _reader(key, hint) for key, hint in get_type_hints(schema).items()}
+def hints_of(schema: type) -> dict[str, Any]:
+    """Return the type of every key that may be written."""
+    every = get_type_hints(schema, include_extras=True)
+    hints = {name: every[name] for name in names(schema)}
     if schema in (NodeConfig, AgentConfig):
-        readers = {key: reader for key, reader in readers.items() if key not in _NOT_WRITTEN}
-        readers["enabled"] = _checked(_flag)
-    return readers
+        hints = {key: hint for key, hint in hints.items() if key not in FOUND_OUT} | {"enabled": bool}
+    return hints
 
 
-def _reader(key: str, hint: Any) -> Reader:
-    """Return what reads the value of a key, by the type that it has in the schema."""
-    if hint is bool:
-        return _checked(_flag)
-    if hint is int:
-        read = _size if key.endswith("_bytes") else retyped
-        return _checked(lambda value: _count(read(value), least=0 if key in _MAY_BE_ZERO else 1))
-    if hint is float:
-        return _checked(_float_reader(key))
-    if hint is str:
-        return _checked(_text if key == "url" else _printable)
+def _value(key: str, hint: Any, value: object, at: Path, report: Report) -> Any:
+    """Return the value of a key, by the type that it has in the schema; None after a problem."""
+    kind, parts = get_origin(hint), get_args(hint)
     if is_record(hint):
-        return lambda value, at, report: section(hint, value, at, report)
-    if get_origin(hint) is UnionType:
-        (inner,) = (arg for arg in get_args(hint) if arg is not NoneType)
-        if inner is Secret:
-            # A secret is resolved before it comes here, so that nothing else ever sees it.
-            return _checked(lambda value: value)
-        reader = _reader(key, inner)
-        return lambda value, at, report: None if value is None else reader(value, at, report)
-    if get_origin(hint) is Literal:
-        return _checked(lambda value: _choice(value, get_args(hint)))
-    if get_origin(hint) is tuple:
-        return _list_reader(key, get_args(hint)[0])
-    if get_origin(hint) is dict:
-        return _mapping_reader(_reader(key, get_args(hint)[1]))
-    raise TypeError(f"no key of a configuration file is a {hint}")
-
-
-def _checked(check: Callable[[object], object]) -> Reader:
-    """Return the reader of a single value, from a function that raises ValueError with the problem."""
-
-    def read(value: object, at: Path, report: Report) -> object:
-        try:
-            return check(value)
-        except ValueError as exc:
-            report(at, str(exc))
-            return None
-
-    return read
-
-
-def _list_reader(key: str, item: Any) -> Reader:
-    is_choice = get_origin(item) is Literal
-    reader = _reader(key, item) if is_choice else _checked(_ITEMS.get(key, _printable))
-
-    def read(value: object, at: Path, report: Report) -> tuple[Any, ...]:
-        if not isinstance(value, list | tuple):
-            report(at, NOT_A_LIST)
-            return ()
-        items = tuple(reader(each, (*at, index), report) for index, each in enumerate(value))
-        if is_choice and not items:
-            report(at, EMPTY)
-        for name in dict.fromkeys(items if is_choice else ()):
-            if name is not None and items.count(name) > 1:
-                report(at, f"names {name} twice")
-        return items
-
-    return read
-
-
-def _mapping_reader(reader: Reader) -> Reader:
-    def read(value: object, at: Path, report: Report) -> dict[str, Any]:
+        return (validated if issubclass(hint, Parameters) else section)(hint, value, at, report)
+    # A secret is resolved before it comes here, so that nothing else ever sees it.
+    if hint is Any or (kind in _UNIONS and (value is None or parts[0] is Secret)):
+        return value
+    if kind in _UNIONS:
+        return _one_of(key, [part for part in parts if part is not NoneType], value, at, report)
+    if kind is tuple:
+        return _items(key, parts[0], value, at, report)
+    if kind is dict:
         if not isinstance(value, dict):
             report(at, NOT_A_SECTION)
             return {}
         for name in value:
-            if not NAME.fullmatch(name):
+            if parts[0] is not str:
+                _value(key, parts[0], name, (*at, name), report)
+            elif not NAME.fullmatch(name):
                 report((*at, name), NAME_RULE)
-        return {name: reader(each, (*at, name), report) for name, each in value.items()}
+        return {name: _value(key, parts[1], item, (*at, name), report) for name, item in value.items()}
+    try:
+        if kind is not Annotated:
+            return _TEXTS.get(key, _printable)(value) if hint is str else _single(key, hint, value)
+        for rule in parts[1:]:
+            value = rule.read(value)
+    except ValueError as exc:
+        report(at, str(exc))
+        return None
+    return _value(key, parts[0], value, at, report) if get_origin(parts[0]) is tuple else value
 
-    return read
+
+def _one_of(key: str, hints: Sequence[Any], value: object, at: Path, report: Report) -> Any:
+    """Return the value by the first type that it has; the problems are those of the last one."""
+    problems: list[tuple[Path, str]] = []
+    for hint in hints:
+        problems.clear()
+        result = _value(key, hint, value, at, lambda path, message: problems.append((path, message)))
+        if not problems:
+            return result
+    for path, message in problems:
+        report(path, message)
+    return None
 
 
-def _flag(value: object) -> bool:
+def _items(key: str, hint: Any, value: object, at: Path, report: Report) -> tuple[Any, ...]:
+    if not isinstance(value, list | tuple):
+        report(at, NOT_A_LIST)
+        return ()
+    items = tuple(_value(key, hint, item, (*at, index), report) for index, item in enumerate(value))
+    if get_origin(hint) is Literal:
+        if not items:
+            report(at, EMPTY)
+        for name in dict.fromkeys(items):
+            if name is not None and items.count(name) > 1:
+                report(at, f"names {name} twice")
+    return items
+
+
+def _single(key: str, hint: Any, value: object) -> object:
+    """Return a choice, a truth value or a number. Raises ValueError with the problem."""
+    if get_origin(hint) is Literal:
+        if not isinstance(value, str) or value not in get_args(hint):
+            *others, last = map(repr, get_args(hint))
+            raise WrongValueError(f"must be {', '.join(others)} or {last}")
+        return str(value)
     value = retyped(value)
-    if not isinstance(value, bool):
-        raise WrongValueError(NOT_A_FLAG)
-    return value
+    if hint is bool:
+        if not isinstance(value, bool):
+            raise WrongValueError(NOT_A_FLAG)
+        return value
+    least = 0 if key in _MAY_BE_ZERO else 1
+    if hint is int:
+        return whole(size(value) if key.endswith("_bytes") else value, least)
+    if key.endswith("_s") and not key.endswith("_per_s"):
+        return number(duration(value), most=MAX_DURATION_S)
+    return number(value, most=100.0 if key.endswith("_percent") else math.inf, may_be_zero=not least)
 
 
-def _count(value: object, *, least: int) -> int:
+def whole(value: object, least: int, most: int = MAX_COUNT) -> int:
+    """Return a whole number between two others. Raises ValueError."""
     if not isinstance(value, int) or isinstance(value, bool):
         raise WrongValueError(NOT_A_COUNT)
-    if value < least:
-        raise WrongValueError(f"must be at least {least}")
-    if value > MAX_COUNT:
-        raise WrongValueError(f"must be at most {MAX_COUNT}")
+    if not least <= value <= most:
+        raise WrongValueError(f"must be at {f'least {least}' if value < least else f'most {most}'}")
     return value
 
 
-def _size(value: object) -> object:
-    value = retyped(value)
-    amount = size_bytes(value) if isinstance(value, str) else value
-    if not isinstance(amount, int):
+def size(value: object) -> int:
+    """Return the number of a size. Raises ValueError."""
+    value = size_bytes(value) if isinstance(value, str) else value
+    if not isinstance(value, int):
         raise WrongValueError(NOT_A_SIZE)
-    return amount
+    return value
 
 
-def _float_reader(key: str) -> Callable[[object], float]:
-    if key.endswith("_s") and not key.endswith("_per_s"):
-        return _duration
-    most = 100.0 if key.endswith("_percent") else math.inf
-    return lambda value: _number(retyped(value), may_be_zero=key in _MAY_BE_ZERO, most=most)
+def duration(value: object) -> object:
+    """Return the seconds of a text, and anything else as it is. Raises ValueError."""
+    seconds = duration_s(value) if isinstance(value, str) else value
+    if seconds is None and value is not None:
+        raise WrongValueError(NOT_A_DURATION)
+    return seconds
 
 
-def _duration(value: object) -> float:
-    value = retyped(value)
-    if isinstance(value, str):
-        value = duration_s(value)
-        if value is None:
-            raise WrongValueError(NOT_A_DURATION)
-    return _number(value, most=MAX_DURATION_S)
-
-
-def _number(value: object, *, may_be_zero: bool = False, most: float = math.inf) -> float:
+def number(value: object, *, most: float = math.inf, may_be_zero: bool = False) -> float:
+    """Return a positive number. Raises ValueError."""
     if not isinstance(value, int | float) or isinstance(value, bool):
         raise WrongValueError(NOT_A_NUMBER)
     if not math.isfinite(value):
@@ -263,13 +287,6 @@ def _printable(value: object) -> str:
     return printable_text(text)
 
 
-def _choice(value: object, choices: tuple[str, ...]) -> str:
-    if not isinstance(value, str) or value not in choices:
-        *others, last = map(repr, choices)
-        raise WrongValueError(f"must be {', '.join(others)} or {last}")
-    return str(value)
-
-
 def _ssh_host(value: object) -> str:
     text = _printable(value)
     if not _SSH_HOST.fullmatch(text):
@@ -277,15 +294,11 @@ def _ssh_host(value: object) -> str:
     return text
 
 
-def _command_rule(value: object) -> str:
-    text = _text(value)
-    if not text:
-        raise WrongValueError(EMPTY)
-    return command_pattern(text).text
-
-
-#: Texts of lists that are more than text, by the key of the list.
-_ITEMS: dict[str, Callable[[object], str]] = {
+#: Texts that are less, or more, than one printable line, by their key.
+_TEXTS: dict[str, Callable[[object], str]] = {
+    "url": _text,
+    # Patterns of models are matched against lower-cased names.
+    "categories": lambda value: _printable(value).lower(),
     "ssh_hosts": _ssh_host,
-    **dict.fromkeys(("deny", "ask", "allow"), _command_rule),
+    **dict.fromkeys(("deny", "ask", "allow"), lambda value: command_pattern(_printable(value)).text),
 }

@@ -9,18 +9,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import yaml
-from yaml.events import (
-    AliasEvent,
-    DocumentStartEvent,
-    Event,
-    MappingEndEvent,
-    MappingStartEvent,
-    NodeEvent,
-    ScalarEvent,
-    SequenceEndEvent,
-    SequenceStartEvent,
-    StreamEndEvent,
-)
+from yaml import events
 
 from opskit.config.document import (
     Document,
@@ -37,9 +26,9 @@ MAX_NODES = 10_000
 MAX_DEPTH = 16
 
 _TAGS = {
-    ScalarEvent: "tag:yaml.org,2002:str",
-    SequenceStartEvent: "tag:yaml.org,2002:seq",
-    MappingStartEvent: "tag:yaml.org,2002:map",
+    events.ScalarEvent: "tag:yaml.org,2002:str",
+    events.SequenceStartEvent: "tag:yaml.org,2002:seq",
+    events.MappingStartEvent: "tag:yaml.org,2002:map",
 }
 #: PyYAML's wording, by how it begins, in words that help. Wordings that quote the file are all here.
 _REWORDED = (
@@ -96,26 +85,21 @@ class _EventReader:
         self.shown = shown
         self.max_nodes = max_nodes
         self.problems: list[Problem] = []
-        self._events: Iterator[Event] = yaml.parse(text, Loader=loader)
+        self._events: Iterator[events.Event] = yaml.parse(text, Loader=loader)
         self._marks: dict[Path, Mark] = {}
         self._nodes = 0
         #: Path and value of each anchor; the value of one that is still being read is missing.
         self._anchors: dict[str, tuple[Path, object] | None] = {}
 
     def document(self) -> Document:
-        data: object = None
-        started = False
+        documents: list[object] = []
         for event in self._events:
-            if isinstance(event, DocumentStartEvent):
-                if started:
+            if isinstance(event, events.DocumentStartEvent):
+                if documents:
                     self._problem(event, (), "only one document is allowed (a second `---`)")
                     break
-                started = True
-                data = self._value(next(self._events), ())
-            elif isinstance(event, StreamEndEvent):
-                break
-        if data is None:
-            data = {}
+                documents.append(self._value(next(self._events), ()))
+        data = documents[0] if documents and documents[0] is not None else {}
         if not isinstance(data, dict) and not self.problems:
             self.problems.append(Problem(self.shown, 1, "", "must hold `key: value` lines"))
         if self.problems or not isinstance(data, dict):
@@ -124,7 +108,7 @@ class _EventReader:
 
     def _value(self, event: Any, path: Path) -> object:
         self._count(event, path)
-        if isinstance(event, AliasEvent):
+        if isinstance(event, events.AliasEvent):
             return self._aliased(event, path)
         if event.anchor is not None:
             if event.anchor in self._anchors:
@@ -132,9 +116,9 @@ class _EventReader:
             self._anchors[event.anchor] = None
         if event.tag not in (None, "!", _TAGS[type(event)]):
             self._problem(event, path, "tags (!name) are not supported: put the value in quotes")
-        if isinstance(event, ScalarEvent):
+        if isinstance(event, events.ScalarEvent):
             value: object = scalar(event.value) if event.implicit[0] else event.value
-        elif isinstance(event, SequenceStartEvent):
+        elif isinstance(event, events.SequenceStartEvent):
             value = self._items(path)
         else:
             value = self._members(path)
@@ -144,7 +128,7 @@ class _EventReader:
 
     def _items(self, path: Path) -> list[object]:
         items: list[object] = []
-        while not isinstance(event := next(self._events), SequenceEndEvent):
+        while not isinstance(event := next(self._events), events.SequenceEndEvent):
             at = (*path, len(items))
             self._marks[at] = _mark(event)
             items.append(self._value(event, at))
@@ -152,7 +136,7 @@ class _EventReader:
 
     def _members(self, path: Path) -> dict[str, object]:
         members: dict[str, object] = {}
-        while not isinstance(event := next(self._events), MappingEndEvent):
+        while not isinstance(event := next(self._events), events.MappingEndEvent):
             key = self._key(event, path)
             at = (*path, key)
             if key in members:
@@ -164,11 +148,11 @@ class _EventReader:
             members.setdefault(key, value)
         return members
 
-    def _key(self, event: Event, path: Path) -> str:
+    def _key(self, event: events.Event, path: Path) -> str:
         """Return the key; an unusable key is reported, and a collection is read to its end."""
-        if not isinstance(event, ScalarEvent):
+        if not isinstance(event, events.ScalarEvent):
             self._problem(event, path, "a key must be text: put it in quotes")
-            if not isinstance(event, AliasEvent):
+            if not isinstance(event, events.AliasEvent):
                 self._value(event, (*path, "?"))
             return "?"
         text = str(event.value)
@@ -178,7 +162,7 @@ class _EventReader:
             self._problem(event, path, "a key must be text: put it in quotes")
         return text
 
-    def _aliased(self, event: AliasEvent, path: Path) -> object:
+    def _aliased(self, event: events.AliasEvent, path: Path) -> object:
         if event.anchor not in self._anchors:
             self._problem(event, (), "an alias (*name) without its anchor: put the value in quotes")
             return None
@@ -187,14 +171,11 @@ class _EventReader:
             raise self._too_much(event, path)
         return self._copied(anchored[1], anchored[0], path, event)
 
-    def _copied(self, value: object, source: Path, path: Path, event: NodeEvent) -> object:
+    def _copied(self, value: object, source: Path, path: Path, event: events.NodeEvent) -> object:
         """Return a copy whose keys have the marks of the original."""
-        if isinstance(value, dict):
-            pairs: Any = value.items()
-        elif isinstance(value, list):
-            pairs = enumerate(value)
-        else:
+        if not isinstance(value, dict | list):
             return value
+        pairs: Any = value.items() if isinstance(value, dict) else enumerate(value)
         copies = {}
         for key, item in pairs:
             self._count(event, (*path, key))
@@ -202,16 +183,16 @@ class _EventReader:
             copies[key] = self._copied(item, (*source, key), (*path, key), event)
         return copies if isinstance(value, dict) else list(copies.values())
 
-    def _count(self, event: Event, path: Path) -> None:
+    def _count(self, event: events.Event, path: Path) -> None:
         self._nodes += 1
         if self._nodes > self.max_nodes or len(path) > MAX_DEPTH:
             raise self._too_much(event, path)
 
-    def _too_much(self, event: Event, path: Path) -> InvalidConfigError:
+    def _too_much(self, event: events.Event, path: Path) -> InvalidConfigError:
         self._problem(event, path, "too many values, or nested too deeply (aliases?)")
         return InvalidConfigError(self.problems)
 
-    def _problem(self, event: Event, path: Path, message: str) -> None:
+    def _problem(self, event: events.Event, path: Path, message: str) -> None:
         mark = _mark(event)
         self.problems.append(Problem(self.shown, mark.line, dotted(path), message, column=mark.column))
 

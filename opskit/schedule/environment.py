@@ -43,11 +43,8 @@ _CARRIED = (
 )
 #: What a server of opskit reads besides (SPEC D1, D5, D6).
 _SERVER = (
-    "USE_VICTORIA_ENHANCED",
-    "ENABLE_EVENT_MONITORING",
-    "MAIN_PROJECT",
-    "ALLOWED_PROJECTS",
-    "DATABASE_URL",
+    *("USE_VICTORIA_ENHANCED", "ENABLE_EVENT_MONITORING"),
+    *("MAIN_PROJECT", "ALLOWED_PROJECTS", "DATABASE_URL"),
 )
 #: Secrets that the environment alone may hold.
 _SECRETS = ("OLLAMA_API_KEY", "MLX_API_KEY")
@@ -80,42 +77,36 @@ def job_variables(config: Config, environ: Mapping[str, str], *, serves: bool = 
     Raises OpskitError SCHEDULE_004 for a secret.
     """
     variables = {} if config.path is None else {"OPSKIT_CONFIG": str(Path(config.path).absolute())}
-    plain, _ = _referred(config)
-    proxies = [name for name in _proxies(config, environ) if not _holds_credentials(environ[name])]
-    server = [name for name in _SERVER if not _holds_credentials(environ.get(name, ""))] if serves else []
-    for name in (*_CARRIED, *server, *proxies, *(name for name in plain if name not in _GIVEN)):
+    for name in _needed(config, environ, serves=serves)[0]:
         value = environ.get(name)
-        if value is None:
-            continue
-        if _SECRET_NAME.search(name) or _holds_credentials(value):
+        if value is not None and (_SECRET_NAME.search(name) or _holds_credentials(value)):
             raise OpskitError(
                 "SCHEDULE_004",
                 f"{name} holds a credential, and the scheduler would show it to every program",
                 remedy=f"take the user name and password out of {name}, or unset it for this command; a key "
                 "belongs in a file that its own program reads",
             )
-        variables[name] = value
+        if value is not None:
+            variables[name] = value
     return variables
 
 
 def withheld(config: Config, environ: Mapping[str, str], *, serves: bool = False) -> tuple[str, ...]:
     """Return the names of secrets that this shell holds and that the job is not given."""
-    _, secret = _referred(config)
-    proxies = [name for name in _proxies(config, environ) if _holds_credentials(environ[name])]
-    server = [name for name in _SERVER if _holds_credentials(environ.get(name, ""))] if serves else []
-    return tuple(name for name in dict.fromkeys((*_SECRETS, *secret, *proxies, *server)) if environ.get(name))
+    return tuple(name for name in _needed(config, environ, serves=serves)[1] if environ.get(name))
 
 
-def _proxies(config: Config, environ: Mapping[str, str]) -> Iterator[str]:
-    """Yield the variables of the proxies by which nodes are asked, and of the exceptions."""
-    for node in config.nodes:
-        yield from filter(None, variables_of(node, environ))
+def _needed(
+    config: Config, environ: Mapping[str, str], *, serves: bool
+) -> tuple[dict[str, None], dict[str, None]]:
+    """Return the names of the variables that the job is given, and of those that are withheld.
 
-
-def _referred(config: Config) -> tuple[dict[str, None], dict[str, None]]:
-    """Return the variables that the configuration file refers to, in plain settings and in secrets."""
-    plain: dict[str, None] = {}
-    secret: dict[str, None] = {}
+    A proxy, and a variable of a server, is withheld where it holds a password.
+    """
+    plain, secret = dict.fromkeys(_CARRIED), dict.fromkeys(_SECRETS)
+    proxies = (name for node in config.nodes for name in variables_of(node, environ) if name)
+    for name in (*(_SERVER if serves else ()), *proxies):
+        (secret if _holds_credentials(environ.get(name, "")) else plain)[name] = None
     if config.path is None:
         return plain, secret
     from opskit.config import file
@@ -127,7 +118,8 @@ def _referred(config: Config) -> tuple[dict[str, None], dict[str, None]]:
     except OSError:
         return plain, secret
     for path, text in _texts(document.data, ()):
-        (secret if file.is_secret(path) else plain).update(dict.fromkeys(names(text)))
+        kind = secret if file.is_secret(path) else plain
+        kind.update(dict.fromkeys(name for name in names(text) if kind is secret or name not in _GIVEN))
     return plain, secret
 
 

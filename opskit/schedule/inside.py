@@ -6,6 +6,7 @@ base64: no shell, unit or plist has an opinion about such characters.
 
 import asyncio
 import base64
+import contextlib
 import errno
 import json
 import locale
@@ -127,12 +128,9 @@ async def look(
         config = config or loaded.config
     except OpskitError as error:
         problem = "" if config is not None else error.message
-    addresses: dict[str, str] = {}
-    if config is not None:
-        addresses = {
-            node.name: without_password(node.proxy) if node.proxy else node.url for node in config.nodes
-        }
-        addresses |= {agent.name: agent.url for agent in config.agents}
+    nodes, agents = ((), ()) if config is None else (config.nodes, config.agents)
+    addresses = {node.name: without_password(node.proxy) if node.proxy else node.url for node in nodes}
+    addresses |= {agent.name: agent.url for agent in agents}
     async with asyncio.TaskGroup() as group:
         docker = group.create_task(_docker(environ))
         reaches = {name: group.create_task(_server(url, platform)) for name, url in addresses.items()}
@@ -156,14 +154,12 @@ async def look(
 def access(path: Path) -> Access:
     """Denied is not absent: a folder that may not be entered hides whether the file is there."""
     try:
-        with path.open("rb"):
-            return "readable"
+        path.open("rb").close()
     except IsADirectoryError:
         return "readable" if os.access(path, os.R_OK | os.X_OK) else "denied"
-    except PermissionError:
-        return "denied"
-    except OSError:
-        return "absent"
+    except OSError as error:
+        return "denied" if isinstance(error, PermissionError) else "absent"
+    return "readable"
 
 
 async def _docker(environ: Mapping[str, str]) -> tuple[str, str]:
@@ -184,23 +180,17 @@ async def _docker(environ: Mapping[str, str]) -> tuple[str, str]:
 
 
 async def _server(url: str, platform: str) -> ServerReach:
+    from opskit.system.program import NotStarted, run
+
     result = await connects(url, timeout_s=_CONNECT_S)
     loopback, curl = is_loopback(url), None
     if platform == "darwin" and not loopback and result.problem == "unreachable":
-        curl = await _curl(url)
+        # Programs of Apple are exempt from Local Network Privacy: they tell a denial from a dead network.
+        argv = ("/usr/bin/curl", "-s", "-o", "/dev/null", "--max-time", f"{_CONNECT_S:g}", url)
+        with contextlib.suppress(NotStarted, TimeoutError):
+            async with asyncio.timeout(_CONNECT_S + 1.0):
+                curl = (await run(argv)).exit == 0
     return ServerReach(url, result.problem, result.errno, loopback, curl)
-
-
-async def _curl(url: str) -> bool | None:
-    """Programs of Apple are exempt from Local Network Privacy: they tell a denial from a dead network."""
-    from opskit.system.program import NotStarted, run
-
-    try:
-        async with asyncio.timeout(_CONNECT_S + 1.0):
-            done = await run(("/usr/bin/curl", "-s", "-o", "/dev/null", "--max-time", f"{_CONNECT_S:g}", url))
-    except (NotStarted, TimeoutError):
-        return None
-    return done.exit == 0
 
 
 def compare(shell: ProcessView, job: ProcessView, *, platform: str) -> tuple[Difference, ...]:
@@ -233,16 +223,13 @@ def _configuration(shell: ProcessView, job: ProcessView) -> Iterator[Difference]
 def _files(shell: ProcessView, job: ProcessView, platform: str) -> Iterator[Difference]:
     for path, here in shell.files.items():
         there = job.files.get(path, "absent")
-        if here != "readable" or there == "readable":
-            continue
+        text, remedy = f"the job may not read {path}", f"`ls -l {path}` shows who may"
         if there == "absent":
-            yield Difference(
-                "files", f"{path} is not there for the job", "use a path that every process sees"
-            )
+            text, remedy = f"{path} is not there for the job", "use a path that every process sees"
         elif platform == "darwin":
-            yield Difference("files", f"macOS denies the job {path}", _FULL_DISK_ACCESS)
-        else:
-            yield Difference("files", f"the job may not read {path}", f"`ls -l {path}` shows who may")
+            text, remedy = f"macOS denies the job {path}", _FULL_DISK_ACCESS
+        if here == "readable" != there:
+            yield Difference("files", text, remedy)
 
 
 def _programs(shell: ProcessView, job: ProcessView) -> Iterator[Difference]:
@@ -280,9 +267,8 @@ def _servers(shell: ProcessView, job: ProcessView, platform: str) -> Iterator[Di
             remedy = "see whether a proxy, a VPN or a firewall belongs to this session only"
             yield Difference("servers", f"{reached} and not from the job: {there.problem}", remedy)
     for name in job.servers.keys() - shell.servers.keys():
-        yield Difference(
-            "servers", f"the job looks after {name} ({job.servers[name].url}), this shell does not"
-        )
+        text = f"the job looks after {name} ({job.servers[name].url}), this shell does not"
+        yield Difference("servers", text)
 
 
 def _session(shell: ProcessView, job: ProcessView) -> Iterator[Difference]:

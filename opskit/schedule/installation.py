@@ -54,17 +54,18 @@ async def install(
         environment.check_reach(config, place.interpreter, home=place.home)
     job = planned(config, place, every=every, kind=kind)
     scheduler = scheduler_of(place, kind)
-    secrets = environment.withheld(config, place.environ, serves=kind.stays)
-    notes = [_withheld(name, scheduler) for name in secrets]
+    notes = [
+        f"{name} is a secret and is not written into the schedule; {scheduler.by_hand.format(name)}"
+        for name in environment.withheld(config, place.environ, serves=kind.stays)
+    ]
     before = await _before(scheduler, notes, dry=dry)
     if before is not None and scheduler.as_wanted(job, before):
         return ScheduleChange(scheduler, (), before, tuple(notes))
     steps = tuple(scheduler.install(job))
     if dry or before is None:
         return ScheduleChange(scheduler, steps, before, tuple(notes))
-    with scheduling(
-        scheduler.environ, ensure_state_dir(config.state_dir), source="schedule install"
-    ) as executor:
+    folder = ensure_state_dir(config.state_dir)
+    with scheduling(scheduler.environ, folder, source="schedule install") as executor:
         after = await _installed(scheduler, executor, steps, before)
     if not await scheduler.runs_without_session():
         notes.append(
@@ -136,12 +137,3 @@ async def _loaded(scheduler: Scheduler) -> ScheduleStatus:
     if not state.loaded:
         raise OpskitError("SCHEDULE_002", "every step succeeded, and the job is still not loaded")
     return state
-
-
-def _withheld(name: str, scheduler: Scheduler) -> str:
-    how = (
-        f"`launchctl setenv {name} VALUE` gives it to jobs until the next restart"
-        if scheduler.name == "launchd"
-        else f"give it by `EnvironmentFile=` in `systemctl --user edit {scheduler.kind.unit}.service`"
-    )
-    return f"{name} is a secret and is not written into the schedule; {how}"

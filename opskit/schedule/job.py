@@ -109,7 +109,12 @@ def planned(
     path = job_path(programs, place.environ, platform=place.platform, home=place.home)
     environment = {"PATH": path, **job_variables(config, place.environ, serves=kind.stays)}
     interpreter = place.interpreter
-    arguments = (interpreter, *(_serving(config) if kind.stays else ARGUMENTS))
+    arguments: tuple[str, ...] = (interpreter, *ARGUMENTS)
+    if kind.stays:
+        # It listens where the configuration expects Victoria here.
+        agent = config.agent_named("victoria")
+        port = endpoint(agent.url)[1] if agent is not None and is_loopback(agent.url) else AGENT_PORT
+        arguments = (interpreter, "-m", "opskit", "serve", "victoria", "--port", str(port))
     if place.platform != "darwin" and set(interpreter) & set("\"'\\$"):
         raise OpskitError(
             "CONFIG_001",
@@ -125,13 +130,6 @@ def planned(
     if kind.stays:
         return Job(arguments, environment, kind=kind)
     return Job(arguments, environment, every, math.ceil(config.recovery.budget_s) + _AFTER_BUDGET_S)
-
-
-def _serving(config: Config) -> tuple[str, ...]:
-    """Return the arguments of the server, which listens where the configuration expects Victoria here."""
-    agent = config.agent_named("victoria")
-    port = endpoint(agent.url)[1] if agent is not None and is_loopback(agent.url) else AGENT_PORT
-    return ("-m", "opskit", "serve", "victoria", "--port", str(port))
 
 
 def minutes_of(text: str) -> int:

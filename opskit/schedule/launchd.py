@@ -5,6 +5,7 @@ first line, the states and the wording of exits did, and the indentation of the 
 """
 
 import asyncio
+import contextlib
 import os
 import plistlib
 import re
@@ -55,15 +56,17 @@ class LaunchdJob(Record):
     arguments: tuple[str, ...] = ()
     environment: Mapping[str, str] = field(default_factory=dict)
 
-    @property
-    def running(self) -> bool:
-        return self.pid is not None
+    def holds(self, job: Job) -> bool:
+        """Return whether what is loaded is what the file says; launchd adds variables of its own."""
+        is_same = not self.environment or job.environment.items() <= self.environment.items()
+        return is_same and self.arguments in ((), job.arguments)
 
 
 class Launchd(Scheduler):
     """The agents of one user. `uid` names the session, `home` the folder in which agents lie."""
 
     name: Name = "launchd"
+    by_hand = "`launchctl setenv {} VALUE` gives it to jobs until the next restart"
 
     def __init__(self, environ: Mapping[str, str], *, home: Path, uid: int, kind: JobKind = RECOVER) -> None:
         super().__init__(environ, kind)
@@ -85,24 +88,29 @@ class Launchd(Scheduler):
         files = self.installed_files()
         job = read_plist(files[self._plist] or "", self.kind)
         status = ScheduleStatus(self.name, files, job, loaded=False, log=self.log, kind=self.kind)
-        printed = await self._ask("print", self._target)
+        printed = await self.ask(("launchctl", "print", self._target))
         disabled = await self._disabled()
         if printed.exit and not is_absent(printed):
             raise self._unreachable(printed)
         if printed.exit:
             return replace(status, disabled=disabled)
         loaded = loaded_job(printed.out)
-        stays = self.kind.stays
+        stays, last_run = self.kind.stays, None
         elsewhere = loaded.path is not None and loaded.path != str(self._plist)
+        if not stays and loaded.runs != 0:
+            # The last output is written at the end of each run, which launchd does not report.
+            with contextlib.suppress(OSError):
+                written = (self._logs / "recover.out.log").stat().st_mtime
+                last_run = datetime.fromtimestamp(written, UTC)
         return replace(
             status,
             loaded=True,
             disabled=disabled,
-            running=loaded.running,
+            running=loaded.pid is not None,
             last_exit=loaded.last_exit,
-            last_run=None if stays or loaded.runs == 0 else _changed_at(self._logs / "recover.out.log"),
+            last_run=last_run,
             next_run=None if job is None or disabled or stays else next_start(job.every, now),
-            stale=job is not None and not _holds(loaded, job),
+            stale=job is not None and not loaded.holds(job),
             trouble=f"launchd loaded it from {loaded.path}" if elsewhere else loaded.reason,
         )
 
@@ -151,7 +159,7 @@ class Launchd(Scheduler):
         """Explain "5: Input/output error", which launchd says of many things: each is checked."""
         if refused.argv[:2] != ("launchctl", "bootstrap") or refused.result.exit != 5:
             return refused
-        loaded = (await self._ask("print", self._target)).exit == 0
+        loaded = (await self.ask(("launchctl", "print", self._target))).exit == 0
         outside = str(self._home.resolve()).startswith("/Volumes/")
         checks = (
             (loaded, "it is not loaded", "it is loaded already",
@@ -179,9 +187,7 @@ class Launchd(Scheduler):
         target = f"{self._domain}/{label}"
         bootout = RunCommand(("launchctl", "bootout", target), is_absent)
         with tempfile.TemporaryDirectory(prefix="opskit-inside-", ignore_cleanup_errors=True) as folder:
-            output, errors, agent = (
-                Path(folder) / name for name in ("out.json", "err.txt", f"{label}.plist")
-            )
+            output, errors, agent = (Path(folder) / name for name in ("out", "err", f"{label}.plist"))
             content = {
                 "Label": label,
                 "ProgramArguments": list(command),
@@ -206,18 +212,15 @@ class Launchd(Scheduler):
     async def _ended(self, target: str) -> int:
         deadline = time.monotonic() + INSIDE_S
         while True:
-            job = loaded_job((await self._ask("print", target)).out)
-            if job.last_exit is not None and not job.running:
+            job = loaded_job((await self.ask(("launchctl", "print", target))).out)
+            if job.last_exit is not None and job.pid is None:
                 return job.last_exit
             if time.monotonic() >= deadline:
                 raise OpskitError("SCHEDULE_002", f"a look from inside did not end within {INSIDE_S:g} s")
             await asyncio.sleep(_POLL_S)
 
-    async def _ask(self, *arguments: str) -> ProgramResult:
-        return await self.ask(("launchctl", *arguments))
-
     async def _disabled(self) -> bool:
-        result = await self._ask("print-disabled", self._domain)
+        result = await self.ask(("launchctl", "print-disabled", self._domain))
         return result.exit == 0 and is_disabled(result.out, self.kind.label)
 
 
@@ -260,38 +263,20 @@ def read_plist(text: str, kind: JobKind = RECOVER) -> Job | None:
         every = 60 // len(starts) if isinstance(starts, list) and starts else 60
     except (plistlib.InvalidFileException, ExpatError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    return (
-        Job(arguments, environment, DEFAULT_MINUTES if kind.stays else every, kind=kind)
-        if arguments
-        else None
-    )
+    minutes = DEFAULT_MINUTES if kind.stays else every
+    return Job(arguments, environment, minutes, kind=kind) if arguments else None
 
 
 def _dumped(content: dict[str, Any]) -> str:
     return plistlib.dumps(content, sort_keys=False).decode()
 
 
-def _holds(loaded: LaunchdJob, job: Job) -> bool:
-    """Whether what launchd has loaded is what the file says; it adds variables of its own."""
-    same_environment = not loaded.environment or job.environment.items() <= loaded.environment.items()
-    return loaded.arguments in ((), job.arguments) and same_environment
-
-
-def _changed_at(path: Path) -> datetime | None:
-    """When the last output was written: that is at the end of each run, which launchd does not report."""
-    try:
-        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
-    except OSError:
-        return None
-
-
 def _owned(path: Path, uid: int) -> bool:
     """Whether launchd would take the file: ours, and writable by nobody else."""
-    try:
+    with contextlib.suppress(OSError):
         status = path.stat()
-    except OSError:
-        return False
-    return status.st_uid == uid and not status.st_mode & 0o022
+        return status.st_uid == uid and not status.st_mode & 0o022
+    return False
 
 
 _FIELD = re.compile(r"\t([a-z][a-z /()]*?) = (.+)")
@@ -321,21 +306,17 @@ def loaded_job(text: str) -> LaunchdJob:
             inside = blocks.setdefault(block[1], [])
         elif field_line := _FIELD.fullmatch(line):
             fields.setdefault(field_line[1], field_line[2].strip())
+    signal = _SIGNAL.fullmatch(fields.get("last terminating signal", ""))
     return LaunchdJob(
         state=fields.get("state", "unknown"),
         pid=_number(fields.get("pid")),
         runs=_number(fields.get("runs")),
-        last_exit=_last_exit(fields),
+        last_exit=-int(signal[1]) if signal else _number(fields.get("last exit code")),
         reason=fields.get("last exit reason", ""),
         path=fields.get("path"),
         arguments=tuple(blocks.get("arguments", ())),
-        environment=dict(_pairs(blocks.get("environment", []))),
+        environment=dict(line.split(" => ", 1) for line in blocks.get("environment", ()) if " => " in line),
     )
-
-
-def _pairs(lines: list[str]) -> list[tuple[str, str]]:
-    split = (line.partition(" => ") for line in lines)
-    return [(name, value) for name, arrow, value in split if arrow]
 
 
 def is_disabled(text: str, label: str) -> bool:
@@ -366,10 +347,3 @@ def _number(text: str | None) -> int | None:
     """Read `78: EX_CONFIG` as 78; `(never exited)` is no number."""
     number = _NUMBER.match(text or "")
     return int(number[0]) if number else None
-
-
-def _last_exit(fields: Mapping[str, str]) -> int | None:
-    """Return the exit code, or the negative signal that took its place."""
-    if signal := _SIGNAL.fullmatch(fields.get("last terminating signal", "")):
-        return -int(signal[1])
-    return _number(fields.get("last exit code"))

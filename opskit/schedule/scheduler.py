@@ -144,6 +144,8 @@ class Scheduler(ABC):
     name: Name
     #: How to read what the job wrote.
     log: str
+    #: How a person gives the job a variable (`{}`) that is not written into its files.
+    by_hand: str
     #: The folder of the job's output, where the job needs one.
     log_folder: Path | None = None
     #: The files of the job.
@@ -226,9 +228,8 @@ class Scheduler(ABC):
         except NotStarted as exc:
             raise OpskitError("SCHEDULE_001", f"the scheduler cannot be asked: {exc.message}") from exc
         except TimeoutError as exc:
-            raise OpskitError(
-                "SCHEDULE_002", f"`{' '.join(argv[:3])}` did not answer within {timeout_s:g} s"
-            ) from exc
+            problem = f"`{' '.join(argv[:3])}` did not answer within {timeout_s:g} s"
+            raise OpskitError("SCHEDULE_002", problem) from exc
         if (silence := self.silence(result)) is not None:
             raise silence
         return result

@@ -58,19 +58,19 @@ async def status(
     except OpskitError as error:
         files = scheduler.installed_files()
         current = ScheduleStatus(None, files, kind=kind, problem=error.message, remedy=error.remedy)
-    wanted: Job | None = None
-    refusal, minutes = "", DEFAULT_MINUTES if current.job is None else current.job.every
+    minutes = DEFAULT_MINUTES if current.job is None else current.job.every
+    wanted: Job | OpskitError
     try:
         wanted = planned(config, place, every=minutes, kind=kind)
     except OpskitError as error:
-        refusal = error.message
+        wanted = error
     if current.loaded is not None:
-        word, problem, remedy = _judged(scheduler, current, wanted, refusal)
+        word, problem, remedy = _judged(scheduler, current, wanted)
         current = replace(current, state=word, problem=problem, remedy=remedy)
     if not inside:
         return current
-    emulated = current.loaded is None
-    comparison = await _inside(config, place, scheduler, current.job or wanted, emulated=emulated)
+    job = current.job or (wanted if isinstance(wanted, Job) else None)
+    comparison = await _inside(config, place, scheduler, job, emulated=current.loaded is None)
     return replace(current, inside=comparison)
 
 
@@ -91,9 +91,7 @@ async def recovery_schedule(config: Config, environ: Mapping[str, str]) -> Sched
     )
 
 
-def _judged(
-    scheduler: Scheduler, state: ScheduleStatus, wanted: Job | None, refusal: str
-) -> tuple[str, str, str]:
+def _judged(scheduler: Scheduler, state: ScheduleStatus, wanted: Job | OpskitError) -> tuple[str, str, str]:
     """Return the state of the job in a word, the first thing that is wrong, and what to do about it."""
     install = f"`{scheduler.kind.install}`"
     if not state.traces:
@@ -120,26 +118,18 @@ def _judged(
         return "failing", f"its last run ended with {end}{meaning}", f"its log tells why; `{scheduler.log}`"
     if scheduler.kind.stays and not state.running:
         return "stopped", "it does not run", f"`opskit schedule run-now {scheduler.kind.name}`"
-    if wanted is None:
-        problem = f"an installation now would be refused: {refusal}"
+    if isinstance(wanted, OpskitError):
+        problem = f"an installation now would be refused: {wanted.message}"
         return "differs", problem, "correct it, then install again"
-    if changes := _changes(scheduler, wanted, state.job, state):
-        problem = f"an installation now would write something else: {', '.join(changes)}"
-        return "differs", problem, f"`{scheduler.kind.install} --dry-run` shows it, {install} writes it"
-    return "loaded", "", ""
-
-
-def _changes(scheduler: Scheduler, wanted: Job, installed: Job, state: ScheduleStatus) -> list[str]:
-    """Return what an installation now would write otherwise: names of variables, not their values.
-
-    The interval is what a person chose; all else follows from the configuration and this shell.
-    """
+    # The interval is what a person chose; all else follows from the configuration and this shell.
     if dict(scheduler.files(wanted)) == dict(state.files):
-        return []
-    here, there = dict(wanted.environment), dict(installed.environment)
-    names = [name for name in sorted({*here, *there}) if here.get(name) != there.get(name)]
-    command = ["the command"] if wanted.arguments != installed.arguments else []
-    return [*command, *names] or ["other settings"]
+        return "loaded", "", ""
+    here, there = wanted.environment, state.job.environment
+    changes = ["the command"] if wanted.arguments != state.job.arguments else []
+    # Names of variables, not their values.
+    changes += [name for name in sorted({*here, *there}) if here.get(name) != there.get(name)]
+    problem = f"an installation now would write something else: {', '.join(changes) or 'other settings'}"
+    return "differs", problem, f"`{scheduler.kind.install} --dry-run` shows it, {install} writes it"
 
 
 async def _inside(
@@ -199,10 +189,8 @@ def _job_finding(current: ScheduleStatus) -> Finding:
         state, remedy = "no scheduler", current.remedy
         return Finding("job", unit, Status.INCONCLUSIVE, state, detail, "SCHEDULE_001", remedy)
     if current.problem:
-        code, remedy = "SCHEDULE_002", current.remedy
-        return Finding(
-            "job", unit, Status.FAIL, current.state, current.problem, code, remedy, evidence=evidence
-        )
+        words = current.state, current.problem, "SCHEDULE_002", current.remedy
+        return Finding("job", unit, Status.FAIL, *words, evidence=evidence)
     minutes = DEFAULT_MINUTES if current.job is None else current.job.every
     detail = f"{current.scheduler} starts it every {'hour' if minutes == 60 else f'{minutes} min'}"
     detail = f"{current.scheduler} keeps it running" if current.kind.stays else detail
@@ -220,10 +208,10 @@ def _runs_finding(current: ScheduleStatus, now: datetime) -> Finding:
     if current.next_run is not None:
         ahead_s = (current.next_run - now).total_seconds()
         parts.append(f"next in {span(ahead_s)}" if ahead_s > 0 else "the next is due")
+    times = {"last_run": current.last_run, "next_run": current.next_run}
     evidence = {
+        **{name: None if at is None else at.isoformat() for name, at in times.items()},
         "last_exit": current.last_exit,
-        "last_run": None if current.last_run is None else current.last_run.isoformat(),
-        "next_run": None if current.next_run is None else current.next_run.isoformat(),
         "running": current.running,
         "log": current.log,
     }

@@ -51,6 +51,7 @@ class Systemd(Scheduler):
         #: The unit that is enabled: a server has no timer.
         self._enabled = self._service if kind.stays else f"{kind.unit}.timer"
         self.paths = tuple(folder / unit for unit in dict.fromkeys((self._service, self._enabled)))
+        self.by_hand = f"give it by `EnvironmentFile=` in `systemctl --user edit {self._service}`"
         self.log = f"journalctl --user -u {self._service} -n 50 --no-pager"
 
     def files(self, job: Job) -> dict[Path, str]:
@@ -66,6 +67,11 @@ class Systemd(Scheduler):
         loaded = known and (timer.get("ActiveState") == "active" or self.kind.stays)
         switched_off = known and timer.get("UnitFileState") == "disabled"
         path, result = timer.get("FragmentPath"), service.get("Result")
+        last_run = systemctl.instant(service.get("ExecMainExitTimestamp", ""))
+        code, number = service.get("ExecMainCode"), service.get("ExecMainStatus", "")
+        # A unit that never ran has a status of 0 too.
+        has_ended = last_run is not None and number.isdigit() and code in (_EXITED, *_SIGNALLED)
+        last_exit = int(number) * (1 if code == _EXITED else -1) if has_ended else None
         trouble = "" if result in ("success", "exit-code", "", None) else f"systemd ended it: {result}"
         if loaded and path and path != str(self.paths[-1]):
             trouble = f"systemd loaded it from {path}"
@@ -76,8 +82,8 @@ class Systemd(Scheduler):
             loaded=loaded,
             disabled=timer.get("LoadState") == "masked" or switched_off,
             running=service.get("ActiveState") in ("activating", "active", "deactivating"),
-            last_exit=_last_exit(service),
-            last_run=systemctl.instant(service.get("ExecMainExitTimestamp", "")),
+            last_exit=last_exit,
+            last_run=last_run,
             next_run=systemctl.next_elapse(timer, now=now, uptime_s=time.monotonic()) if loaded else None,
             stale="yes" in (timer.get("NeedDaemonReload"), service.get("NeedDaemonReload")),
             trouble=trouble,
@@ -176,18 +182,9 @@ def service_unit(job: Job) -> str:
 def timer_unit(job: Job) -> str:
     """Return the timer. It counts from the end of a run, so that runs never overlap."""
     every = "1h" if job.every == 60 else f"{job.every}min"
-    return (
-        "[Unit]\n"
-        f"Description=opskit recover every {every}\n"
-        "\n"
-        "[Timer]\n"
-        "OnBootSec=2min\n"
-        f"OnUnitInactiveSec={every}\n"
-        "AccuracySec=15s\n"
-        "\n"
-        "[Install]\n"
-        "WantedBy=timers.target\n"
-    )
+    unit = f"[Unit]\nDescription=opskit recover every {every}\n"
+    timer = f"[Timer]\nOnBootSec=2min\nOnUnitInactiveSec={every}\nAccuracySec=15s\n"
+    return f"{unit}\n{timer}\n[Install]\nWantedBy=timers.target\n"
 
 
 def read_units(service_text: str, timer_text: str = "", *, kind: JobKind = RECOVER) -> Job | None:
@@ -239,13 +236,3 @@ def _run(*arguments: str, why: str = "") -> RunCommand:
     """A command of systemctl; with `why` any failure is accepted."""
     argv = ("systemctl", "--user", *arguments)
     return RunCommand(argv, accepts=lambda _result: bool(why), why_accepted=why)
-
-
-def _last_exit(service: dict[str, str]) -> int | None:
-    """None when it never ended: a unit that never ran has a status of 0 too."""
-    code, status = service.get("ExecMainCode", "0"), service.get("ExecMainStatus", "")
-    if not status.isdigit() or systemctl.instant(service.get("ExecMainExitTimestamp", "")) is None:
-        return None
-    if code == _EXITED:
-        return int(status)
-    return -int(status) if code in _SIGNALLED else None

@@ -32,6 +32,8 @@ def test_help_and_version_import_nothing_heavy(arguments: list[str]) -> None:
         (["probe", "--json"], {"docker", "pydantic", "aiohttp", "rich", "click"}),
         (["run", "--local", "--json", "hi"], {"docker", "pydantic", "aiohttp", "rich", "click"}),
         (["recover", "--dry-run", "--json"], {"docker", "pydantic", "aiohttp", "rich", "click"}),
+        (["verify", "--list", "stack", "--json"], {"pydantic", "aiohttp", "rich", "click"}),
+        (["run", "--local", "--method", "react", "--json", "hi"], {"docker", "pydantic", "rich", "click"}),
     ],
 )
 def test_a_command_with_a_configuration_imports_only_what_it_uses(

@@ -10,13 +10,12 @@ from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
-from pydantic import AfterValidator, Field
-
 from opskit.agent.policy.containment import Containment
 from opskit.agent.policy.rules import Decision, Objection, Ruling
 from opskit.agent.tools.tool import NeedsApproval, Tool, ToolResult, refused
-from opskit.config.fields import parameters
+from opskit.config.fields import text
 from opskit.config.schema import ToolLimits
+from opskit.config.values import Parameters, Rule
 from opskit.text import counted
 
 _OPEN = os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY
@@ -36,30 +35,26 @@ def _clock(text: str) -> str:
     return text
 
 
-RelativePath = Annotated[
-    str, Field(strict=True, min_length=1, max_length=1024, description="path in the workspace")
-]
+RelativePath = Annotated[str, text(1, 1024, description="path in the workspace")]
 
 # No pattern in the schema: not every server can enforce one.
-Clock = Annotated[str, Field(max_length=8), AfterValidator(_clock)]
+Clock = Annotated[str, text(most=8), Rule(_clock)]
 
 
-@parameters
-class PathArguments:
+class PathArguments(Parameters):
     """A path in the workspace."""
 
     path: RelativePath
 
 
-@parameters
-class SearchFileArguments:
+class SearchFileArguments(Parameters):
     """A file and a text, in which capitals do not count; an empty one finds what tells of an error.
 
     `after` and `before` are times of a day, of the lines of a log.
     """
 
     path: RelativePath
-    pattern: Annotated[str, Field(max_length=120)] = ""
+    pattern: Annotated[str, text(most=120)] = ""
     after: Clock = ""
     before: Clock = ""
 

@@ -3,17 +3,16 @@
 import shlex
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
-
-from pydantic import Field, WithJsonSchema
+from typing import Annotated, Any
 
 from opskit.agent.policy.decide import MAX_CHARS, MAX_WORDS, decide
 from opskit.agent.policy.identity import program_path
 from opskit.agent.policy.rules import Decision, PolicyRules, Ruling
 from opskit.agent.tools.child import ChildRunner
 from opskit.agent.tools.tool import NeedsApproval, Tool, ToolResult, refused
-from opskit.config.fields import parameters
+from opskit.config.fields import text
 from opskit.config.schema import VictoriaConfig
+from opskit.config.values import Parameters, Rule
 from opskit.records import replace
 
 _FOR_A_SHELL = frozenset(";&|<>()`$*?[\n")
@@ -34,32 +33,40 @@ _SSH_OPTIONS = (
     f"ConnectTimeout={_CONNECT_S}",
 )
 
+
+def _command(value: object) -> object:
+    words: list[Any] = value if isinstance(value, list) else [value]
+    if not all(isinstance(word, str) for word in words):
+        raise ValueError("must be text, or a list of words")
+    if len(words) > MAX_WORDS or any(len(word) > MAX_CHARS for word in words):
+        raise ValueError(f"must have at most {MAX_WORDS} words, and {MAX_CHARS} characters in each")
+    return value
+
+
 CommandText = Annotated[
-    Annotated[str, Field(max_length=MAX_CHARS)]
-    | Annotated[list[Annotated[str, Field(max_length=MAX_CHARS)]], Field(max_length=MAX_WORDS)],
-    WithJsonSchema(
+    str | list[str],
+    Rule(
+        _command,
         {
             "type": "string",
             "minLength": 1,
             "maxLength": 4096,
             "description": "one program and its arguments; no pipes, no redirection, no variables",
-        }
+        },
     ),
 ]
 
 
-@parameters
-class CommandArguments:
+class CommandArguments(Parameters):
     """A command; a list of words is taken too."""
 
     command: CommandText
 
 
-@parameters
-class RemoteArguments:
+class RemoteArguments(Parameters):
     """A command for a configured host."""
 
-    host: Annotated[str, Field(strict=True, min_length=1, max_length=256)]
+    host: Annotated[str, text(1, 256)]
     command: CommandText
 
 

@@ -75,7 +75,7 @@ class NeedsApproval(Exception):  # noqa: N818 - it reads as what it is
 
 
 class Tool(ABC):
-    """One thing that the agent can do. `arguments` is a class that pydantic checks and describes."""
+    """One thing that the agent can do. `arguments` is a class of parameters."""
 
     name: str
     description: str

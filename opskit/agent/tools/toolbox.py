@@ -7,16 +7,16 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
-from pydantic import Field, ValidationError
-
 from opskit.agent.policy.containment import Containment
 from opskit.agent.policy.rules import policy_rules
 from opskit.agent.tools.child import ChildRunner
 from opskit.agent.tools.files import ListDirectory, ReadFile, SearchFile, WorkspaceFiles
 from opskit.agent.tools.terminal import RunOverSsh, RunTerminalCommand
 from opskit.agent.tools.tool import FINISH, NeedsApproval, Tool, ToolResult
-from opskit.config.fields import adapter, parameters
+from opskit.config.document import dotted
+from opskit.config.fields import json_schema, text
 from opskit.config.schema import Config
+from opskit.config.values import Parameters, validated
 from opskit.diagnose.known_secrets import of_config, of_variables
 from opskit.diagnose.redaction import Redactor
 from opskit.records import replace
@@ -28,11 +28,10 @@ _AUDITED_CHARS = 4096
 _NAME_CHARS = 64
 
 
-@parameters
-class FinishArguments:
+class FinishArguments(Parameters):
     """The answer of the agent."""
 
-    answer: Annotated[str, Field(strict=True, min_length=1, max_length=1500)]
+    answer: Annotated[str, text(1, 1500)]
 
 
 class Finish(Tool):
@@ -64,7 +63,7 @@ class Toolbox:
             {
                 "name": tool.name,
                 "description": tool.description,
-                "parameters": adapter(tool.arguments).json_schema(),
+                "parameters": json_schema(tool.arguments),
             }
             for tool in self.tools.values()
         ]
@@ -119,12 +118,12 @@ class Toolbox:
         tool = self.tools.get(name)
         if tool is None:
             return ToolResult(f"there is no tool {name!r}; there are: {', '.join(self.tools)}", ok=False)
-        try:
-            checked = adapter(tool.arguments).validate_python(dict(arguments))
-        except ValidationError as exc:
-            errors = exc.errors(include_url=False, include_input=False, include_context=False)
-            problems = "; ".join(f"{'.'.join(map(str, error['loc']))}: {error['msg']}" for error in errors)
-            return ToolResult(f"the arguments of {name} are wrong: {problems}", ok=False)
+        problems: list[str] = []
+        checked = validated(
+            tool.arguments, dict(arguments), (), lambda at, text: problems.append(f"{dotted(at)}: {text}")
+        )
+        if checked is None:
+            return ToolResult(f"the arguments of {name} are wrong: {'; '.join(problems)}", ok=False)
         return await tool.run(checked, approved)
 
 

@@ -10,7 +10,8 @@ from typing import Any, Literal
 from opskit.checks.kinds.network import Url
 from opskit.checks.spec import CheckContext, Observation, Unjudged, kind
 from opskit.checks.state import NodeState, judge_queue
-from opskit.config.fields import Flag, Seconds, Text, Texts, parameters
+from opskit.config.fields import Flag, Seconds, Text, Texts
+from opskit.config.values import Parameters
 from opskit.facts.endpoint import (
     NO_JSON,
     EndpointFacts,
@@ -58,8 +59,7 @@ APIS = {
 AgentName = Literal["victoria", "veronica", "generator", "reviewer", "starcoder"]
 
 
-@parameters
-class AgentParams:
+class AgentParams(Parameters):
     """`ask` also asks endpoints that make a model work. `endpoints` are paths that replace the usual ones."""
 
     agent: AgentName
@@ -169,8 +169,7 @@ def _row(endpoint: EndpointFacts) -> dict[str, Any]:
     return {**row, "seconds": round(endpoint.seconds, 4)}
 
 
-@parameters
-class ChainParams:
+class ChainParams(Parameters):
     """`chain: goal` asks an agent and judges its answer; `chain: code` has code generated and reviewed."""
 
     chain: Literal["goal", "code"] = "goal"

@@ -16,11 +16,10 @@ from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
-from pydantic import AfterValidator
-
 from opskit.checks.kinds.network import OWN_SHARE
 from opskit.checks.spec import CheckContext, Observation, Unjudged, kind
-from opskit.config.fields import Text, parameters
+from opskit.config.fields import Text
+from opskit.config.values import Parameters, Rule
 from opskit.records import Record
 from opskit.system.network import authority
 
@@ -68,18 +67,16 @@ def _is_postgres(text: str) -> str:
     return text
 
 
-@parameters
-class DatabaseParams:
+class DatabaseParams(Parameters):
     """A relative SQLite file is written `sqlite:FILE`. A query is only ever run read-only."""
 
-    url: Annotated[Text, AfterValidator(_is_database)]
+    url: Annotated[Text, Rule(_is_database)]
     table: Text | None = None
     query: Text | None = None
 
 
-@parameters
-class PoolParams:
-    url: Annotated[Text, AfterValidator(_is_postgres)]
+class PoolParams(Parameters):
+    url: Annotated[Text, Rule(_is_postgres)]
 
 
 class DatabaseError(Exception):

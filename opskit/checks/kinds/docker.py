@@ -13,8 +13,9 @@ from opskit.checks.container_assessment import (
 )
 from opskit.checks.kinds.machine import NoParams
 from opskit.checks.spec import CheckContext, NotHere, Observation, kind
-from opskit.config.fields import Text, Texts, parameters
+from opskit.config.fields import Text, Texts
 from opskit.config.schema import StackConfig
+from opskit.config.values import Parameters
 from opskit.facts.container import Container, docker_time
 from opskit.facts.container_survey import read_compose_containers, read_containers, survey_containers
 from opskit.facts.docker_daemon import DockerDaemon, read_docker_daemon
@@ -84,8 +85,7 @@ def daemon_values(daemon: DockerDaemon) -> dict[str, Any]:
     return {name: getattr(daemon, name) for name in _DAEMON_YIELDS if name != "error"} | {"answers": True}
 
 
-@parameters
-class ContainerParams:
+class ContainerParams(Parameters):
     """By name (or id), or by compose service, with its project where there are several."""
 
     name: Text | None = None
@@ -200,8 +200,7 @@ async def stack_containers(_: NoParams, context: CheckContext) -> Observation:
     return observed_container(worst_of(own), len(own))
 
 
-@parameters
-class ComposeParams:
+class ComposeParams(Parameters):
     """`services` must be up (all of the file when none is named); `one_shot` ones may have ended with 0."""
 
     file: Text = "docker-compose.yml"
@@ -308,8 +307,7 @@ def states(
     }
 
 
-@parameters
-class NamedParams:
+class NamedParams(Parameters):
     name: Text
 
 

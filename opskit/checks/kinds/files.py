@@ -13,7 +13,8 @@ from typing import Any
 
 from opskit.checks.kinds.processes import Pattern
 from opskit.checks.spec import CheckContext, Observation, kind
-from opskit.config.fields import Bytes, Seconds, Text, Texts, parameters
+from opskit.config.fields import Bytes, Seconds, Text, Texts
+from opskit.config.values import Parameters
 from opskit.errors import ConfigError, OpskitError
 from opskit.facts.environment import SECRET_NAMES, matching, read_env_file
 from opskit.records import MutableRecord
@@ -25,8 +26,7 @@ _SHOWN_CHARS = 300
 _CONTAINER_TAIL = 20_000
 
 
-@parameters
-class FileParams:
+class FileParams(Parameters):
     path: Text
     max_bytes: Bytes = 1024 * 1024
 
@@ -102,8 +102,7 @@ def _name(line: Any, number: int) -> str:
         return str(number)
 
 
-@parameters
-class EnvFileParams:
+class EnvFileParams(Parameters):
     """`keys` must be there; `secrets` are names, or patterns of names, whose values must not be empty."""
 
     path: Text = ".env"
@@ -162,8 +161,7 @@ async def env_file(params: EnvFileParams, context: CheckContext) -> Observation:
     return Observation(values, detail, state="present", remedy=remedy)
 
 
-@parameters
-class ConfigParams:
+class ConfigParams(Parameters):
     """`file` None is the configuration of this run."""
 
     file: Text | None = None
@@ -216,8 +214,7 @@ def _read_config(params: ConfigParams, context: CheckContext) -> Observation:
     return Observation(values, f"{config.path or 'no file, defaults'}: {members}", state="ok")
 
 
-@parameters
-class LogParams:
+class LogParams(Parameters):
     """`since` is how far back to look; without it the whole file, or the last lines of a container."""
 
     pattern: Pattern

@@ -8,7 +8,8 @@ import shutil
 import sys
 
 from opskit.checks.spec import CheckContext, NotHere, Observation, Unjudged, kind
-from opskit.config.fields import Seconds, Text, parameters
+from opskit.config.fields import Seconds, Text
+from opskit.config.values import Parameters
 from opskit.records import Record, asdict
 from opskit.system.host import read_cpu_times, read_disk, read_memory
 from opskit.system.program import run
@@ -17,8 +18,7 @@ from opskit.text import size
 PERCENT = "percent, 0 to 100"
 
 
-@parameters
-class DiskParams:
+class DiskParams(Parameters):
     path: Text = "/"
 
 
@@ -59,8 +59,7 @@ def _room(available_bytes: int, total_bytes: int) -> str:
     return f"{size(available_bytes, precise=True)} of {size(total_bytes, precise=True)}"
 
 
-@parameters
-class NoParams:
+class NoParams(Parameters):
     """A kind that takes none."""
 
 
@@ -86,8 +85,7 @@ async def memory(_params: NoParams, _context: CheckContext) -> Observation:
     return Observation(asdict(memory), detail, state="ok", remedy=remedy)
 
 
-@parameters
-class CpuParams:
+class CpuParams(Parameters):
     sample: Seconds = 0.3
 
 

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 from opskit.checks.kinds.network import Url, without_secrets
 from opskit.checks.spec import CheckContext, NotHere, Observation, kind, unknown_member
 from opskit.checks.state import NodeState
-from opskit.config.fields import Flag, Text, parameters
+from opskit.config.fields import Flag, Text
 from opskit.config.schema import NodeConfig, Source
+from opskit.config.values import Parameters
 from opskit.llm.verdict import judge
 from opskit.result import Finding, Status
 
@@ -39,8 +40,7 @@ _YIELDS = {
 _LIMIT_S = 1800.0
 
 
-@parameters
-class NodeParams:
+class NodeParams(Parameters):
     """A node of the configuration by name, or any server by its address."""
 
     node: Text | None = None
@@ -56,7 +56,6 @@ class NodeParams:
         return self.node or without_secrets(self.url or "")
 
 
-@parameters
 class ModelParams(NodeParams):
     """`model` None is whatever is loaded; `load` permits to load it."""
 
@@ -194,8 +193,7 @@ async def _not_resident(params: ModelParams, config: NodeConfig, context: CheckC
     return Observation(values, problem=detail, settled=settled, undecided=detail, state="not loaded")
 
 
-@parameters
-class ProbeParams:
+class ProbeParams(Parameters):
     """A node or an agent of the configuration; neither means the chain of them."""
 
     node: Text | None = None

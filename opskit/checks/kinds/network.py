@@ -4,17 +4,16 @@ import asyncio
 import ipaddress
 import json
 import socket
-from dataclasses import field
 from typing import Annotated, Any, Literal
 from urllib.parse import urlsplit
 
-from pydantic import AfterValidator
-
 from opskit.checks.spec import CheckContext, Observation, kind
-from opskit.config.fields import AnyText, Bytes, Flag, Port, Text, parameters
+from opskit.config.fields import AnyText, Bytes, Flag, Port, Text
+from opskit.config.values import Parameters, Rule
 from opskit.facts.endpoint import NO_JSON, EndpointRequest, connection_problem, fetch
 from opskit.facts.port_owner import PortFacts, read_port
 from opskit.providers.base import CallError
+from opskit.records import field
 from opskit.system.network import authority, connects, has_no_address
 
 #: The kind's own words come a little before the runner's deadline.
@@ -22,8 +21,7 @@ OWN_SHARE = 0.9
 _SHOWN_CHARS = 300
 
 
-@parameters
-class TcpParams:
+class TcpParams(Parameters):
     port: Port
     host: Text = "localhost"
 
@@ -65,8 +63,7 @@ def unresolved(name: str, exc: socket.gaierror | UnicodeError) -> Observation:
     return Observation(values, problem=problem, state="resolver error", code="COMM_002")
 
 
-@parameters
-class DnsParams:
+class DnsParams(Parameters):
     name: Text
     family: Literal["any", "ipv4", "ipv6"] = "any"
 
@@ -98,8 +95,7 @@ async def dns(params: DnsParams, _: CheckContext) -> Observation:
     return Observation(values, f"{params.name} is {', '.join(addresses[:4])}", state="ok")
 
 
-@parameters
-class PortParams:
+class PortParams(Parameters):
     port: Port
     protocol: Literal["tcp", "udp"] = "tcp"
 
@@ -169,11 +165,10 @@ def _address(text: str) -> str:
     return text
 
 
-Url = Annotated[Text, AfterValidator(_address)]
+Url = Annotated[Text, Rule(_address)]
 
 
-@parameters
-class HttpParams:
+class HttpParams(Parameters):
     url: Url
     method: Literal["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"] = "GET"
     headers: dict[Text, AnyText] = field(default_factory=dict)

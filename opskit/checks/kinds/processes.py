@@ -11,14 +11,13 @@ import re
 import shlex
 import time
 from collections.abc import Sequence
-from dataclasses import field
 from typing import TYPE_CHECKING, Annotated, Any
-
-from pydantic import AfterValidator, BeforeValidator, WithJsonSchema
 
 from opskit.checks.spec import CheckContext, Observation, kind
 from opskit.config.document import FromEnvironment
-from opskit.config.fields import AnyText, Bytes, Text, parameters
+from opskit.config.fields import AnyText, Bytes, Text
+from opskit.config.values import Parameters, Rule
+from opskit.records import field
 from opskit.system.program import NotStarted, run
 from opskit.text import listing, shortened
 
@@ -58,11 +57,10 @@ def _pattern(text: str) -> str:
     return text
 
 
-Pattern = Annotated[Text, AfterValidator(_pattern)]
+Pattern = Annotated[Text, Rule(_pattern)]
 
 
-@parameters
-class ProcessParams:
+class ProcessParams(Parameters):
     """At least one of them; all that are given must hold."""
 
     name: Text | None = None
@@ -151,21 +149,20 @@ def _matching(params: ProcessParams, pid: int | None) -> "tuple[list[Process], i
 
 CommandLine = Annotated[
     tuple[AnyText, ...],
-    BeforeValidator(lambda value: words(value) if isinstance(value, str) else value),
-    WithJsonSchema(
+    Rule(
+        lambda value: words(value) if isinstance(value, str) else value,
         {
             "anyOf": [
                 {"type": "array", "minItems": 1, "items": {"type": "string"}},
                 {"type": "string", "minLength": 1},
             ],
             "description": "the words of a command, or one text that is cut into words; no shell runs",
-        }
+        },
     ),
 ]
 
 
-@parameters
-class CommandParams:
+class CommandParams(Parameters):
     run: CommandLine
     cwd: Text | None = None
     env: dict[Text, AnyText] = field(default_factory=dict)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from opskit.agent.step import AgentStep, StepError, read_object, read_step, step_schema
 from opskit.agent.tools.toolbox import Finish
-from opskit.config.fields import adapter
+from opskit.config.fields import json_schema
 
 READ = {"path": "notes/todo.txt"}
 PLAIN = '{"thought": "look", "tool": "read_file", "args": {"path": "notes/todo.txt"}}'
@@ -95,7 +95,7 @@ def test_a_step_survives_being_written_and_read(args: dict):
 
 def test_the_schema_has_a_branch_for_each_tool_and_bounds_every_text():
     """An unbounded text is what cuts the steps of small models off."""
-    schema = step_schema([{"name": Finish.name, "parameters": adapter(Finish.arguments).json_schema()}])
+    schema = step_schema([{"name": Finish.name, "parameters": json_schema(Finish.arguments)}])
     (branch,) = schema["oneOf"]
     assert branch["properties"]["tool"] == {"const": "finish"}
     assert list(branch["properties"]) == ["thought", "tool", "args"]

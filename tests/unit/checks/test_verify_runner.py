@@ -5,7 +5,6 @@ import subprocess
 import sys
 import threading
 from collections.abc import Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +13,7 @@ import pytest
 from opskit.checks import runner
 from opskit.checks.check_shape import compile_expectation
 from opskit.checks.spec import Check, CheckContext, Kind, NotHere, Observation, Severity, Unjudged
-from opskit.config.fields import CONFIG
+from opskit.config.values import Parameters
 from opskit.errors import OpskitError
 from opskit.facts.survey import Survey
 from opskit.result import Finding, Report
@@ -23,9 +22,8 @@ from tests.parts.checking import configuration, statuses
 YIELDS = {"good": "whether it is"}
 
 
-@dataclass(frozen=True)
-class Nothing:
-    __pydantic_config__ = CONFIG
+class Nothing(Parameters):
+    """A kind of this test takes none."""
 
 
 def kind(observe: Callable[[Any, CheckContext], Awaitable[Observation]]) -> Kind:
