@@ -152,19 +152,6 @@ async def wifi_of_mac(environ: Mapping[str, str]) -> WifiState:
     return WifiState(addressed, power, None if default is None else default.interface)
 
 
-async def wifi_of_network_manager(environ: Mapping[str, str]) -> WifiState | None:
-    """Ask NetworkManager; None when it does not run. It shows no addresses: connected counts."""
-    async with asyncio.timeout(5.0):
-        try:
-            devices, radio = await asyncio.gather(
-                _ask(environ, "nmcli", "-t", "-f", "DEVICE,TYPE,STATE", "device"),
-                _ask(environ, "nmcli", "-t", "-f", "WIFI", "radio"),
-            )
-        except NotStarted:
-            return None
-    return None if devices.exit else network_manager_state(devices.out, radio.out)
-
-
 def mac_ports(text: str) -> tuple[NetworkPort, ...]:
     """Read Wi-Fi and cables out of `networksetup -listallhardwareports`."""
     ports = []
@@ -182,21 +169,6 @@ def mac_power(text: str) -> bool | None:
     """Read `networksetup -getairportpower`; None for a device that is no Wi-Fi."""
     match = _POWER.search(text)
     return None if match is None else match["power"] == "On"
-
-
-def network_manager_state(devices: str, radio: str) -> WifiState:
-    """Read `nmcli -t -f DEVICE,TYPE,STATE device` and `nmcli -t -f WIFI radio`."""
-    ports: list[NetworkPort] = []
-    for line in devices.splitlines():
-        # A colon inside a name is written `\:`.
-        parts = re.split(r"(?<!\\):", line)
-        if len(parts) < 3 or parts[1] not in ("wifi", "ethernet") or parts[2] == "unmanaged":
-            continue
-        connected = parts[2].split(" ")[0] == "connected"
-        link: Link = "wifi" if parts[1] == "wifi" else "wired"
-        ports.append(NetworkPort(parts[0], link, parts[0], "connected" if connected else None))
-    route = next((port.device for port in ports if port.usable), None)
-    return WifiState(tuple(ports), {"enabled": True, "disabled": False}.get(radio.strip()), route)
 
 
 async def _ask(environ: Mapping[str, str], *command: str) -> ProgramResult:

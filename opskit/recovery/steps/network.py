@@ -5,7 +5,6 @@ ssh session through it: only where the configuration allows it, and not more oft
 12). The internet has no repair of its own, and nothing that runs here depends on it.
 """
 
-import shutil
 import time
 from collections.abc import Sequence
 from functools import partial
@@ -27,25 +26,20 @@ TARGETS = InternetTargets(by_name=("dns.google:443",), limit_s=3.0, until_proven
 
 
 def wifi(context: RecoveryContext) -> Step | None:
-    """Return the step, None on a machine without macOS's or NetworkManager's tools."""
-    if context.platform != "darwin" and shutil.which("nmcli", path=context.environ.get("PATH")) is None:
-        return None
-    return Step(_WIFI, partial(_look, context))
+    """Return the step; None on a machine that is no Mac."""
+    return Step(_WIFI, partial(_look, context)) if context.platform == "darwin" else None
 
 
 async def _look(context: RecoveryContext) -> Sequence[TargetFinding]:
-    from opskit.system.network import wifi_of_mac, wifi_of_network_manager
+    from opskit.system.network import wifi_of_mac
 
-    is_mac = context.platform == "darwin"
     try:
-        state = await (wifi_of_mac if is_mac else wifi_of_network_manager)(context.environ)
+        state = await wifi_of_mac(context.environ)
     except (NotStarted, TimeoutError) as error:
         why = getattr(error, "message", "the system's network tools gave no answer within 5 s")
         return [TargetFinding(_WIFI, Condition.UNKNOWN, "unknown", why)]
-    if state is None:
-        return [TargetFinding(_WIFI, Condition.ABSENT, "absent", "NetworkManager does not run")]
-    finding = _judge_wifi(state, is_mac=is_mac)
-    if finding.condition is Condition.BROKEN and is_mac and state.wifi is not None:
+    finding = _judge_wifi(state)
+    if finding.condition is Condition.BROKEN and state.wifi is not None:
         repair = _toggle(context, state.wifi.device, finding, is_off=state.power is False)
         finding = replace(finding, repair=repair)
     return [finding]
@@ -66,7 +60,7 @@ def _toggle(context: RecoveryContext, device: str, finding: TargetFinding, *, is
     )
 
 
-def _judge_wifi(state: "WifiState", *, is_mac: bool) -> TargetFinding:
+def _judge_wifi(state: "WifiState") -> TargetFinding:
     """Tell whether the machine is on its network. Pure."""
     port = state.wifi
     if port is None:
@@ -77,11 +71,6 @@ def _judge_wifi(state: "WifiState", *, is_mac: bool) -> TargetFinding:
         return replace(healthy, cause=f"{state.wired.name} has the network")
     power = f"networksetup -setairportpower {port.device}"
     remedy = f"`{power} off`, then `on`; or set `recovery.wifi_toggle: true`"
-    if not is_mac:
-        remedy = f"`nmcli device connect {port.device}`"
-    if state.power is False and not is_mac:
-        cause, remedy = "it is switched off, and there is no cable", "`nmcli radio wifi on`"
-        return replace(healthy, condition=Condition.LEFT, state="off", cause=cause, remedy=remedy)
     if state.power is False:
         word, cause = "off", "Wi-Fi is switched off, and there is no cable"
         remedy = f"`{power} on`, or set `recovery.wifi_toggle: true`"
