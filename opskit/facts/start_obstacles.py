@@ -1,15 +1,18 @@
-"""What of this machine makes the start of a container fail or do harm: its ports, and what it mounts."""
+"""What of this machine makes the start of a container, or of a service without one, fail or do harm."""
 
 import asyncio
+import ipaddress
+import itertools
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from opskit.facts.container import Container, StartObstacle
 from opskit.facts.port_owner import read_port
 from opskit.facts.survey import Survey
-from opskit.system.compose_declaration import LOCAL_ADDRESSES
+from opskit.system.compose_declaration import LOCAL_ADDRESSES, ComposeService, Project
 
 #: Where Docker's virtual machine has the folders of this machine, and folders that only it has.
 _SHARED, _OF_THE_VM = "/host_mnt", "/run/host-services/"
@@ -32,6 +35,71 @@ async def read_start_obstacles(survey: Survey, containers: Sequence[Container]) 
         if (obstacle := await read_start_obstacle(survey, name, mounts, ports)) is not None:
             obstacles[container.id] = obstacle
     return obstacles
+
+
+async def read_project_obstacle(
+    survey: Survey, project: Project, *, made: Collection[str] = ()
+) -> StartObstacle | None:
+    """Read what keeps Compose from making any container of a project: it asks for all networks and volumes.
+
+    What is in `made` is made before. Raises OpskitError DOCKER_*.
+    """
+    docker, services = await survey.docker(), [project.services[name] for name in project.wanted]
+    wanted = {("network", name): None for service in services for name in service.networks}
+    wanted |= {("volume", name): None for service in services for name in service.volumes}
+    own = {*project.own_networks, *project.own_volumes, *made}
+    outside = [item for item in wanted if item[1] not in own]
+    there = await asyncio.gather(*(docker.found(kind, name) for kind, name in outside))
+    for (kind, name), item in zip(outside, there, strict=True):
+        if item is None:
+            create = f"`docker {kind} create {name}`"
+            restore = f"restore volume {name}, or {create} where it may be empty"
+            return StartObstacle(f"there is no {kind} {name}", create if kind == "network" else restore)
+    subnets = {name: project.subnets.get(name, ()) for kind, name in wanted if kind == "network"}
+    return _subnet_clash(subnets, await docker.all_of("network")) if any(subnets.values()) else None
+
+
+def _subnet_clash(
+    subnets: Mapping[str, Sequence[str]], networks: Sequence[Mapping[str, Any]]
+) -> StartObstacle | None:
+    """Return which network cannot be made, because another one has a part of its addresses. Pure."""
+    taken = {
+        (network["Name"], str(pool.get("Subnet")))
+        for network in networks
+        for pool in (network.get("IPAM") or {}).get("Config") or ()
+    }
+    absent = subnets.keys() - {network["Name"] for network in networks}
+    wanted = [(name, subnet) for name in absent for subnet in subnets[name]]
+    for (name, subnet), (other, pool) in itertools.product(sorted(wanted), sorted(taken)):
+        if _overlap(subnet, pool):
+            why = f"network {name} is to have {subnet}, and {other} has {pool}"
+            remedy = f"`docker network rm {other}` where nothing needs it, or give {name} another subnet"
+            return StartObstacle(why, f"{remedy} in the Compose file")
+    return None
+
+
+def _overlap(first: str, second: str) -> bool:
+    try:
+        pools = ipaddress.ip_network(first, strict=False), ipaddress.ip_network(second, strict=False)
+    except ValueError:
+        return False
+    return pools[0].version == pools[1].version and pools[0].overlaps(pools[1])
+
+
+async def read_service_obstacle(
+    survey: Survey, service: ComposeService, compose: str, *, is_made: bool, mounts: bool
+) -> StartObstacle | None:
+    """Read what keeps a service from its start: its image, and unless it `is_made` its ports and `mounts`.
+
+    `compose` is how a person calls Compose for its project. Raises OpskitError DOCKER_*.
+    """
+    docker = await survey.docker()
+    if not any(await asyncio.gather(*(docker.found("image", image) for image in service.images))):
+        build = f"`{compose} {'build' if service.built else 'pull'} {service.name}`"
+        return StartObstacle(f"its image {service.images[0]} is not on this machine", build)
+    if is_made:
+        return None
+    return await read_start_obstacle(survey, service.name, service.mounts if mounts else (), service.ports)
 
 
 async def read_start_obstacle(

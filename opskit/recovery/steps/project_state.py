@@ -98,10 +98,9 @@ class ProjectAssessment:
             return "its label says that a person is to be told", by_hand
         if name in facts.paused:
             return "it is paused", None
-        if name in facts.imageless:
-            build = f"`{facts.command} {'build' if service.built else 'pull'} {name}`"
-            return f"its image {service.images[0]} is not on this machine", build
-        if (obstacle := facts.obstacles.get(name)) is not None:
+        if (
+            obstacle := facts.obstacles.get(name) or (facts.absent if lacks or orphans else None)
+        ) is not None:
             return obstacle.detail, obstacle.remedy
         if (lacks or orphans) and facts.other_files:
             remedy = f"name in `stack.compose.{facts.key}` the files that the project is started from"
