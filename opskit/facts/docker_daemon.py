@@ -96,6 +96,14 @@ class DockerDaemon(Record, kw_only=True):
         return self.error is not None and isinstance(self.error.__cause__, TimeoutError)
 
     @property
+    def is_cut_off(self) -> bool:
+        """Tell whether connections to it are accepted and end before its reply."""
+        cause = None if self.error is None else self.error.__cause__
+        is_other = isinstance(cause, ValueError | KeyError | TypeError | AttributeError | TimeoutError)
+        is_reset = self._errno in (errno.ECONNRESET, errno.EPIPE)
+        return is_reset or not (cause is None or is_other or isinstance(cause, OSError))
+
+    @property
     def is_refused(self) -> bool:
         """Tell whether this user may not ask it."""
         return not self.address.is_permitted or self._errno in (errno.EACCES, errno.EPERM)
@@ -113,13 +121,17 @@ async def read_docker_daemon(survey: Survey) -> DockerDaemon:
     """Ask the daemon of this survey. Never raises for what it does."""
     address = await asyncio.to_thread(docker_address, survey.environ)
     began = time.monotonic()
-    try:
-        docker = await survey.docker()
-        version, info = await docker.version(), await docker.info()
-    except OpskitError as error:
-        seconds = time.monotonic() - began
-        daemon = DockerDaemon(address=address, error=error, seconds=seconds)
-        return await asyncio.to_thread(_with_runtime, daemon, survey.environ)
+    for is_last in (False, True):
+        try:
+            docker = await survey.docker()
+            version, info = await docker.version(), await docker.info()
+            break
+        except OpskitError as error:
+            silent = DockerDaemon(address=address, error=error, seconds=time.monotonic() - began)
+            daemon = await asyncio.to_thread(_with_runtime, silent, survey.environ)
+            # Slow is not dead.
+            if is_last or not daemon.is_silent or daemon.stopped_process is not None:
+                return daemon
     clock = docker_time(info.get("SystemTime"))
     return DockerDaemon(
         address=address,

@@ -114,6 +114,8 @@ def by_hand(runtime: Runtime, verb: Literal["start", "restart"], platform: str) 
         case RuntimeKind.REMOTE:
             start = "log in to that machine and start Docker there"
             return f"{start}; `docker context ls` shows which one is in use"
+        case RuntimeKind.UNKNOWN if runtime.socket is None:
+            return f"{verb} the daemon that listens there, or correct DOCKER_HOST"
         case RuntimeKind.SERVICE | RuntimeKind.UNKNOWN if not runtime.mac:
             if runtime.managed:
                 return f"`sudo systemctl {verb} docker`"

@@ -158,6 +158,9 @@ def _why(daemon: DockerDaemon, evidence: Evidence) -> tuple[str, str, str, Fix |
             remedy += "; `journalctl -u docker -n 50` tells what it waits for"
         return "docker-silent", "Docker accepts connections and never answers", remedy, None
     opening = Fix(("open", "-ga", "Docker"), safe=True, target="docker", undo="quit Docker")
+    if daemon.is_cut_off:
+        title = "Docker ends connections before it answers"
+        return "docker-down", title, _by_hand(daemon, "restart", platform), None
     remedy = _by_hand(daemon, "start", platform)
     return "docker-down", "Docker is down", remedy, opening if platform == "darwin" else None
 
