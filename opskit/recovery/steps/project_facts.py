@@ -126,7 +126,9 @@ class ProjectFacts(Record, kw_only=True):
 
     def relapsed(self) -> frozenset[str]:
         """Return the services that ended by themselves within moments of their last start."""
-        return frozenset(container.service or "" for container in self.containers if _is_relapse(container))
+        ended = frozenset() if self.events is None else self.events.were_ended
+        relapsed = (item for item in self.containers if item.id not in ended and _is_relapse(item))
+        return frozenset(container.service or "" for container in relapsed)
 
     def is_well(self) -> bool:
         """Tell whether nothing is to be repaired, and no more need be known."""
