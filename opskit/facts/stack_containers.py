@@ -101,7 +101,11 @@ async def read_service_obstacles(survey: Survey, name: str) -> dict[str, StartOb
     missing = [service for service in facts.services if service not in made]
     if facts.project is None or facts.unknown or not missing:
         return {}
-    if (obstacle := await read_project_obstacle(survey, facts.project)) is not None:
+    others = [
+        await survey.get(read_compose_project, key) for key in survey.config.stack.compose if key != name
+    ]
+    makers = {own: other.name for other in others if other.project for own in other.project.own_networks}
+    if (obstacle := await read_project_obstacle(survey, facts.project, makers=makers)) is not None:
         return dict.fromkeys(missing, obstacle)
     compose, obstacles = shlex.join(facts.command), {}
     for service in map(facts.project.services.__getitem__, missing):

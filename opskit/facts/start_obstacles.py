@@ -12,10 +12,13 @@ from typing import Any
 from opskit.facts.container import Container, StartObstacle
 from opskit.facts.port_owner import read_port
 from opskit.facts.survey import Survey
+from opskit.system.compose import is_modern
 from opskit.system.compose_declaration import LOCAL_ADDRESSES, ComposeService, Project
 
 #: Where Docker's virtual machine has the folders of this machine, and folders that only it has.
 _SHARED, _OF_THE_VM = "/host_mnt", "/run/host-services/"
+#: What Compose 2 writes on each network that it makes.
+_NETWORK_LABEL = "com.docker.compose.network"
 #: The folders of a Mac that its virtual machine has under the same paths, disks among them.
 _OF_A_MAC = ("/Users/", "/Volumes/")
 
@@ -38,29 +41,39 @@ async def read_start_obstacles(survey: Survey, containers: Sequence[Container]) 
 
 
 async def read_project_obstacle(
-    survey: Survey, project: Project, *, made: Collection[str] = ()
+    survey: Survey, project: Project, *, made: Collection[str] = (), makers: Mapping[str, str] | None = None
 ) -> StartObstacle | None:
     """Read what keeps Compose from making any container of a project: it asks for all networks and volumes.
 
-    What is in `made` is made before. Raises OpskitError DOCKER_*.
+    What is in `made` is made before, `makers` are other projects of the stack by the networks that they make.
+    Raises OpskitError DOCKER_*.
     """
     docker, services = await survey.docker(), [project.services[name] for name in project.wanted]
-    wanted = {("network", name): None for service in services for name in service.networks}
-    wanted |= {("volume", name): None for service in services for name in service.volumes}
-    own = {*project.own_networks, *project.own_volumes, *made}
-    outside = [item for item in wanted if item[1] not in own]
-    there = await asyncio.gather(*(docker.found(kind, name) for kind, name in outside))
-    for (kind, name), item in zip(outside, there, strict=True):
-        if item is None:
-            create = f"`docker {kind} create {name}`"
-            restore = f"restore volume {name}, or {create} where it may be empty"
-            return StartObstacle(f"there is no {kind} {name}", create if kind == "network" else restore)
-    subnets = {name: project.subnets.get(name, ()) for kind, name in wanted if kind == "network"}
-    return _subnet_clash(subnets, await docker.all_of("network")) if any(subnets.values()) else None
+    networks = {str(network["Name"]): network for network in await docker.all_of("network")}
+    wanted = dict.fromkeys(name for service in services for name in service.networks)
+    own, missing = {*project.own_networks, *made}, [name for name in wanted if name not in networks]
+    for name in (name for name in missing if name not in own):
+        remedy = f"`docker network create {name}`"
+        if (maker := (makers or {}).get(name)) is not None:
+            # Made by anybody else it would lack the labels without which Compose 2 refuses it.
+            remedy = f"start Compose project {maker} first, which makes it"
+        return StartObstacle(f"there is no network {name}", remedy)
+    for name in dict.fromkeys(name for service in services for name in service.volumes):
+        if name not in project.own_volumes and await docker.found("volume", name) is None:
+            remedy = f"restore volume {name}, or `docker volume create {name}` where it may be empty"
+            return StartObstacle(f"there is no volume {name}", remedy)
+    for name in (name for name in wanted if name in networks and name in project.own_networks):
+        if is_modern(project.version) and not (networks[name].get("Labels") or {}).get(_NETWORK_LABEL):
+            why = f"network {name} was not made by Compose, which refuses it"
+            remedy = (
+                f"`docker network rm {name}` where nothing is in it, or `external: true` in the Compose file"
+            )
+            return StartObstacle(why, remedy)
+    return _subnet_clash({name: project.subnets.get(name, ()) for name in missing}, networks.values())
 
 
 def _subnet_clash(
-    subnets: Mapping[str, Sequence[str]], networks: Sequence[Mapping[str, Any]]
+    subnets: Mapping[str, Sequence[str]], networks: Iterable[Mapping[str, Any]]
 ) -> StartObstacle | None:
     """Return which network cannot be made, because another one has a part of its addresses. Pure."""
     taken = {
@@ -68,9 +81,8 @@ def _subnet_clash(
         for network in networks
         for pool in (network.get("IPAM") or {}).get("Config") or ()
     }
-    absent = subnets.keys() - {network["Name"] for network in networks}
-    wanted = [(name, subnet) for name in absent for subnet in subnets[name]]
-    for (name, subnet), (other, pool) in itertools.product(sorted(wanted), sorted(taken)):
+    wanted = [(name, subnet) for name, pools in subnets.items() for subnet in pools]
+    for (name, subnet), (other, pool) in itertools.product(wanted, sorted(taken)):
         if _overlap(subnet, pool):
             why = f"network {name} is to have {subnet}, and {other} has {pool}"
             remedy = f"`docker network rm {other}` where nothing needs it, or give {name} another subnet"

@@ -34,8 +34,10 @@ class ProgramResult(Record):
 
     @property
     def complaint(self) -> str:
-        """The last lines of its output, as one line."""
-        return last_lines(self.err.strip() or self.out) or f"exit {self.exit}"
+        """The last lines of its output, as one line; without warnings, where more than these is there."""
+        lines = (self.err.strip() or self.out).splitlines()
+        plain = [line for line in lines if not (line.startswith("time=") and " level=warning " in line)]
+        return last_lines("\n".join(plain or lines)) or f"exit {self.exit}"
 
 
 class NotStarted(OpskitError):  # noqa: N818 - it reads as what it is

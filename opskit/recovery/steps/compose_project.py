@@ -37,7 +37,7 @@ from opskit.facts.start_obstacles import (
 )
 from opskit.records import Record, replace
 from opskit.recovery import budget, hands_off, pauses
-from opskit.recovery.compose_projects import UnusableProject, configured, read_project
+from opskit.recovery.compose_projects import UnusableProject, configured, read_project, usable_projects
 from opskit.recovery.step import Command, Condition, RecoveryContext, Repair, Step, TargetFinding
 from opskit.recovery.steps.decision import container_restart
 from opskit.recovery.steps.project_facts import ProjectFacts
@@ -277,17 +277,21 @@ class _ComposeStep(Record):
         return replace(
             facts,
             missed=missed,
-            absent=await read_project_obstacle(context.survey, facts.project, made=self._made(paused)),
+            absent=await self._absent(facts.project, paused),
             obstacles=await self._obstacles(facts, down),
             unasked=self._unasked(facts, events, down),
             paused=frozenset(name for name in down if _is_paused(facts, name, paused)),
             alone=frozenset(name for name in down if self._stands_alone(facts, name)),
         )
 
-    def _made(self, paused: Collection[str]) -> tuple[str, ...]:
-        """Return the shared network, which the step before makes unless a person paused that."""
+    async def _absent(self, project: Project, paused: Collection[str]) -> StartObstacle | None:
+        """Read what Compose lacks to make any container of the project."""
         shared = self.context.config.stack.docker_network
-        return (shared,) if shared and "network" not in paused else ()
+        # The step before makes it, unless a person paused that.
+        made = (shared,) if shared and "network" not in paused else ()
+        projects = [item async for item in usable_projects(self.context)]
+        makers = {own: key for key, other in projects if key != self.key for own in other.own_networks}
+        return await read_project_obstacle(self.context.survey, project, made=made, makers=makers)
 
     def _unasked(self, facts: ProjectFacts, events: ContainerEvents, down: Iterable[str]) -> dict[str, str]:
         """Return the services that have never had a container, as far as is known, and why none is made.
