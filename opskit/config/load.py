@@ -202,6 +202,5 @@ def ensure_state_dir(path: str | Path, room_bytes: int = 1) -> Path:
             probe.write(bytes(room_bytes))
             probe.flush()
     except (OSError, ValueError) as exc:
-        reason = getattr(exc, "strerror", None) or "not a usable path"
-        raise StateError(f"{folder}: {reason}") from exc
+        raise StateError.of(folder, exc) from exc
     return folder

@@ -148,7 +148,7 @@ def write_state(path: Path, content: Mapping[str, Any]) -> None:
     try:
         write_text(path, text.encode("utf-8", "backslashreplace").decode() + "\n")
     except OSError as exc:
-        raise StateError(f"{path}: {exc.strerror or 'it cannot be written'}") from exc
+        raise StateError.of(path, exc) from exc
 
 
 def understood(content: object, shape: type[T]) -> T:

@@ -164,7 +164,7 @@ def read(folder: Path, now: float) -> dict[str, Pause]:
     except FileNotFoundError:
         return {}
     except OSError as exc:
-        raise StateError(f"{path}: {exc.strerror}") from exc
+        raise StateError.of(path, exc) from exc
     except (ValueError, RecursionError) as exc:
         raise StateError(
             f"{path} is damaged, so it is not known what is paused",

@@ -148,7 +148,7 @@ def _state_outcome(folder: Path, problem: StateError) -> Outcome:
         RepairResult.MANUAL,
         "unwritable",
         f"{problem.message}; {_UNREMEMBERED}",
-        remedy=problem.remedy or "free space on its disk, or set `state_dir` to a folder that can be written",
+        remedy=problem.remedy,
         code=problem.code,
     )
 

@@ -32,7 +32,7 @@ _WORK_S = 3600.0
 #: A percentage of free inodes that is worth a word.
 _FEW = 10
 _CLEAR = {
-    "state": "`du -sh {path}/*` shows what is large",
+    "state": "remove what is not needed: `du -sh {path}/*` shows what is large in it, `opskit backup list` backups",
     "docker": "`docker system df` shows what can go; `docker system prune` removes what nothing uses",
     "models": "`ollama list` shows sizes; `ollama rm NAME` removes a model",
 }
@@ -208,7 +208,8 @@ def _orphaned(orphans: Sequence[RunnerProcess]) -> Cause:
 def _free(disk: DiskFacts) -> str:
     inodes = disk.inodes_free_percent
     few = f", {inodes:.0f} % of its inodes" if inodes < _FEW else ""
-    return f"{disk.path}: {gib(disk.free_bytes)} free{few}"
+    sizes = [f"{path} {gib(size_bytes)}" for path, size_bytes in disk.largest.items()]
+    return f"{disk.path}: {gib(disk.free_bytes)} free{few}{'; largest: ' if sizes else ''}{', '.join(sizes)}"
 
 
 def _full_disks(evidence: Evidence) -> Iterator[Cause]:
