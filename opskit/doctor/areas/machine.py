@@ -32,7 +32,7 @@ _WORK_S = 3600.0
 #: A percentage of free inodes that is worth a word.
 _FEW = 10
 _CLEAR = {
-    "state": "remove what is not needed: `du -sh {path}/*` shows what is large in it, `opskit backup list` backups",
+    "state": "remove what is not needed; `du -sh {path}/*` shows what is large in this folder",
     "docker": "`docker system df` shows what can go; `docker system prune` removes what nothing uses",
     "models": "`ollama list` shows sizes; `ollama rm NAME` removes a model",
 }
