@@ -201,11 +201,12 @@ class _ComposeStep(Record):
             return finding
         is_proven = container.has_health_check or assessed.assessment.repair is ContainerRepair.STOP
         steady_s = 0.0 if is_proven else STABLE_S
-        repair = replace(repair, evidence=partial(self._last_words, name), steady_s=steady_s)
-        return replace(finding, repair=repair)
 
-    async def _last_words(self, name: str) -> Mapping[str, Any]:
-        return {"log": await self._log(name)}
+        async def last_words() -> Mapping[str, Any]:
+            return {"log": await self._log(name)}
+
+        repair = replace(repair, evidence=last_words, steady_s=steady_s)
+        return replace(finding, repair=repair)
 
     async def _recreation(self, facts: ProjectFacts, container: Container, cause: str) -> Repair | None:
         """Return how a container is recreated whose network is gone: it bears the id of the old one.
