@@ -351,7 +351,7 @@ def _grouped(reasons: Mapping[str, str]) -> list[str]:
     words = []
     for reason, services in names.items():
         if len(services) > _MANY:
-            words.append(f"each of {len(services)} services ({listing(services)}) {reason}")
+            words.append(f"each of {counted(len(services), 'service')} ({listing(services)}) {reason}")
         else:
             words += [f"{service} {reason}" for service in services]
     return words
