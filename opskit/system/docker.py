@@ -20,7 +20,8 @@ from urllib.parse import quote
 import httpx
 
 from opskit.errors import OpskitError
-from opskit.system.docker_host import Host, over_ssh, resolve, start_remedy
+from opskit.records import replace
+from opskit.system.docker_host import Host, Tunnel, resolve, start_remedy
 from opskit.system.docker_records import (
     DockerEvent,
     ListedContainer,
@@ -63,7 +64,9 @@ class Docker:
         self._lock = asyncio.Lock()
         self._users = 0
         self._host: Host | None = None
+        #: The way to the daemon, through the tunnel where there is one, and the client that goes it.
         self._way: tuple[Host, httpx.AsyncClient] | None = None
+        self._tunnel: Tunnel | None = None
 
     async def __aenter__(self) -> Self:
         self._users += 1
@@ -73,9 +76,11 @@ class Docker:
         self._users -= 1
         if self._users:
             return
-        way, self._way = self._way, None
+        way, tunnel, self._way, self._tunnel = self._way, self._tunnel, None, None
         if way is not None:
             await way[1].aclose()
+        if tunnel is not None:
+            await tunnel.aclose()
 
     async def version(self) -> Mapping[str, Any]:
         return await self._mapping("/version")
@@ -245,7 +250,8 @@ class Docker:
             if self._way is None:
                 way = self._host = await asyncio.to_thread(resolve, self._environment)
                 if way.ssh is not None:
-                    raise over_ssh(way.ssh)
+                    self._tunnel = await Tunnel.start(way.ssh)
+                    way = replace(way, socket=self._tunnel.path)
                 transport = httpx.AsyncHTTPTransport(
                     uds=way.socket,
                     verify=way.tls or False,
@@ -277,17 +283,18 @@ class Docker:
         except (httpx.HTTPError, OSError, *_NOT_DOCKER) as exc:
             if isinstance(exc, TimeoutError):
                 raise
+            complaint = "" if self._tunnel is None else await self._tunnel.complaint()
             # The errno of the system says more than what the library makes of it.
             cause = next((link for link in _chain(exc) if isinstance(link, OSError) and link.errno), exc)
-            raise self._unreachable(exc) from cause
+            raise self._unreachable(exc, complaint and f": {complaint}") from cause
 
-    def _unreachable(self, exc: Exception) -> OpskitError:
+    def _unreachable(self, exc: Exception, complaint: str = "") -> OpskitError:
         if any(getattr(link, "errno", None) in (errno.EACCES, errno.EPERM) for link in _chain(exc)):
             return OpskitError("DOCKER_001", f"no permission to use {self._shown}", remedy=_NO_ACCESS)
         if isinstance(exc, httpx.ConnectError | httpx.ConnectTimeout):
-            message = f"no Docker daemon answers at {self._shown}"
+            message = f"no Docker daemon answers at {self._shown}{complaint}"
         elif isinstance(exc, httpx.NetworkError | OSError) or _is_cut(exc):
-            message = f"the connection to Docker at {self._shown} was lost"
+            message = f"the connection to Docker at {self._shown} was lost{complaint}"
         else:
             message = f"what answers at {self._shown} does not speak Docker's API"
         return OpskitError("DOCKER_001", message, remedy=start_remedy())

@@ -1,23 +1,31 @@
-"""Where the Docker daemon listens, as the Docker command line itself decides it."""
+"""Where the Docker daemon listens, as the Docker command line itself decides it, and the way there by ssh."""
 
+import asyncio
+import contextlib
 import os
-import shlex
+import shutil
+import socket
 import ssl
 import sys
+import tempfile
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 from opskit.errors import OpskitError
 from opskit.records import Record
 
+_STDERR_BYTES = 2000
+#: An ssh whose connection has ended exits within this time.
+_ENDING_S = 2.0
 _USUAL_SOCKET = "unix:///var/run/docker.sock"
 
 
 class Host(Record):
     """An address of a daemon: `socket` is the path of a unix socket, `url` the base of its HTTP requests.
 
-    `ssh` is the URL of one on another machine behind ssh, which is not asked.
+    `ssh` is the URL to reach it through, when the daemon is on another machine behind ssh.
     """
 
     shown: str
@@ -76,14 +84,89 @@ def start_remedy(platform: str = sys.platform) -> str:
     return "start it: `sudo systemctl start docker`; `docker context ls` shows which daemon is in use"
 
 
-def over_ssh(url: str) -> OpskitError:
-    """Return the error for a daemon that is only reached through ssh, with the command that forwards it."""
-    return OpskitError(
-        "DOCKER_001",
-        f"Docker at {url} is reached through ssh, and opskit asks sockets only",
-        remedy=f"`ssh -nNT -L /tmp/docker.sock:/var/run/docker.sock {shlex.quote(url)}`, "
-        "then `export DOCKER_HOST=unix:///tmp/docker.sock`; or run opskit on that machine",
-    )
+class Tunnel:
+    """The daemon of another machine behind a private unix socket, by `docker system dial-stdio` over ssh.
+
+    Each connection to the socket becomes one ssh process whose stdio *is* the connection.
+
+    No byte passes through this process.
+    """
+
+    def __init__(self, url: str, folder: Path) -> None:
+        self._command = _ssh_command(url)
+        self._folder = folder
+        self._listener = socket.socket(socket.AF_UNIX)
+        self._processes: set[asyncio.Task[None]] = set()
+        self._accepting: asyncio.Task[None] | None = None
+        self.path = str(folder / "docker.sock")
+        self._complaint = ""
+
+    @classmethod
+    async def start(cls, url: str) -> Self:
+        """Listen; ssh itself is first started by the first connection."""
+        tunnel = cls(url, Path(tempfile.mkdtemp(prefix="opskit-ssh-")))
+        tunnel._listener.bind(tunnel.path)
+        tunnel._listener.listen()
+        tunnel._listener.setblocking(False)
+        tunnel._accepting = asyncio.create_task(tunnel._accept())
+        return tunnel
+
+    async def complaint(self) -> str:
+        """Return what the last ssh that failed had to say; it ends a moment after its connection."""
+        if self._processes:
+            await asyncio.wait(self._processes, timeout=_ENDING_S, return_when=asyncio.FIRST_COMPLETED)
+        return self._complaint
+
+    async def aclose(self) -> None:
+        """End every ssh and remove the socket."""
+        tasks = [task for task in (self._accepting, *self._processes) if task is not None]
+        for task in tasks:
+            task.cancel()
+        await asyncio.gather(*tasks, return_exceptions=True)
+        self._listener.close()
+        await asyncio.to_thread(shutil.rmtree, self._folder, True)
+
+    async def _accept(self) -> None:
+        loop = asyncio.get_running_loop()
+        while True:
+            connection, _ = await loop.sock_accept(self._listener)
+            task = asyncio.create_task(self._carry(connection))
+            self._processes.add(task)
+            task.add_done_callback(self._processes.discard)
+
+    async def _carry(self, connection: socket.socket) -> None:
+        try:
+            # A child wants a blocking socket; the flag is shared by all that hold it.
+            connection.setblocking(True)
+            process = await asyncio.create_subprocess_exec(
+                *self._command,
+                stdin=connection.fileno(),
+                stdout=connection.fileno(),
+                stderr=asyncio.subprocess.PIPE,
+            )
+        except OSError as exc:
+            self._complaint = f"{self._command[0]}: {exc.strerror}"
+            return
+        finally:
+            connection.close()
+        try:
+            error = await process.stderr.read(_STDERR_BYTES) if process.stderr is not None else b""
+            if await process.wait():
+                self._complaint = " ".join(error.decode("utf-8", "replace").split())
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                process.kill()
+            await process.wait()
+
+
+def _ssh_command(url: str) -> list[str]:
+    parts = urlsplit(url)
+    options = ["-o", "BatchMode=yes", "-o", "ConnectTimeout=5", "-T"]
+    if parts.username:
+        options += ["-l", parts.username]
+    if parts.port:
+        options += ["-p", str(parts.port)]
+    return ["ssh", *options, "--", parts.hostname or "", "docker", "system", "dial-stdio"]
 
 
 def _host(address: str, tls: ssl.SSLContext | None) -> Host:

@@ -284,8 +284,8 @@ async def test_docker_on_another_machine_is_never_repaired(place: Place):
     """An address that is not this machine's is looked at, and left to whoever is there."""
     place.healing.environ["DOCKER_HOST"] = "ssh://nobody@host.invalid"
     found = await place.look()
-    assert (found.result, place.healing.runner.ran) == (RepairResult.INCONCLUSIVE, [])
-    assert "or run opskit on that machine" in (found.remedy or "")
+    assert (found.result, place.healing.runner.ran) == (RepairResult.MANUAL, [])
+    assert "log in to that machine" in (found.remedy or "")
 
 
 async def test_an_address_that_is_none_is_told(place: Place):
