@@ -133,7 +133,7 @@ class App:
                 self.folder / LOG_NAME, max_bytes=config.log.max_bytes, backups=config.log.backups
             )
         except OSError as exc:
-            raise StateError(f"{self.folder}/{LOG_NAME}: {exc.strerror}") from exc
+            raise StateError.of(f"{self.folder}/{LOG_NAME}", exc) from exc
         self._closing.callback(file.close)
         keys = [node.api_key for node in config.nodes] + [agent.api_key for agent in config.agents]
         secrets = tuple(str(key) for key in keys if key is not None)

@@ -6,6 +6,7 @@ MODEL_*, GEN_*, REV_*, COMM_* and VAL_* are codes of the Knowledge OS catalogue 
 opskit's own.
 """
 
+import errno
 import shlex
 import time
 from collections.abc import Mapping
@@ -124,6 +125,18 @@ class StateError(OpskitError):
 
     def __init__(self, message: str, *, remedy: str | None = None) -> None:
         super().__init__("STATE_001", message, remedy=remedy)
+
+    @classmethod
+    def of(cls, path: object, error: Exception) -> "StateError":
+        """Return why what lies at a path cannot be used; of a full disk also what shows how to free it."""
+        remedy, folder = None, Path(str(path)).absolute()
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
+            mount = next((above for above in folder.parents if above.is_mount()), "/")
+            du = f"`du -xhd2 {shlex.quote(str(mount))} | sort -h | tail` shows what fills its disk"
+            remedy = f"{du}; free some, or set `state_dir` (OPSKIT_STATE_DIR) to a folder on another one"
+        is_file = "it is a file, not a folder" if isinstance(error, FileExistsError) else None
+        reason = is_file or getattr(error, "strerror", None) or "it cannot be used"
+        return cls(f"{path}: {reason}", remedy=remedy)
 
 
 class OutputError(OpskitError):

@@ -21,7 +21,7 @@ class Trajectory:
             self.path.parent.mkdir(mode=0o700, exist_ok=True)
             self._file = self.path.open("a", encoding="utf-8")
         except OSError as error:
-            raise StateError(f"{self.path}: {error.strerror}") from error
+            raise StateError.of(self.path, error) from error
         self.path.chmod(0o600)
         paths = sorted(self.path.parent.glob("*.ndjson"), key=lambda path: path.stat().st_mtime)
         for path in paths[:-_KEPT]:

@@ -187,7 +187,5 @@ def ensure_state_dir(path: str | Path, room_bytes: int = 1) -> Path:
             probe.write(bytes(room_bytes))
             probe.flush()
     except (OSError, ValueError) as exc:
-        reason = getattr(exc, "strerror", None) or "not a usable path"
-        is_file = isinstance(exc, FileExistsError)
-        raise StateError(f"{folder}: {'it is a file, not a folder' if is_file else reason}") from exc
+        raise StateError.of(folder, exc) from exc
     return folder

@@ -18,23 +18,24 @@ from opskit.doctor.target import ExaminationTarget, Member
 from opskit.facts import docker_daemon, machine
 from opskit.facts.agent import read_agent_paths
 from opskit.facts.compose_project import ComposeFacts, read_compose_project
+from opskit.facts.container import StartObstacle
 from opskit.facts.environment import EnvFileFacts, Environment, known, read_env_file
 from opskit.facts.kernel_log import KernelKill, read_kernel_kills
 from opskit.facts.last_words import read_last_words
-from opskit.facts.machine import ClockReading, HeldLock, read_clock, read_held_locks
+from opskit.facts.machine import ClockReading, DiskFacts, HeldLock, read_clock, read_held_locks
 from opskit.facts.model_memory import PromptReading, read_cache_sizes, read_prompt
 from opskit.facts.model_requests import ModelRequests, read_container_requests, read_own_requests
 from opskit.facts.port_owner import PortOwner, read_port
 from opskit.facts.runner import RunnerProcess, read_orphaned_runners
 from opskit.facts.server_log import ServerLog, read_server_log
-from opskit.facts.stack_containers import StackContainers, read_stack_containers
+from opskit.facts.stack_containers import StackContainers, read_service_obstacles, read_stack_containers
 from opskit.facts.survey import Survey
 from opskit.facts.unfinished_restore import UnfinishedRestore, read_unfinished_restores
 from opskit.records import Record, field
 from opskit.result import Finding, Status
 from opskit.schedule.job import VICTORIA
 from opskit.schedule.status import ScheduleStatus, status
-from opskit.system.host import DiskGauge, MemoryGauge, is_loopback
+from opskit.system.host import MemoryGauge, is_loopback
 from opskit.system.network import endpoint
 
 
@@ -122,8 +123,8 @@ class Evidence(Record, kw_only=True):
     cannot be written. `programs` are installed model servers. `ports` are ports of this machine at which
     nodes and agents are expected, `host_ports` accept connections on the machine around this container.
     `last_words` are of containers, by their ids. `networks` tells which networks of Docker there are,
-    `restores` which were interrupted, `moved` which projects have their containers under the name of another
-    folder.
+    `service_obstacles` by project what keeps services from a container, `restores` which were interrupted,
+    `moved` which projects have their containers under the name of another folder.
     """
 
     target: ExaminationTarget
@@ -135,7 +136,7 @@ class Evidence(Record, kw_only=True):
     prompts: Mapping[str, PromptReading] = field(default_factory=dict)
     ports: Mapping[int, tuple[PortOwner, ...]] = field(default_factory=dict)
     host_ports: frozenset[int] = frozenset()
-    disks: tuple[DiskGauge, ...] = ()
+    disks: tuple[DiskFacts, ...] = ()
     container_logs: Mapping[str, int] = field(default_factory=dict)
     memory: MemoryGauge | None = None
     state_problem: str = ""
@@ -150,6 +151,7 @@ class Evidence(Record, kw_only=True):
     last_words: Mapping[str, str] = field(default_factory=dict)
     networks: Mapping[str, bool] = field(default_factory=dict)
     projects: tuple[ComposeFacts, ...] = ()
+    service_obstacles: Mapping[str, Mapping[str, StartObstacle]] = field(default_factory=dict)
     moved: Mapping[str, MovedProject] = field(default_factory=dict)
     env_files: Mapping[str, EnvFileFacts] = field(default_factory=dict)
     requests: tuple[ModelRequests, ...] = ()
@@ -242,6 +244,7 @@ def evidence_of(target: ExaminationTarget, survey: Survey, findings: tuple[Findi
         last_words={identifier: words for (identifier, _), words in facts(read_last_words).items()},
         networks={name: exists for (name,), exists in facts(docker_daemon.has_docker_network).items()},
         projects=projects,
+        service_obstacles={name: obstacles for (name,), obstacles in facts(read_service_obstacles).items()},
         moved={} if stack is None else _moved(stack, projects),
         env_files={str(path): env_file for (path,), env_file in facts(read_env_file).items()},
         requests=(

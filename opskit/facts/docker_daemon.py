@@ -6,6 +6,7 @@ import hashlib
 import json
 import os
 import shutil
+import sys
 import time
 from collections.abc import Mapping
 from datetime import UTC, datetime
@@ -15,7 +16,9 @@ from typing import Any
 from opskit.errors import OpskitError
 from opskit.facts.container import docker_time
 from opskit.facts.survey import Survey
-from opskit.records import Record
+from opskit.records import Record, replace
+from opskit.system.docker_runtime import Runtime
+from opskit.system.process import Process
 
 _OTHER_S = 2.0
 _USUAL_SOCKETS = ("/var/run/docker.sock", "/run/docker.sock")
@@ -49,10 +52,15 @@ class DockerAddress(Record, kw_only=True):
 
 
 class DockerDaemon(Record, kw_only=True):
-    """What a daemon said of itself; `error` is why it said nothing. `clock_ahead_s` is against our clock."""
+    """What a daemon said of itself; `error` is why it said nothing. `clock_ahead_s` is against our clock.
+
+    `runtime` is what runs one that said nothing, `stopped_process` its process where somebody stopped that.
+    """
 
     address: DockerAddress
     error: OpskitError | None = None
+    runtime: Runtime | None = None
+    stopped_process: Process | None = None
     version: str | None = None
     api_version: str | None = None
     operating_system: str = ""
@@ -88,6 +96,14 @@ class DockerDaemon(Record, kw_only=True):
         return self.error is not None and isinstance(self.error.__cause__, TimeoutError)
 
     @property
+    def is_cut_off(self) -> bool:
+        """Tell whether connections to it are accepted and end before its reply."""
+        cause = None if self.error is None else self.error.__cause__
+        is_other = isinstance(cause, ValueError | KeyError | TypeError | AttributeError | TimeoutError)
+        is_reset = self._errno in (errno.ECONNRESET, errno.EPIPE)
+        return is_reset or not (cause is None or is_other or isinstance(cause, OSError))
+
+    @property
     def is_refused(self) -> bool:
         """Tell whether this user may not ask it."""
         return not self.address.is_permitted or self._errno in (errno.EACCES, errno.EPERM)
@@ -105,11 +121,17 @@ async def read_docker_daemon(survey: Survey) -> DockerDaemon:
     """Ask the daemon of this survey. Never raises for what it does."""
     address = await asyncio.to_thread(docker_address, survey.environ)
     began = time.monotonic()
-    try:
-        docker = await survey.docker()
-        version, info = await docker.version(), await docker.info()
-    except OpskitError as error:
-        return DockerDaemon(address=address, error=error, seconds=time.monotonic() - began)
+    for is_last in (False, True):
+        try:
+            docker = await survey.docker()
+            version, info = await docker.version(), await docker.info()
+            break
+        except OpskitError as error:
+            silent = DockerDaemon(address=address, error=error, seconds=time.monotonic() - began)
+            daemon = await asyncio.to_thread(_with_runtime, silent, survey.environ)
+            # Slow is not dead.
+            if is_last or not daemon.is_silent or daemon.stopped_process is not None:
+                return daemon
     clock = docker_time(info.get("SystemTime"))
     return DockerDaemon(
         address=address,
@@ -127,6 +149,21 @@ async def read_docker_daemon(survey: Survey) -> DockerDaemon:
         warnings=tuple(info.get("Warnings") or ()),
         clock_ahead_s=None if clock is None else (clock - datetime.now(UTC)).total_seconds(),
         seconds=time.monotonic() - began,
+    )
+
+
+def _with_runtime(daemon: DockerDaemon, environ: Mapping[str, str]) -> DockerDaemon:
+    """Add what runs a daemon that does not answer."""
+    from opskit.system import docker_host, docker_runtime
+
+    if daemon.address.problem:
+        return daemon
+    machine = docker_runtime.Machine.of(sys.platform, environ)
+    stopped = None
+    if daemon.is_silent and daemon.address.socket is not None:
+        stopped = docker_runtime.stopped_daemon(daemon.address.socket)
+    return replace(
+        daemon, runtime=docker_runtime.runtime(docker_host.resolve(environ), machine), stopped_process=stopped
     )
 
 

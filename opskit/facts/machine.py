@@ -2,9 +2,11 @@
 
 import asyncio
 import contextlib
+import os
 import shutil
 import socket
 import time
+from collections import Counter
 from collections.abc import Mapping
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -12,7 +14,7 @@ from pathlib import Path
 from opskit.config.load import ensure_state_dir
 from opskit.errors import StateError
 from opskit.facts.survey import Survey
-from opskit.records import Record, replace
+from opskit.records import Record, asdict, field
 from opskit.system import host
 from opskit.system.host import DiskGauge, MemoryGauge
 from opskit.system.lock import holder_of
@@ -25,19 +27,34 @@ _HOST_PORT_S = 1.0
 _CLOCK_ANSWER_S = 2.0
 #: An HTTP date has whole seconds: on average half a second has passed since.
 _HALF_S = 0.5
+_ADD_UP_S = 1.5
+_SHOWN_LARGEST = 3
+
+
+class DiskFacts(DiskGauge):
+    """The disk on which a folder lies, or will lie. `use` says what keeps its files there.
+
+    `largest` are the bytes of what takes most of one that is nearly full, as far as that is seen in moments.
+    """
+
+    use: str = ""
+    largest: Mapping[str, int] = field(default_factory=dict)
 
 
 async def read_memory(_: Survey) -> MemoryGauge:
     return await asyncio.to_thread(host.read_memory)
 
 
-async def read_disk(_: Survey, use: str, path: Path) -> DiskGauge | None:
+async def read_disk(survey: Survey, use: str, path: Path) -> DiskFacts | None:
     """Read the disk of a folder, or of the nearest folder above it; None where it cannot be looked at."""
 
-    def read() -> DiskGauge | None:
+    def read() -> DiskFacts | None:
         folder = next((folder for folder in (path, *path.parents) if folder.exists()), Path("/"))
         with contextlib.suppress(OSError):
-            return replace(host.read_disk(str(folder)), use=use)
+            disk = host.read_disk(str(folder))
+            is_full = disk.used_percent >= survey.config.watch.disk_percent
+            largest = _largest(folder, disk.device) if is_full else {}
+            return DiskFacts(**asdict(disk), use=use, largest=largest)
         return None
 
     return await asyncio.to_thread(read)
@@ -54,6 +71,24 @@ def _log_sizes(root: Path) -> dict[str, int]:
         for path in (root / "containers").glob("*/*-json.log*"):
             sizes[path.parent.name] = sizes.get(path.parent.name, 0) + path.stat().st_size
     return sizes
+
+
+def _largest(path: Path, device: int) -> dict[str, int]:
+    """Add up a disk, two levels below where it is mounted; what is not read in time is not counted."""
+    mount = next(above for above in (path.absolute(), *path.absolute().parents) if above.is_mount())
+    deadline, sizes, depth = time.monotonic() + _ADD_UP_S, Counter[str](), len(mount.parts) + 2
+    for folder, folders, files in os.walk(mount):
+        if time.monotonic() > deadline:
+            break
+        for name in (*folders, *files):
+            entry = Path(folder, name)
+            with contextlib.suppress(OSError):
+                status = entry.lstat()
+                if status.st_dev == device:
+                    sizes[str(Path(*entry.parts[:depth]))] += status.st_blocks * 512
+                elif name in folders:
+                    folders.remove(name)
+    return dict(sizes.most_common(_SHOWN_LARGEST))
 
 
 async def read_state_folder(survey: Survey) -> str:

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import re
+import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -10,10 +11,14 @@ from typing import Any
 from opskit.config.schema import StackConfig
 from opskit.errors import OpskitError
 from opskit.facts.compose_project import ComposeFacts, read_compose_project, stack_files
-from opskit.facts.container import Container, compose_files_of, container
+from opskit.facts.container import Container, StartObstacle, compose_files_of, container
 from opskit.facts.container_survey import ContainerSurvey, survey_containers
 from opskit.facts.environment import addresses_in
-from opskit.facts.start_obstacles import read_start_obstacles
+from opskit.facts.start_obstacles import (
+    read_project_obstacle,
+    read_service_obstacle,
+    read_start_obstacles,
+)
 from opskit.facts.survey import Survey
 from opskit.records import Record, replace
 from opskit.system.docker_records import PROJECT, ListedContainer
@@ -86,6 +91,28 @@ async def read_stack_containers(survey: Survey) -> StackContainers:
         projects=projects,
         documents=documents,
     )
+
+
+async def read_service_obstacles(survey: Survey, name: str) -> dict[str, StartObstacle]:
+    """Read what keeps services of a project that have no container from one. Raises OpskitError DOCKER_*."""
+    facts, stack = await survey.get(read_compose_project, name), await survey.get(read_stack_containers)
+    members = [member for member in stack.survey.containers if stack.projects.get(member.id) == name]
+    made = {member.service for member in members}
+    missing = [service for service in facts.services if service not in made]
+    if facts.project is None or facts.unknown or not missing:
+        return {}
+    others = [
+        await survey.get(read_compose_project, key) for key in survey.config.stack.compose if key != name
+    ]
+    makers = {own: other.name for other in others if other.project for own in other.project.own_networks}
+    if (obstacle := await read_project_obstacle(survey, facts.project, makers=makers)) is not None:
+        return dict.fromkeys(missing, obstacle)
+    compose, obstacles = shlex.join(facts.command), {}
+    for service in map(facts.project.services.__getitem__, missing):
+        obstacle = await read_service_obstacle(survey, service, compose, is_made=False, mounts=bool(made))
+        if obstacle is not None:
+            obstacles[service.name] = obstacle
+    return obstacles
 
 
 def missing_containers(listed: Sequence[ListedContainer], stack: StackConfig) -> list[str]:

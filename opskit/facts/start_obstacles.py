@@ -1,18 +1,24 @@
-"""What of this machine makes the start of a container fail or do harm: its ports, and what it mounts."""
+"""What of this machine makes the start of a container, or of a service without one, fail or do harm."""
 
 import asyncio
+import ipaddress
+import itertools
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from opskit.facts.container import Container, StartObstacle
 from opskit.facts.port_owner import read_port
 from opskit.facts.survey import Survey
-from opskit.system.compose_declaration import LOCAL_ADDRESSES
+from opskit.system.compose import is_modern
+from opskit.system.compose_declaration import LOCAL_ADDRESSES, ComposeService, Project
 
 #: Where Docker's virtual machine has the folders of this machine, and folders that only it has.
 _SHARED, _OF_THE_VM = "/host_mnt", "/run/host-services/"
+#: What Compose 2 writes on each network that it makes.
+_NETWORK_LABEL = "com.docker.compose.network"
 #: The folders of a Mac that its virtual machine has under the same paths, disks among them.
 _OF_A_MAC = ("/Users/", "/Volumes/")
 
@@ -32,6 +38,80 @@ async def read_start_obstacles(survey: Survey, containers: Sequence[Container]) 
         if (obstacle := await read_start_obstacle(survey, name, mounts, ports)) is not None:
             obstacles[container.id] = obstacle
     return obstacles
+
+
+async def read_project_obstacle(
+    survey: Survey, project: Project, *, made: Collection[str] = (), makers: Mapping[str, str] | None = None
+) -> StartObstacle | None:
+    """Read what keeps Compose from making any container of a project: it asks for all networks and volumes.
+
+    What is in `made` is made before, `makers` are other projects of the stack by the networks that they make.
+    Raises OpskitError DOCKER_*.
+    """
+    docker, services = await survey.docker(), [project.services[name] for name in project.wanted]
+    networks = {str(network["Name"]): network for network in await docker.all_of("network")}
+    wanted = dict.fromkeys(name for service in services for name in service.networks)
+    own, missing = {*project.own_networks, *made}, [name for name in wanted if name not in networks]
+    for name in (name for name in missing if name not in own):
+        remedy = f"`docker network create {name}`"
+        if (maker := (makers or {}).get(name)) is not None:
+            # Made by anybody else it would lack the labels without which Compose 2 refuses it.
+            remedy = f"start Compose project {maker} first, which makes it"
+        return StartObstacle(f"there is no network {name}", remedy)
+    for name in dict.fromkeys(name for service in services for name in service.volumes):
+        if name not in project.own_volumes and await docker.found("volume", name) is None:
+            remedy = f"restore volume {name}, or `docker volume create {name}` where it may be empty"
+            return StartObstacle(f"there is no volume {name}", remedy)
+    for name in (name for name in wanted if name in networks and name in project.own_networks):
+        if is_modern(project.version) and not (networks[name].get("Labels") or {}).get(_NETWORK_LABEL):
+            why = f"network {name} was not made by Compose, which refuses it"
+            remedy = (
+                f"`docker network rm {name}` where nothing is in it, or `external: true` in the Compose file"
+            )
+            return StartObstacle(why, remedy)
+    return _subnet_clash({name: project.subnets.get(name, ()) for name in missing}, networks.values())
+
+
+def _subnet_clash(
+    subnets: Mapping[str, Sequence[str]], networks: Iterable[Mapping[str, Any]]
+) -> StartObstacle | None:
+    """Return which network cannot be made, because another one has a part of its addresses. Pure."""
+    taken = {
+        (network["Name"], str(pool.get("Subnet")))
+        for network in networks
+        for pool in (network.get("IPAM") or {}).get("Config") or ()
+    }
+    wanted = [(name, subnet) for name, pools in subnets.items() for subnet in pools]
+    for (name, subnet), (other, pool) in itertools.product(wanted, sorted(taken)):
+        if _overlap(subnet, pool):
+            why = f"network {name} is to have {subnet}, and {other} has {pool}"
+            remedy = f"`docker network rm {other}` where nothing needs it, or give {name} another subnet"
+            return StartObstacle(why, f"{remedy} in the Compose file")
+    return None
+
+
+def _overlap(first: str, second: str) -> bool:
+    try:
+        pools = ipaddress.ip_network(first, strict=False), ipaddress.ip_network(second, strict=False)
+    except ValueError:
+        return False
+    return pools[0].version == pools[1].version and pools[0].overlaps(pools[1])
+
+
+async def read_service_obstacle(
+    survey: Survey, service: ComposeService, compose: str, *, is_made: bool, mounts: bool
+) -> StartObstacle | None:
+    """Read what keeps a service from its start: its image, and unless it `is_made` its ports and `mounts`.
+
+    `compose` is how a person calls Compose for its project. Raises OpskitError DOCKER_*.
+    """
+    docker = await survey.docker()
+    if not any(await asyncio.gather(*(docker.found("image", image) for image in service.images))):
+        build = f"`{compose} {'build' if service.built else 'pull'} {service.name}`"
+        return StartObstacle(f"its image {service.images[0]} is not on this machine", build)
+    if is_made:
+        return None
+    return await read_start_obstacle(survey, service.name, service.mounts if mounts else (), service.ports)
 
 
 async def read_start_obstacle(

@@ -126,7 +126,7 @@ class ProfileStore:
             path.parent.mkdir(mode=0o700, exist_ok=True)
             write_text(path, json.dumps(asdict(profile), default=datetime.isoformat, indent=1), mode=0o600)
         except OSError as error:
-            raise StateError(f"{path}: {error.strerror}") from error
+            raise StateError.of(path, error) from error
 
     def _path(self, node: str, model: str) -> Path:
         digest = hashlib.sha256(f"{node} {model}".encode()).hexdigest()

@@ -38,7 +38,7 @@ class Audit(NoAudit):
         try:
             self._file = RotatingLog(path, max_bytes=limits.max_bytes, backups=limits.backups)
         except OSError as exc:
-            raise StateError(f"{path}: {exc.strerror}") from exc
+            raise StateError.of(path, exc) from exc
 
     def write(self, **content: Any) -> None:
         self._file(json.dumps(content, ensure_ascii=False, default=str))

@@ -105,11 +105,17 @@ def judge(
     row = 0 if helped and record.opened_at is None else record.row
     record = replace(record, healthy_since=None, row=row)
     notices: list[Level] = []
-    if record.opened_at is None and _used_up(record, now, rules):
+    in_window = within(record, now, rules.window_s)
+    is_used_up = max(in_window, record.row) >= rules.max_repairs
+    if record.opened_at is None and is_used_up:
         # It calls a person by itself.
         notices.append(Level.CRITICAL)
         record = replace(record, opened_at=now, tried_at=now, reminded_at=now, escalated_at=now)
-    elif record.opened_at is None and _wants_person(record, now, rules):
+    elif (
+        record.opened_at is None
+        and (record.escalated_at is None or now - record.escalated_at >= rules.escalate_s)
+        and within(record, now, rules.escalate_s) >= rules.escalate_repairs
+    ):
         notices.append(Level.ESCALATION)
         record = replace(record, escalated_at=now)
     if record.opened_at is not None:
@@ -211,16 +217,6 @@ def _while_open(
     ago, ahead = span(now - opened, rounded=True), span(wait_s, rounded=True)
     why = f"{in_vain}; given up {ago} ago, the next one is tried in {ahead}"
     return Permit(False, RepairCircuit.OPEN, why, wait_s, tuple(notices)), record
-
-
-def _used_up(record: RepairRecord, now: float, rules: RecoveryConfig) -> bool:
-    recent = within(record, now, rules.window_s)
-    return recent >= rules.max_repairs or record.row >= rules.max_repairs
-
-
-def _wants_person(record: RepairRecord, now: float, rules: RecoveryConfig) -> bool:
-    escalated = record.escalated_at is not None and now - record.escalated_at < rules.escalate_s
-    return not escalated and within(record, now, rules.escalate_s) >= rules.escalate_repairs
 
 
 def _backoff_s(record: RepairRecord, rules: RecoveryConfig) -> float:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from opskit.recovery.outcome import Ran
 from opskit.recovery.step import Command
-from opskit.system.program import NotStarted, run
+from opskit.system.program import NotStarted, not_started, run
 
 
 class CommandRunner:
@@ -87,8 +87,7 @@ def _spawned(command: Command, environ: Mapping[str, str], log: Path) -> int:
             start_new_session=True,
         )
     except (OSError, ValueError) as exc:
-        why = getattr(exc, "strerror", None) or "it cannot be started"
-        raise NotStarted(f"{getattr(exc, 'filename', None) or command.argv[0]}: {why}") from exc
+        raise not_started(exc, command.argv) from exc
     finally:
         os.close(handle)
     # No matter which process reaps it later, it is not our child that ended badly.

@@ -182,6 +182,8 @@ class Executor(MutableRecord):
         outcome = _after(replace(outcome, ran=tuple(ran)), finding, after, counted)
         if outcome.result is RepairResult.FAILED and ran and (end := self.runner.end_of(ran[-1])) is not None:
             outcome = replace(outcome, cause=f"{outcome.cause}; {end[0]}", remedy=end[1])
+        if ran and ran[-1].command.detached and ran[-1].exit is None:
+            outcome = replace(outcome, remedy=f"correct `stack.start.{target}`")
         self._audit_repair("repair_ended", outcome, repair, ran, result=outcome.result.value)
         if outcome.result in (RepairResult.REPAIRED, RepairResult.LEFT):
             # What is left is a person's, and delays no later repair.

@@ -1,8 +1,8 @@
 """`recover full` (SPEC C14): a Compose project built again, down, cleaned, up, and judged by its health.
 
 It is built first, so that a build which fails changes nothing. Only what is the project's own is removed: its
-containers and networks, and images that no name and no container holds any more. Never a prune of the
-whole machine; volumes only when that was asked for and typed.
+containers and networks, and the images that the build replaced. Never a prune of the whole machine;
+volumes only when that was asked for and typed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -173,7 +173,6 @@ async def rebuild(procedure: Procedure, plan: RebuildPlan, options: RebuildOptio
     if down is not None:
         procedure.notes.append(plan.way_back)
         return procedure.done([_failed("down", down, f"`{project.shown} ps --all` shows what is left")])
-    await _remove_nameless(procedure, plan)
     procedure.say(f"up: {services}, without pulling")
     up = await procedure.do(project.command(*project.up, timeout_s=_UP_S))
     if up.exit != 0:
@@ -205,13 +204,6 @@ async def _restore_tags(procedure: Procedure, plan: RebuildPlan) -> None:
             continue
         await procedure.do(Command(("docker", "tag", _short(identifier), name), _CLEAN_S))
         await procedure.do(Command(("docker", "image", "rm", _short(str(item["Id"]))), _CLEAN_S))
-
-
-async def _remove_nameless(procedure: Procedure, plan: RebuildPlan) -> None:
-    """Images of earlier builds of this project that have lost their name. What is in use Docker keeps."""
-    for image in await _own(procedure, "image", plan.project):
-        if not _names(image) and str(image["Id"]) not in plan.images.values():
-            await procedure.do(Command(("docker", "image", "rm", _short(str(image["Id"]))), _CLEAN_S))
 
 
 async def _remove_replaced(procedure: Procedure, plan: RebuildPlan) -> None:

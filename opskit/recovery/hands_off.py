@@ -96,7 +96,9 @@ def manual_commands(docker_host: str | None) -> list[RunningCommand]:
         if variables is None and not is_running(process):
             # It ended after it was found.
             continue
-        if command is not None and not _elsewhere(command, variables, docker_host):
+        host = None if variables is None else variables.get("DOCKER_HOST") or None
+        is_elsewhere = variables is not None and host != (docker_host or None)
+        if command is not None and (not is_elsewhere or command.words.startswith("ollama")):
             project = _project(process.pid, command, variables)
             running.append(RunningCommand(process.pid, command, process.age_s(now), project))
     return running
@@ -144,12 +146,6 @@ def _verb(arguments: Sequence[str]) -> tuple[str, Sequence[str]]:
             return word, arguments[place + 1 :]
         place += 2 if word in _VALUED else 1
     return "", ()
-
-
-def _elsewhere(command: ManualCommand, variables: Mapping[str, str] | None, docker_host: str | None) -> bool:
-    if variables is None or command.words.startswith("ollama"):
-        return False
-    return (variables.get("DOCKER_HOST") or None) != (docker_host or None)
 
 
 def _project(pid: int, command: ManualCommand, variables: Mapping[str, str] | None) -> CommandProject | None:

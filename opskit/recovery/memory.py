@@ -106,7 +106,7 @@ class Memory(MutableRecord):
         judged: dict[str, bool] = {}
         for outcome in run.outcomes:
             if outcome.result.judged:
-                judged[outcome.target] = outcome.result.was_well and judged.get(outcome.target, True)
+                judged[outcome.target] = outcome.result.value == "ok" and judged.get(outcome.target, True)
         for name, well in judged.items():
             self.histories[name] = self.histories.pop(name, History()).after(well=well)
         for name in list(self.histories)[:-_HISTORIES]:
@@ -148,7 +148,7 @@ def write_state(path: Path, content: Mapping[str, Any]) -> None:
     try:
         write_text(path, text.encode("utf-8", "backslashreplace").decode() + "\n")
     except OSError as exc:
-        raise StateError(f"{path}: {exc.strerror or 'it cannot be written'}") from exc
+        raise StateError.of(path, exc) from exc
 
 
 def understood(content: object, shape: type[T]) -> T:

@@ -102,10 +102,10 @@ class Notifier:
         }
         # Not gather: cancelled, it would not wait until each has cleaned up.
         async with asyncio.TaskGroup() as group:
-            tasks = [group.create_task(self._delivered(channel, work)) for channel, work in channels.items()]
+            tasks = [group.create_task(self.delivered(channel, work)) for channel, work in channels.items()]
         return [task.result() for task in tasks]
 
-    async def _delivered(self, channel: str, work: Coroutine[Any, Any, str | None]) -> Finding:
+    async def delivered(self, channel: str, work: Coroutine[Any, Any, str | None]) -> Finding:
         """Wait for one channel; what nobody expected of it is a failure of that channel alone."""
         if channel in self._silent:
             work.close()
@@ -122,18 +122,14 @@ class Notifier:
             self._silent.add(channel)
         return _delivery(channel, "failed" if why else "sent", why or "", seconds)
 
-    async def deliver_ping(self, text: str) -> Finding:
-        """Leave a line at the ping service that changes nothing there: for a test."""
-        return await self._delivered("ping", self._ping("log", uuid.uuid4().hex, text))
-
     async def ping_start(self, run_id: str) -> None:
-        self._keep(await self._delivered("ping", self._ping("start", run_id, "")), "a run that began")
+        self._keep(await self.delivered("ping", self.ping("start", run_id, "")), "a run that began")
 
     async def ping_end(self, run_id: str, exit: int, body: str) -> None:  # noqa: A002 - it is one
         """Report the end of a run; `body` is its summary. A repair that helped is a success."""
         status = Exit.OK if exit == Exit.REPAIRED else exit
-        ping = self._ping(str(int(status)), run_id, body)
-        self._keep(await self._delivered("ping", ping), "a run that ended")
+        ping = self.ping(str(int(status)), run_id, body)
+        self._keep(await self.delivered("ping", ping), "a run that ended")
 
     def keep_unsent(self, notice: Notice, why: str) -> None:
         self._keep(_delivery("every channel", "failed", why), notice.subject)
@@ -184,7 +180,7 @@ class Notifier:
             raise ChannelOff("not configured: notices.command")
         return await self._program(self._config.command, document + b"\n")
 
-    async def _ping(self, kind: str, run_id: str, body: str) -> str | None:
+    async def ping(self, kind: str, run_id: str, body: str) -> str | None:
         if not self._config.ping:
             raise ChannelOff("not configured: notices.ping")
         try:
@@ -265,7 +261,9 @@ async def trial(
     notice = Notice.of(Level.TEST, "test", text, remedy, at=clock(), run=str(uuid.uuid4()))
     async with asyncio.TaskGroup() as group:
         deliveries = group.create_task(notifier.deliver(notice))
-        ping = group.create_task(notifier.deliver_ping("opskit: a test"))
+        ping = group.create_task(
+            notifier.delivered("ping", notifier.ping("log", uuid.uuid4().hex, "opskit: a test"))
+        )
     return Report("status --test-notice", [*deliveries.result(), ping.result()])
 
 

@@ -41,10 +41,6 @@ class RepairResult(StrEnum):
         """Tell whether it says how the target was when the run came to it."""
         return self in _JUDGED
 
-    @property
-    def was_well(self) -> bool:
-        return self is RepairResult.OK
-
 
 _JUDGED = frozenset(RepairResult) - {
     RepairResult.WAITING,

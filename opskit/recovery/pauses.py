@@ -17,7 +17,7 @@ from opskit.recovery.audit import Audit
 from opskit.recovery.budget import Moment
 from opskit.recovery.memory import LOCK_NAME, Memory, load, understood, write_state
 from opskit.system.lock import wait_lock
-from opskit.text import duration_s, listing, printable, utc
+from opskit.text import duration_s, listing, near_names, printable, utc
 
 FILE_NAME = "pauses.json"
 _LOCK_NAME = "pauses.lock"
@@ -164,7 +164,7 @@ def read(folder: Path, now: float) -> dict[str, Pause]:
     except FileNotFoundError:
         return {}
     except OSError as exc:
-        raise StateError(f"{path}: {exc.strerror}") from exc
+        raise StateError.of(path, exc) from exc
     except (ValueError, RecursionError) as exc:
         raise StateError(
             f"{path} is damaged, so it is not known what is paused",
@@ -253,10 +253,8 @@ def chosen(name: str, among: Iterable[str], *, force: bool = False, command: str
     names = list(among)
     if name == ALL or force or any(same(name, known) for known in names):
         return name
-    import difflib
-
     bare = {_bare(known): known for known in names}
-    matches = difflib.get_close_matches(name, [*names, *bare], 3, 0.6)
+    matches = near_names(name, [*names, *bare])
     near = list(dict.fromkeys(bare.get(match, match) for match in matches))
     hint = f"did you mean {' or '.join(near)}?" if near else f"known: {listing(names)}"
     remedy = f"`opskit {command} {near[0]}`" if near else "`opskit recover --dry-run` lists the targets"

@@ -16,7 +16,7 @@ from opskit.records import MutableRecord, field, replace
 from opskit.recovery.executor import Executor
 from opskit.recovery.outcome import Outcome, RecoveryRun, RepairResult
 from opskit.recovery.step import Condition, Repair, Step, TargetFinding
-from opskit.text import utc
+from opskit.text import near_names, utc
 
 _POLL_FIRST_S = 0.1
 _POLL_LAST_S = 2.0
@@ -219,15 +219,13 @@ def chosen(steps: Sequence[Step], names: Sequence[str]) -> list[str]:
 
     Raises OpskitError RECOVER_002, with near names.
     """
-    import difflib
-
     known = [step.name for step in steps]
     names_found: dict[str, None] = {}
     for name in names:
         meant = [name] if name in known else [other for other in known if other.partition(":")[0] == name]
         if not meant:
             families = {other.partition(":")[0] for other in known}
-            near = difflib.get_close_matches(name, [*known, *families], 1)
+            near = near_names(name, [*known, *families])
             hint = f"did you mean {near[0]}?" if near else f"steps: {', '.join(known)}"
             raise OpskitError("RECOVER_002", f"there is no step {name!r}; {hint}")
         names_found |= dict.fromkeys(meant)

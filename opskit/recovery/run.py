@@ -3,7 +3,6 @@
 import contextlib
 import time
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from opskit.config.load import ensure_state_dir
@@ -81,8 +80,11 @@ async def recover(
     from opskit.recovery.notifier import NoticesBeside, Notifier
 
     folder = survey.state_folder
-    unwritable = _state_problem(folder)
-    if unwritable is not None:
+    unwritable: StateError | None = None
+    try:
+        ensure_state_dir(folder, _ROOM_BYTES)
+    except StateError as error:
+        unwritable = error
         note(f"{unwritable.code}: {unwritable.message}; {_UNREMEMBERED}")
 
     config, environ = config or survey.config, survey.environ
@@ -118,7 +120,15 @@ async def recover(
             with contextlib.suppress(OpskitError):
                 await hands_off.read_events(context, ())
         if unwritable is not None:
-            state = _state_outcome(folder, unwritable)
+            state = Outcome(
+                STATE_STEP,
+                str(folder),
+                RepairResult.MANUAL,
+                "unwritable",
+                f"{unwritable.message}; {_UNREMEMBERED}",
+                remedy=unwritable.remedy,
+                code=unwritable.code,
+            )
             run = replace(run, outcomes=[state, *run.outcomes])
             await executor.notify_person(state)
         if not options.dry:
@@ -130,27 +140,6 @@ async def recover(
             executor.write("run_ended", **shown)
             await notifier.ping_end(executor.run_id, int(run.exit()), summary(run))
     return run
-
-
-def _state_problem(folder: Path) -> StateError | None:
-    """Make the state folder; return why nothing can be written in it."""
-    try:
-        ensure_state_dir(folder, _ROOM_BYTES)
-    except StateError as error:
-        return error
-    return None
-
-
-def _state_outcome(folder: Path, problem: StateError) -> Outcome:
-    return Outcome(
-        STATE_STEP,
-        str(folder),
-        RepairResult.MANUAL,
-        "unwritable",
-        f"{problem.message}; {_UNREMEMBERED}",
-        remedy=problem.remedy or "free space on its disk, or set `state_dir` to a folder that can be written",
-        code=problem.code,
-    )
 
 
 def summary(run: RecoveryRun) -> str:

@@ -65,7 +65,7 @@ class ComposeService(Record):
 class Project(Record):
     """What the files declare. `version` is of the Compose that read it.
 
-    The project itself makes `own_networks` and `own_volumes`.
+    The project itself makes `own_networks`, which have `subnets` where the files say so, and `own_volumes`.
 
     `services` are what `up` would start; `optional` are others, of profiles that are not active.
     """
@@ -75,6 +75,7 @@ class Project(Record):
     services: Mapping[str, ComposeService] = field(default_factory=dict)
     own_networks: tuple[str, ...] = ()
     own_volumes: tuple[str, ...] = ()
+    subnets: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     optional: tuple[str, ...] = ()
 
     @property
@@ -97,6 +98,13 @@ def project(
         project_name = str(content.get("name") or name or "")
         networks, own_networks = _named(content.get("networks"), project_name)
         volumes, own_volumes = _named(content.get("volumes"), project_name)
+        pools = {key: (item or {}).get("ipam") or {} for key, item in (content.get("networks") or {}).items()}
+        subnets = {
+            networks[key]: tuple(
+                str(pool["subnet"]) for pool in ipam.get("config") or () if pool.get("subnet")
+            )
+            for key, ipam in pools.items()
+        }
         hashes: dict[str, tuple[str, ...]] = {}
         for pair in map(str.split, digests.splitlines()):
             if len(pair) == 2:
@@ -122,7 +130,7 @@ def project(
     except (ValueError, KeyError, TypeError, AttributeError, yaml.YAMLError, RecursionError) as exc:
         raise ValueError(f"what `compose config` wrote cannot be read ({type(exc).__name__})") from exc
     own_networks = tuple(dict.fromkeys((*own_networks, f"{project_name}_default")))
-    return Project(project_name, version, services, own_networks, own_volumes)
+    return Project(project_name, version, services, own_networks, own_volumes, subnets)
 
 
 def optional_services(raw: str) -> set[str]:

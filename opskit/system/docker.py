@@ -46,6 +46,8 @@ _LISTS = {"network": "/networks", "volume": "/volumes", "image": "/images/json"}
 _OBJECTS = {"network": "/networks/{}", "volume": "/volumes/{}", "image": "/images/{}/json"}
 #: Clocks nearer than this cannot be distinguished by a time in whole seconds.
 _SAME_S = 1.5
+#: After these a question is asked again whose connection was lost.
+_LOST_PAUSES_S = (0.1, 0.3)
 _SILENT = "restart Docker; after sleep its virtual machine may hang until the application is quit and opened"
 
 
@@ -214,7 +216,7 @@ class Docker:
         async with self, self._deadline():
             _, client = await self._connected()
             async with self._translated():
-                response = await client.get(path, params=parameters)
+                response = await _asked(client, path, parameters)
         if response.status_code >= 400:
             raise _refusal(response.status_code, response.content)
         return response.content
@@ -296,6 +298,15 @@ class Docker:
         else:
             message = f"what answers at {self._shown} does not speak Docker's API"
         return OpskitError("DOCKER_001", message, remedy=start_remedy())
+
+
+async def _asked(client: httpx.AsyncClient, path: str, parameters: Mapping[str, str]) -> httpx.Response:
+    """Ask again where the connection was lost before the reply, as by a restart: reading changes nothing."""
+    for pause_s in _LOST_PAUSES_S:
+        with contextlib.suppress(httpx.ReadError, httpx.WriteError, httpx.RemoteProtocolError):
+            return await client.get(path, params=parameters)
+        await asyncio.sleep(pause_s)
+    return await client.get(path, params=parameters)
 
 
 def _chain(exc: BaseException | None) -> Iterator[BaseException]:

@@ -9,11 +9,12 @@ import time
 from collections.abc import Mapping
 from enum import StrEnum
 from pathlib import Path
+from typing import Literal
 
 from opskit.records import Record
-from opskit.system.docker_host import Host
+from opskit.system.docker_host import Host, start_remedy
 from opskit.system.host import is_loopback
-from opskit.system.process import find_processes, read_process
+from opskit.system.process import Process, find_processes, read_process
 from opskit.system.program import output_of
 
 _APP = "/Docker.app/Contents/"
@@ -107,6 +108,25 @@ def runtime(host: Host, machine: Machine) -> Runtime:
     return Runtime(RuntimeKind.UNKNOWN, host.socket)
 
 
+def by_hand(runtime: Runtime, verb: Literal["start", "restart"], platform: str) -> str:
+    """Return what a person types to start or restart a daemon. Pure."""
+    match runtime.kind:
+        case RuntimeKind.REMOTE:
+            start = "log in to that machine and start Docker there"
+            return f"{start}; `docker context ls` shows which one is in use"
+        case RuntimeKind.UNKNOWN if runtime.socket is None:
+            return f"{verb} the daemon that listens there, or correct DOCKER_HOST"
+        case RuntimeKind.SERVICE | RuntimeKind.UNKNOWN if not runtime.mac:
+            if runtime.managed:
+                return f"`sudo systemctl {verb} docker`"
+            return f"`sudo service docker {verb}`, or start `dockerd` as it was started before"
+        case RuntimeKind.USER_SERVICE:
+            return f"`systemctl --user {verb} docker`"
+    is_named = runtime.kind not in (RuntimeKind.SERVICE, RuntimeKind.UNKNOWN)
+    name = runtime.kind.value if is_named else "Docker"
+    return start_remedy(platform) if verb == "start" else f"quit {name} and open it again"
+
+
 def installed(machine: Machine) -> bool:
     """Whether there is any Docker on this machine: its command line, its daemon, or a Mac's runtime."""
     programs = ("docker", "dockerd", "orb", "colima")
@@ -137,16 +157,29 @@ def daemon_age_s() -> float | None:
     return processes[-1].age_s() if processes else None
 
 
-def daemon_began_s(path: str) -> float | None:
-    """Return when the process that listens at a socket began, else the youngest that serves Docker."""
-    process = None
-    # A socket of systemd is handed over: its process tells nothing of the daemon.
+def daemon_process(path: str) -> Process | None:
+    """Return the process that listens at a socket of Docker; None for one that systemd handed over."""
     with contextlib.suppress(OSError, AttributeError), socket.socket(socket.AF_UNIX) as line:
         line.settimeout(_CONNECT_S)
         line.connect(path)
         credentials = line.getsockopt(socket.SOL_SOCKET, socket.SO_PEERCRED, struct.calcsize("3i"))
         process = read_process(struct.unpack("3i", credentials)[0])
-    if process is not None and process.name in _DAEMONS:
+        return process if process is not None and process.name in _DAEMONS else None
+    return None
+
+
+def stopped_daemon(path: str) -> Process | None:
+    """Return the daemon behind a socket where its process is stopped, as by SIGSTOP."""
+    process = daemon_process(path)
+    if process is None:
+        processes, _ = find_processes(names=_DAEMONS)
+        process = processes[0] if len(processes) == 1 else None
+    return process if process is not None and process.stopped else None
+
+
+def daemon_began_s(path: str) -> float | None:
+    """Return when the process that listens at a socket began, else the youngest that serves Docker."""
+    if (process := daemon_process(path)) is not None:
         return process.began + _boot_error_s()
     age_s = daemon_age_s()
     return None if age_s is None else time.time() - age_s + _boot_error_s()

@@ -30,7 +30,7 @@ class MemoryGauge(Record):
 
 
 class DiskGauge(Record):
-    """Room on a disk for an ordinary user, as `df` counts it. `use` says what keeps its files there."""
+    """Room on a disk for an ordinary user, as `df` counts it."""
 
     path: str
     used_percent: float
@@ -38,7 +38,6 @@ class DiskGauge(Record):
     total_bytes: int = 0
     inodes_free_percent: float = 100.0
     device: int = 0
-    use: str = ""
 
 
 class CpuTimes(Record):

@@ -3,6 +3,7 @@
 import asyncio
 import contextlib
 import os
+import shlex
 import signal
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -34,8 +35,10 @@ class ProgramResult(Record):
 
     @property
     def complaint(self) -> str:
-        """The last lines of its output, as one line."""
-        return last_lines(self.err.strip() or self.out) or f"exit {self.exit}"
+        """The last lines of its output, as one line; without warnings, where more than these is there."""
+        lines = (self.err.strip() or self.out).splitlines()
+        plain = [line for line in lines if not (line.startswith("time=") and " level=warning " in line)]
+        return last_lines("\n".join(plain or lines)) or f"exit {self.exit}"
 
 
 class NotStarted(OpskitError):  # noqa: N818 - it reads as what it is
@@ -43,6 +46,32 @@ class NotStarted(OpskitError):  # noqa: N818 - it reads as what it is
 
     def __init__(self, message: str) -> None:
         super().__init__("HOST_001", message)
+
+
+def unusable_program(name: str, path: str | None) -> str:
+    """Say why a program cannot be started that `shutil.which` does not find, or that has no interpreter."""
+    folders = [""] if "/" in name else (path or "").split(os.pathsep)
+    for file in (Path(folder, name) for folder in folders):
+        if file.is_symlink() and not file.exists():
+            return f"{file} is a link to {file.readlink()}, which is not there"
+        if file.is_dir():
+            return f"{file} is a folder"
+        if file.is_file() and not os.access(file, os.X_OK):
+            return f"{file} is not executable (`chmod +x {shlex.quote(str(file))}` makes it so)"
+        if file.is_file():
+            with contextlib.suppress(OSError), file.open("rb") as stream:
+                line = stream.readline(200).decode("utf-8", "replace")
+                needs = line[2:].split()[:1] if line.startswith("#!") else []
+                return f"{file} needs {needs[0] if needs else 'a loader'}, which is not there"
+    return f"{name} is not found"
+
+
+def not_started(error: Exception, command: Sequence[str]) -> NotStarted:
+    """Translate what the start of a program raised; a missing working folder names itself."""
+    name, why = getattr(error, "filename", None) or command[0], getattr(error, "strerror", None)
+    if isinstance(error, FileNotFoundError) and Path(str(name)).is_file():
+        return NotStarted(unusable_program(str(name), None))
+    return NotStarted(f"{name}: {why or 'it cannot be started'}")
 
 
 class _Output(asyncio.SubprocessProtocol):
@@ -120,9 +149,7 @@ async def run(
     try:
         transport, output = await _start(starting)
     except (OSError, ValueError) as exc:
-        why = getattr(exc, "strerror", None) or "it cannot be started"
-        # A missing working folder names itself.
-        raise NotStarted(f"{getattr(exc, 'filename', None) or command[0]}: {why}") from exc
+        raise not_started(exc, command) from exc
     try:
         if stdin and (pipe := transport.get_pipe_transport(0)) is not None:
             # Only a reading pipe lacks these two.

@@ -65,6 +65,7 @@ def test_a_server_whose_database_is_stopped_goes_on(postgres: Postgres, tmp_path
             assert "PostgreSQL" in status["last_error"]["error_message"]
             reply = client.post("/run", json={"goal": "hi", "async_mode": True}, timeout=30)
             assert (reply.status_code, reply.json()["error_code"]) == (503, "STATE_001")
+            assert "PostgreSQL" in reply.json()["error_message"]
         receipt = client.post("/run", json={"goal": "hi", "async_mode": True}, timeout=30).json()
         assert receipt["status"] == "queued"
         assert client.get(receipt["status_url"], timeout=30).status_code == 200

@@ -13,7 +13,7 @@ from opskit.doctor.cause import Cause, Fix, key_of, warning
 from opskit.doctor.evidence import Evidence, ExaminedContainer, examined_containers
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.last_words import read_last_words
-from opskit.facts.stack_containers import read_stack_containers
+from opskit.facts.stack_containers import read_service_obstacles, read_stack_containers
 from opskit.llm.fit import gib
 from opskit.records import replace
 from opskit.result import Status
@@ -38,6 +38,8 @@ def checks(target: ExaminationTarget) -> Iterator[Check]:
 
 async def _containers(_: None, context: CheckContext) -> Observation:
     stack = await context.survey.get(read_stack_containers)
+    for name in context.survey.config.stack.compose:
+        await context.survey.get(read_service_obstacles, name)
     count = len(stack.named | stack.clients)
     return Observation({}, f"{counted(count, 'container')} of the stack", state="ok")
 
@@ -241,18 +243,23 @@ def _missing_services(evidence: Evidence) -> Iterator[Cause]:
             examined.container for examined in evidence.containers if examined.project == project.name
         ]
         services = {container.service for container in containers}
+        obstacles = evidence.service_obstacles.get(project.name, {})
         if project.unknown or project.has_no_program:
             continue
         if project.services and not services:
-            moved = evidence.moved.get(project.name)
+            moved, obstacle = evidence.moved.get(project.name), next(iter(obstacles.values()), None)
+            remedy = f"`{' '.join((*project.command, 'up', '-d'))}`"
+            facts = [f"`stack.compose` names it: {listing(project.services)}"]
+            if moved is not None:
+                facts, remedy = [moved.detail], moved.remedy
+            elif obstacle is not None:
+                facts, remedy = [*facts, obstacle.detail], f"{obstacle.remedy}, then {remedy}"
             yield warning(
                 id="container-missing",
                 target=project.name,
                 title=f"no service of {project.name} has a container",
-                evidence=(
-                    moved.detail if moved else f"`stack.compose` names it: {listing(project.services)}",
-                ),
-                remedy=moved.remedy if moved else f"`{' '.join((*project.command, 'up', '-d'))}`",
+                evidence=tuple(facts),
+                remedy=remedy,
                 claims=_CLAIMS,
             )
             continue
@@ -260,15 +267,19 @@ def _missing_services(evidence: Evidence) -> Iterator[Cause]:
         for service in project.services:
             if service not in services:
                 command = " ".join((*project.command, "up", "-d", "--no-recreate", service))
-                correction = (
-                    f"name in `stack.compose.{project.name}` the files that the project is started from"
-                )
+                obstacle, remedy = obstacles.get(service), f"`{command}`"
+                why = "its Compose file declares it, and others of the project are there"
+                if other:
+                    files = f"`stack.compose.{project.name}`"
+                    why, remedy = other, f"name in {files} the files that the project is started from"
+                elif obstacle is not None:
+                    why, remedy = obstacle.detail, f"{obstacle.remedy}, then {remedy}"
                 yield warning(
                     id="container-missing",
                     target=f"{project.name}/{service}",
                     title=f"service {service} of {project.name} has no container",
-                    evidence=(other or "its Compose file declares it, and others of the project are there",),
-                    remedy=correction if other else f"`{command}`",
+                    evidence=(why,),
+                    remedy=remedy,
                     claims=_CLAIMS,
                     because=evidence.half_restored(project.files),
                 )

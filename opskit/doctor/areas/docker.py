@@ -3,6 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from functools import partial
+from typing import Literal
 
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
 from opskit.doctor.cause import Cause, Fix, key_of, warning
@@ -17,7 +18,7 @@ from opskit.facts.docker_daemon import (
 )
 from opskit.facts.survey import Survey
 from opskit.schedule.job import VICTORIA
-from opskit.system.docker_host import start_remedy
+from opskit.system.docker_runtime import Runtime, RuntimeKind, by_hand
 from opskit.system.network import connects
 from opskit.text import counted, listing
 
@@ -157,15 +158,27 @@ def _why(daemon: DockerDaemon, evidence: Evidence) -> tuple[str, str, str, Fix |
     if daemon.is_refused:
         remedy = "`sudo usermod -aG docker $USER`, then log in again"
         return "docker-not-permitted", "this user may not use Docker", remedy, None
+    if (process := daemon.stopped_process) is not None:
+        remedy = f"`sudo kill -CONT {process.pid}` lets it go on where it was"
+        title = f"Docker never answers: {process.name} (process {process.pid}) is stopped (SIGSTOP or Ctrl-Z)"
+        return "docker-silent", title, remedy, None
     if daemon.is_silent:
-        remedy = (
-            "quit Docker and open it again (after sleep a restart from within often fails)"
-            if platform == "darwin"
-            else "`sudo systemctl restart docker`; `journalctl -u docker -n 50` tells what it waits for"
-        )
+        remedy = _by_hand(daemon, "restart", platform)
+        if daemon.runtime is not None and daemon.runtime.managed:
+            remedy += "; `journalctl -u docker -n 50` tells what it waits for"
         return "docker-silent", "Docker accepts connections and never answers", remedy, None
     opening = Fix(("open", "-ga", "Docker"), safe=True, target="docker", undo="quit Docker")
-    return "docker-down", "Docker is down", start_remedy(platform), opening if platform == "darwin" else None
+    if daemon.is_cut_off:
+        title = "Docker ends connections before it answers"
+        return "docker-down", title, _by_hand(daemon, "restart", platform), None
+    remedy = _by_hand(daemon, "start", platform)
+    return "docker-down", "Docker is down", remedy, opening if platform == "darwin" else None
+
+
+def _by_hand(daemon: DockerDaemon, verb: Literal["start", "restart"], platform: str) -> str:
+    return by_hand(
+        daemon.runtime or Runtime(RuntimeKind.SERVICE, managed=True, mac=platform == "darwin"), verb, platform
+    )
 
 
 def _needs_daemon(project: ComposeFacts, evidence: Evidence) -> bool:

@@ -14,6 +14,7 @@ from opskit.doctor.target import ExaminationTarget
 from opskit.facts.docker_daemon import read_docker_daemon
 from opskit.facts.machine import (
     ClockReading,
+    DiskFacts,
     HeldLock,
     read_clock,
     read_container_logs,
@@ -26,7 +27,7 @@ from opskit.facts.runner import RunnerProcess, read_orphaned_runners
 from opskit.llm.fit import gib
 from opskit.recovery.memory import LOCK_NAME
 from opskit.result import Status
-from opskit.system.host import DiskGauge, MemoryGauge
+from opskit.system.host import MemoryGauge
 from opskit.text import counted, listing, span
 
 _FULL_PERCENT = 98
@@ -43,7 +44,7 @@ _EMPTY_LOG = (
     "`max-size` in its `logging` options bounds it"
 )
 _CLEAR = {
-    "state": "`du -sh {path}/*` shows what is large",
+    "state": "remove what is not needed; `du -sh {path}/*` shows what is large in this folder",
     "docker": "`docker system df` shows what can go; `docker system prune` removes what nothing uses",
     "models": "`ollama list` shows sizes; `ollama rm NAME` removes a model",
 }
@@ -108,7 +109,7 @@ async def _disk(params: tuple[str, Path | None, float], context: CheckContext) -
     return Observation(values, problem=detail)
 
 
-def _fullness(disk: DiskGauge) -> float:
+def _fullness(disk: DiskFacts) -> float:
     """Return the percentage that is used of its bytes or of its inodes, whichever is scarcer."""
     return max(disk.used_percent, 100 - disk.inodes_free_percent)
 
@@ -251,15 +252,16 @@ def _large_logs(evidence: Evidence) -> Iterator[tuple[str, int]]:
             yield names.get(identifier, identifier[:12]), log_bytes
 
 
-def _free(disk: DiskGauge) -> str:
+def _free(disk: DiskFacts) -> str:
     inodes = disk.inodes_free_percent
     few = f", {inodes:.0f} % of its inodes" if inodes < _FEW else ""
-    return f"{disk.path}: {gib(disk.free_bytes)} free{few}"
+    sizes = [f"{path} {gib(size_bytes)}" for path, size_bytes in disk.largest.items()]
+    return f"{disk.path}: {gib(disk.free_bytes)} free{few}{'; largest: ' if sizes else ''}{', '.join(sizes)}"
 
 
 def _full_disks(evidence: Evidence) -> Iterator[Cause]:
     """One cause for each disk, whatever lies on it."""
-    by_device: dict[int, list[DiskGauge]] = {}
+    by_device: dict[int, list[DiskFacts]] = {}
     for disk in evidence.disks:
         if _fullness(disk) >= evidence.config.watch.disk_percent:
             by_device.setdefault(disk.device, []).append(disk)

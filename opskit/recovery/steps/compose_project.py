@@ -30,10 +30,14 @@ from opskit.facts.container_survey import (
     read_container_log,
     read_network_ids,
 )
-from opskit.facts.start_obstacles import read_start_obstacle, read_start_obstacles
+from opskit.facts.start_obstacles import (
+    read_project_obstacle,
+    read_service_obstacle,
+    read_start_obstacles,
+)
 from opskit.records import Record, replace
 from opskit.recovery import budget, hands_off, pauses
-from opskit.recovery.compose_projects import UnusableProject, configured, read_project
+from opskit.recovery.compose_projects import UnusableProject, configured, read_project, usable_projects
 from opskit.recovery.step import Command, Condition, RecoveryContext, Repair, Step, TargetFinding
 from opskit.recovery.steps.decision import container_restart
 from opskit.recovery.steps.project_facts import ProjectFacts
@@ -102,16 +106,18 @@ class _ComposeStep(Record):
                 replace(finding, read_again=partial(self._startable, seen, finding, {name}))
                 for name, finding in seen.alone.items()
             ),
-            *[await self._planned(assessed, finding) for assessed, finding in seen.containers],
+            *[await self._planned(facts, assessed, finding) for assessed, finding in seen.containers],
             *seen.services,
         ]
 
-    async def _planned(self, assessed: AssessedContainer, finding: TargetFinding) -> TargetFinding:
+    async def _planned(
+        self, facts: ProjectFacts, assessed: AssessedContainer, finding: TargetFinding
+    ) -> TargetFinding:
         """Add how a container is repaired; nothing repairs a loop, whose last lines are shown."""
         if assessed.state is ContainerState.LOOPING:
             evidence = {**finding.evidence, "log": await self._log(assessed.container.name)}
             return replace(finding, evidence=evidence)
-        return replace(finding, read_again=partial(self._repairable, assessed, finding))
+        return replace(finding, read_again=partial(self._repairable, facts, assessed, finding))
 
     async def _startable(
         self, seen: ProjectAssessment, finding: TargetFinding, services: Collection[str]
@@ -141,6 +147,10 @@ class _ComposeStep(Record):
             scale = [f"--scale={name}={seen.start[name]}" for name in group if seen.start[name] is not None]
             switches = (switch, *work.no_new_images, "--no-deps", *scale)
             commands += [work.command("up", "-d", *switches, *group, timeout_s=_UP_S)] if group else []
+        if facts.absent is not None:
+            # Compose refuses the whole project; Docker starts what is there.
+            containers = [container.name for name in names for container in facts.of(name)]
+            commands = [Command(("docker", "start", *containers), _UP_S)]
         # A health check proves that a container runs; without one, or where none is known, it has to stay.
         known = map(facts.of, names)
         proven = all(own and all(container.has_health_check for container in own) for own in known)
@@ -160,7 +170,9 @@ class _ComposeStep(Record):
         logs = await asyncio.gather(*map(self._log, names))
         return {"logs": dict(zip(names, logs, strict=True))}
 
-    async def _repairable(self, assessed: AssessedContainer, finding: TargetFinding) -> TargetFinding:
+    async def _repairable(
+        self, facts: ProjectFacts, assessed: AssessedContainer, finding: TargetFinding
+    ) -> TargetFinding:
         """Add how a container is repaired that runs badly; nothing when it is gone, or a person's.
 
         Nothing either when a start would do harm.
@@ -181,7 +193,7 @@ class _ComposeStep(Record):
                     (Command(("docker", "start", name), _STOP_MARGIN_S),), cause, f"docker stop {name}"
                 )
             case ContainerRepair.RECREATE:
-                repair = await self._recreation(container, cause)
+                repair = await self._recreation(facts, container, cause)
             case ContainerRepair.RESTART:
                 if assessed.state is not ContainerState.CUT_OFF or await self._has_network(container):
                     repair = Repair((container_restart(container),), cause, f"docker stop {name}")
@@ -189,29 +201,23 @@ class _ComposeStep(Record):
             return finding
         is_proven = container.has_health_check or assessed.assessment.repair is ContainerRepair.STOP
         steady_s = 0.0 if is_proven else STABLE_S
-        repair = replace(repair, evidence=partial(self._last_words, name), steady_s=steady_s)
+
+        async def last_words() -> Mapping[str, Any]:
+            return {"log": await self._log(name)}
+
+        repair = replace(repair, evidence=last_words, steady_s=steady_s)
         return replace(finding, repair=repair)
 
-    async def _last_words(self, name: str) -> Mapping[str, Any]:
-        return {"log": await self._log(name)}
-
-    async def _recreation(self, container: Container, cause: str) -> Repair | None:
+    async def _recreation(self, facts: ProjectFacts, container: Container, cause: str) -> Repair | None:
         """Return how a container is recreated whose network is gone: it bears the id of the old one.
 
         Never where that would deploy other settings, or where the other does not run yet.
         """
-        try:
-            sources, project = await read_project(self.context, self.key)
-        except UnusableProject:
-            return None
-        service = project.services.get(container.service or "")
-        containers = await self._containers(project.name)
-        facts = self._facts(sources, project, containers)
+        service = facts.project.services.get(container.service or "")
         if service is None or facts.other_files or not facts.may_recreate(container):
             return None
-        running = {other.service for other in containers if other.running}
-        siblings = [other for other in containers if other.service == container.service]
-        if not running.issuperset(service.joins) or len(siblings) != 1:
+        running = {other.service for other in facts.containers if other.running}
+        if not running.issuperset(service.joins) or len(facts.of(service.name)) != 1:
             return None
         work = await configured(self.context, self.key)
         switches = ("--force-recreate", *work.no_new_images, "--no-deps")
@@ -252,7 +258,7 @@ class _ComposeStep(Record):
 
     async def _in_trouble(self, facts: ProjectFacts, sources: Sources) -> ProjectFacts:
         """Add everything that decides whether the project may be touched."""
-        context, rules, services = self.context, self.context.config.recovery, facts.project.services
+        context, rules = self.context, self.context.config.recovery
         facts, busy = await asyncio.gather(self._with_past(facts), self._busy(sources, facts.project.name))
         facts, events = replace(facts, busy=busy), facts.events or ContainerEvents(facts.now)
         down = facts.down()
@@ -269,44 +275,24 @@ class _ComposeStep(Record):
             marks.get(f"seen {self.name}"),
         )
         paused = pauses.read(context.folder, now_s)
-        have_image = await asyncio.gather(*(self._is_there("image", *services[name].images) for name in down))
         return replace(
             facts,
             missed=missed,
-            imageless=frozenset(name for name, has in zip(down, have_image, strict=True) if not has),
-            obstacles={**await self._obstacles(facts, down), **await self._absent(facts, down, paused)},
+            absent=await self._absent(facts.project, paused),
+            obstacles=await self._obstacles(facts, down),
             unasked=self._unasked(facts, events, down),
             paused=frozenset(name for name in down if _is_paused(facts, name, paused)),
             alone=frozenset(name for name in down if self._stands_alone(facts, name)),
         )
 
-    async def _absent(
-        self, facts: ProjectFacts, down: Iterable[str], paused: Collection[str]
-    ) -> dict[str, StartObstacle]:
-        """Return the services that need a network or a volume that is gone and that Compose does not make."""
-        project, shared = facts.project, self.context.config.stack.docker_network
-        # The shared network is made by the step before, unless a person paused that.
-        made = {
-            *project.own_networks,
-            *project.own_volumes,
-            *({shared} if shared and "network" not in paused else ()),
-        }
-        wanted = [
-            (kind, name, service)
-            for service in down
-            for kind in ("volume", "network")
-            for name in getattr(project.services[service], f"{kind}s")
-            if name not in made
-        ]
-        there = await asyncio.gather(*(self._is_there(kind, name) for kind, name, _ in wanted))
-        obstacles: dict[str, StartObstacle] = {}
-        for (kind, name, service), is_there in zip(wanted, there, strict=True):
-            if not is_there:
-                remedy = f"`docker {kind} create {name}`"
-                if kind == "volume":
-                    remedy = f"restore volume {name}, or {remedy} where it may be empty"
-                obstacles[service] = StartObstacle(f"there is no {kind} {name}", remedy)
-        return obstacles
+    async def _absent(self, project: Project, paused: Collection[str]) -> StartObstacle | None:
+        """Read what Compose lacks to make any container of the project."""
+        shared = self.context.config.stack.docker_network
+        # The step before makes it, unless a person paused that.
+        made = (shared,) if shared and "network" not in paused else ()
+        projects = [item async for item in usable_projects(self.context)]
+        makers = {own: key for key, other in projects if key != self.key for own in other.own_networks}
+        return await read_project_obstacle(self.context.survey, project, made=made, makers=makers)
 
     def _unasked(self, facts: ProjectFacts, events: ContainerEvents, down: Iterable[str]) -> dict[str, str]:
         """Return the services that have never had a container, as far as is known, and why none is made.
@@ -344,13 +330,15 @@ class _ComposeStep(Record):
         survey, obstacles = self.context.survey, {}
         was_there = f"seen {self.name}" in self.context.memory.marks
         for name in down:
-            service, containers = facts.project.services[name], facts.of(name)
+            containers = facts.of(name)
             stopped = [container for container in containers if not container.running]
-            own = await read_start_obstacles(survey, stopped)
-            obstacle = next(iter(own.values()), None)
-            if not containers:
-                mounts = service.mounts if was_there else ()
-                obstacle = await read_start_obstacle(survey, name, mounts, service.ports)
+            obstacle = await read_service_obstacle(
+                survey,
+                facts.project.services[name],
+                facts.command,
+                is_made=bool(containers),
+                mounts=was_there,
+            ) or next(iter((await read_start_obstacles(survey, stopped)).values()), None)
             if obstacle is not None:
                 obstacles[name] = obstacle
         return obstacles
@@ -379,10 +367,6 @@ class _ComposeStep(Record):
         """Read the containers of `up`, none of `compose run`. Raises OpskitError DOCKER_*."""
         containers = await read_compose_containers(self.context.docker, project)
         return [container for container in containers if not container.one_off]
-
-    async def _is_there(self, kind: str, *names: str) -> bool:
-        items = await asyncio.gather(*(self.context.docker.found(kind, name) for name in names))
-        return any(item is not None for item in items)
 
     async def _log(self, name: str) -> list[str]:
         log = await read_container_log(self.context.docker, name, _LOG_LINES, limit_s=_LOG_S)

@@ -267,8 +267,8 @@ class _Decision(Record):
         """Give the start command, with an absolute program; that is a person's where it is not there."""
         server, program = self.server, self.facts.start_program
         if program is None:
-            missing = f"the program that would start it is not found: {server.start[0]}"
-            return self._by_hand(f"give its whole path in `stack.start.{server.name}`", missing)
+            missing = f"its start program: {self.facts.start_problem or f'{server.start[0]} is not found'}"
+            return self._by_hand(f"mend the program, or correct `stack.start.{server.name}`", missing)
         argv = (str(Path(program).absolute()), *server.start[1:])
         commands = (*before, Command(argv, cwd=server.folder, detached=True))
         return self._repaired_by(commands, why, f"end the process that listens on port {server.port}")

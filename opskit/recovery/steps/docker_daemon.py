@@ -19,8 +19,9 @@ from opskit.records import Record, replace
 from opskit.recovery.compose_projects import usable_projects
 from opskit.recovery.step import Command, Condition, RecoveryContext, Repair, Step, TargetFinding
 from opskit.system import docker_runtime, end_process
-from opskit.system.docker_host import Host, resolve, start_remedy
+from opskit.system.docker_host import Host, resolve
 from opskit.system.docker_runtime import Machine, Runtime, RuntimeKind
+from opskit.system.process import Process
 from opskit.system.systemctl import instant, unit_properties
 
 _NAME = "docker"
@@ -98,6 +99,10 @@ class _Daemon(Record):
                 evidence={},
                 remedy=f"install it: {choices}",
             )
+        if state is DaemonState.HUNG and runtime is not None and runtime.socket is not None:
+            process = await asyncio.to_thread(docker_runtime.stopped_daemon, runtime.socket)
+            if process is not None:
+                return self._stopped(finding, process)
         if state is DaemonState.HUNG and (waiting := await self._late()) is not None:
             return replace(waiting, evidence=evidence)
         if state is DaemonState.DOWN or state is DaemonState.FORBIDDEN:
@@ -105,10 +110,27 @@ class _Daemon(Record):
             if stopped is not None:
                 return replace(stopped, evidence=evidence)
         condition = Condition.UNKNOWN if state is DaemonState.UNCLEAR else Condition.BROKEN
-        finding = replace(finding, condition=condition, remedy=self._remedy(state, runtime) or error.remedy)
+        finding = replace(finding, condition=condition, remedy=error.remedy)
         if runtime is None:
             return finding
+        if state in (DaemonState.DOWN, DaemonState.HUNG):
+            verb: Literal["start", "restart"] = "start" if state is DaemonState.DOWN else "restart"
+            finding = replace(finding, remedy=docker_runtime.by_hand(runtime, verb, self.context.platform))
         return replace(finding, read_again=partial(self._planned, runtime, state, finding))
+
+    def _stopped(self, finding: TargetFinding, process: Process) -> TargetFinding:
+        """Return the finding of a daemon whose process somebody stopped: it goes on where it was."""
+        wake = Command(("kill", "-CONT", str(process.pid)))
+        cause = f"{process.name} (process {process.pid}) is stopped (SIGSTOP or Ctrl-Z)"
+        repair = Repair((wake,), "it goes on where it was", f"`kill -STOP {process.pid}`")
+        remedy = f"`{wake.shown}`" if self.administrator else f"`sudo {wake.shown}` lets it go on"
+        return replace(
+            finding,
+            state="stopped",
+            cause=cause,
+            remedy=remedy,
+            repair=repair if self.administrator else None,
+        )
 
     async def _late(self) -> TargetFinding | None:
         """Return the finding of a daemon that is slow, or young; None for one that hangs."""
@@ -176,23 +198,6 @@ class _Daemon(Record):
     async def _evidence(self) -> Mapping[str, Any]:
         age_s = await asyncio.to_thread(docker_runtime.daemon_age_s)
         return {"daemon_age_s": None if age_s is None else round(age_s)}
-
-    def _remedy(self, state: DaemonState, runtime: Runtime | None) -> str | None:
-        if runtime is None or state not in (DaemonState.DOWN, DaemonState.HUNG):
-            return None
-        if runtime.kind is RuntimeKind.REMOTE:
-            start = "log in to that machine and start Docker there"
-            return f"{start}; `docker context ls` shows which one is in use"
-        word: Literal["start", "restart"] = "start" if state is DaemonState.DOWN else "restart"
-        if runtime.kind in (RuntimeKind.SERVICE, RuntimeKind.UNKNOWN) and not runtime.mac:
-            if runtime.managed:
-                return f"`sudo systemctl {word} docker`"
-            return f"`sudo service docker {word}`, or start `dockerd` as it was started before"
-        if runtime.kind is RuntimeKind.USER_SERVICE:
-            return f"`{shlex.join(_control(runtime, word) or ())}`"
-        if state is DaemonState.DOWN:
-            return start_remedy(self.context.platform)
-        return f"quit {runtime.kind.value} and open it again"
 
 
 def used(stack: StackConfig) -> bool:

@@ -24,8 +24,8 @@ class ProjectFacts(Record, kw_only=True):
     """Everything that is known of one project. `key` is its name in the configuration.
 
     `events` is None while everything seems well, and nobody asked. `busy` is why nothing of the project is
-    touched, `missed` why nothing is created. `imageless` are services whose image is not on this machine,
-    `obstacles` is what else keeps services from their start, `paused` services that a person paused.
+    touched, `missed` why nothing is created, `absent` what Compose lacks to make any container of it.
+    `obstacles` is what keeps services from their start, `paused` services that a person paused.
     `remembered` are targets that recovery has repaired before.
     `other_files` says of what other files its containers were made, `unasked` why services are not made that
     were never there.
@@ -42,7 +42,7 @@ class ProjectFacts(Record, kw_only=True):
     networks: frozenset[str] | None = None
     busy: str | None = None
     missed: str | None = None
-    imageless: frozenset[str] = frozenset()
+    absent: StartObstacle | None = None
     obstacles: Mapping[str, StartObstacle] = field(default_factory=dict)
     paused: frozenset[str] = frozenset()
     remembered: frozenset[str] = frozenset()
@@ -126,7 +126,9 @@ class ProjectFacts(Record, kw_only=True):
 
     def relapsed(self) -> frozenset[str]:
         """Return the services that ended by themselves within moments of their last start."""
-        return frozenset(container.service or "" for container in self.containers if _is_relapse(container))
+        ended = frozenset() if self.events is None else self.events.were_ended
+        relapsed = (item for item in self.containers if item.id not in ended and _is_relapse(item))
+        return frozenset(container.service or "" for container in relapsed)
 
     def is_well(self) -> bool:
         """Tell whether nothing is to be repaired, and no more need be known."""

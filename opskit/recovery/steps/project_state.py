@@ -9,7 +9,7 @@ from opskit.checks.stopped_by_hand import removed_by_hand
 from opskit.facts.container import Container, action_of
 from opskit.recovery.step import WORST_FIRST, Condition, TargetFinding
 from opskit.recovery.steps.project_facts import ProjectFacts, is_drifted
-from opskit.text import counted
+from opskit.text import counted, listing
 
 _CONDITIONS = {
     ContainerCondition.WELL: Condition.HEALTHY,
@@ -18,6 +18,8 @@ _CONDITIONS = {
     ContainerCondition.SICK: Condition.BROKEN,
     ContainerCondition.UNCHECKED: Condition.UNKNOWN,
 }
+#: Of so many services with the same reason each is named.
+_MANY = 4
 _RUN_BADLY = (ContainerState.UNHEALTHY, ContainerState.CUT_OFF, ContainerState.ORPHANED)
 
 
@@ -98,10 +100,9 @@ class ProjectAssessment:
             return "its label says that a person is to be told", by_hand
         if name in facts.paused:
             return "it is paused", None
-        if name in facts.imageless:
-            build = f"`{facts.command} {'build' if service.built else 'pull'} {name}`"
-            return f"its image {service.images[0]} is not on this machine", build
-        if (obstacle := facts.obstacles.get(name)) is not None:
+        if (
+            obstacle := facts.obstacles.get(name) or (facts.absent if lacks or orphans else None)
+        ) is not None:
             return obstacle.detail, obstacle.remedy
         if (lacks or orphans) and facts.other_files:
             remedy = f"name in `stack.compose.{facts.key}` the files that the project is started from"
@@ -157,14 +158,16 @@ class ProjectAssessment:
         words = [f"{counted(running, 'container')} of {services} run", *self._ended()]
         if together or self.refused:
             condition, state, remedy = Condition.BROKEN, "down", self._remedy(together)
-            words = [f"{name} {down[name]}" for name in together]
-            words += [f"{name} {down[name]}, and {why}" for name, why in self.refused.items()]
-            words += [f"{name} is left alone: {why}" for name, why in bare.items()]
+            words = _grouped({name: down[name] for name in together})
+            words += _grouped({name: f"{down[name]}, and {why}" for name, why in self.refused.items()})
+            words += _grouped({name: f"is left alone: {why}" for name, why in bare.items()})
             scale = {name: count for name in together if (count := self.start[name]) is not None}
             evidence |= {"start": together, "scale": scale}
         elif bare or self.alone or is_down:
             condition, state = Condition.LEFT, "down"
-            left = [f"{name} {down[name]}: {why}" for name, why in (self.left if is_down else bare).items()]
+            left = _grouped(
+                {name: f"{down[name]}: {why}" for name, why in (self.left if is_down else bare).items()}
+            )
             words = [
                 *left,
                 *(f"{name} {down[name]}: see {facts.target_of(name)}" for name in self.alone),
@@ -338,3 +341,17 @@ class ProjectAssessment:
                 for network in sorted(set(service.networks) - set(container.networks))
             ]
         return notes
+
+
+def _grouped(reasons: Mapping[str, str]) -> list[str]:
+    """Say of each service what is wrong with it, once where it is the same with many."""
+    names: dict[str, list[str]] = {}
+    for name, reason in reasons.items():
+        names.setdefault(reason, []).append(name)
+    words = []
+    for reason, services in names.items():
+        if len(services) > _MANY:
+            words.append(f"each of {counted(len(services), 'service')} ({listing(services)}) {reason}")
+        else:
+            words += [f"{service} {reason}" for service in services]
+    return words

@@ -24,7 +24,7 @@ from opskit.recovery.step import RecoveryContext
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
 from opskit.system.process import Process, is_like, processes_like
-from opskit.system.program import output_of
+from opskit.system.program import output_of, unusable_program
 from opskit.system.services import Domain, Service, at_rest
 from opskit.system.systemctl import instant, unit_properties
 
@@ -134,11 +134,11 @@ class InactiveService(Record):
 class ServerFacts(Record, kw_only=True):
     """All that a decision about a broken server stands on, in one reading.
 
-    `containers` are the stack's behind it; `docker_problem` is why Docker could not be asked, empty
-    when it could. `program` is a process that runs exactly the start command, on the port or not yet;
-    `is_ours` tells that a repair of opskit started it. `start_program` is the program of the start command as
-    an absolute path, None when PATH has none. `at_work` is what somebody is doing that a repair would break
-    off.
+    `containers` are the stack's behind it; `docker_problem` is why Docker could not be asked, empty when it
+    could. `program` is a process that runs exactly the start command, on the port or not yet; `is_ours` tells
+    that a repair of opskit started it. `start_program` is the program of the start command as an absolute
+    path, None when there is none; then `start_problem` says why. `at_work` is what somebody is doing that a
+    repair would break off.
     """
 
     now_s: float
@@ -152,6 +152,7 @@ class ServerFacts(Record, kw_only=True):
     program: Process | None = None
     is_ours: bool = False
     start_program: str | None = None
+    start_problem: str = ""
     at_work: str | None = None
 
     @property
@@ -168,6 +169,7 @@ async def read_server(context: RecoveryContext, server: ManagedServer) -> Server
     )
     owner, path = port.loopback_owner, context.environ.get("PATH")
     program, inactive = None, None
+    start_program = shutil.which(server.start[0], path=path) if server.start else None
     if owner is None:
         if server.start:
             program = next(iter(await asyncio.to_thread(processes_like, server.start, path)), None)
@@ -186,7 +188,8 @@ async def read_server(context: RecoveryContext, server: ManagedServer) -> Server
         inactive=inactive,
         program=program,
         is_ours=program is not None and context.memory.has_started(server.name, program),
-        start_program=shutil.which(server.start[0], path=path) if server.start else None,
+        start_program=start_program,
+        start_problem=unusable_program(server.start[0], path) if server.start and not start_program else "",
         # A pull keeps a model server from being restarted; work with Docker, and backups, containers.
         at_work=await hands_off.at_work(
             context,

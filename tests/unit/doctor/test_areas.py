@@ -16,6 +16,7 @@ from opskit.facts.agent import AgentFacts
 from opskit.facts.container import PublishedPort
 from opskit.facts.docker_daemon import DockerAddress, DockerDaemon
 from opskit.facts.environment import known
+from opskit.facts.machine import DiskFacts
 from opskit.facts.model_requests import ModelRequests
 from opskit.facts.runner import RunnerProcess
 from opskit.logs.calls import ModelCall
@@ -25,7 +26,7 @@ from opskit.records import replace
 from opskit.result import Finding, Status
 from opskit.schedule.job import VICTORIA as VICTORIA_JOB
 from opskit.schedule.scheduler import ScheduleStatus
-from opskit.system.host import DiskGauge, MemoryGauge
+from opskit.system.host import MemoryGauge
 from opskit.system.network import TcpResult
 from opskit.system.process import Process
 from tests.unit.doctor.evidence import (
@@ -390,7 +391,7 @@ def test_a_model_server_is_missed_where_one_is_used(about: dict[str, Any], wante
 
 def test_a_state_folder_on_a_full_disk_follows_from_it():
     """The disk is the root; a folder that is merely somebody else's stands alone."""
-    full = DiskGauge("/state", 40.0, GIB, inodes_free_percent=0.0, use="state")
+    full = DiskFacts("/state", 40.0, GIB, inodes_free_percent=0.0, use="state")
     disk, folder = sorted(causes(well(disks=(full,), state_problem="no room")), key=order)
     assert (disk.key, folder.key) == ("disk-full:/state", "state-unusable")
     assert "0 % of its inodes" in disk.evidence[0]
