@@ -93,7 +93,7 @@ def test_the_old_form() -> None:
 def test_the_new_form() -> None:
     """Fields of nested blocks are not the job's, and empty arguments count."""
     found = loaded_job(NEW)
-    assert (found.state, found.pid, found.running, found.last_exit) == ("running", 16090, True, -15)
+    assert (found.state, found.pid, found.last_exit) == ("running", 16090, -15)
     assert found.arguments == ("/opt/python", "doctor & x", "")
     assert "PATH" not in found.environment
 
