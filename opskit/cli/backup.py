@@ -36,10 +36,10 @@ def create(
         ),
     ] = None,
 ) -> None:
-    """Archive what `backup.files` selects and what the stack is started from, private and with checksums.
+    """Archive the files of the stack, private and with checksums.
 
-    The oldest beyond `keep` go. Exits 1 when something that should be in the archive is not; it says what and
-    why.
+    These are what `backup.files` selects and what the stack is started from. The oldest beyond `keep` go.
+    Exits 1 when something that should be in the archive is not; it says what and why.
     """
     import os
     from datetime import UTC, datetime
@@ -65,7 +65,7 @@ def create(
 @app.command(name="list")
 @shares()
 def list_(shared: SharedOptions) -> None:
-    """List the archives, the newest first, and whether their manifests can be read."""
+    """List the archives, the newest first. And whether their manifests can be read."""
     catalog = _catalog(shared)
     archives, folder = catalog.archives(), catalog.folder
     document = plain_document("backup list", folder=str(folder), backups=list(map(_listed, archives)))
@@ -81,7 +81,7 @@ def verify(
         typer.Argument(metavar="DATE|latest|all|PATH", help="Which one; the beginning of a date will do."),
     ] = "latest",
 ) -> None:
-    """Read archives to the last byte: checksums, missing and extra members, what must not be restored."""
+    """Read archives to the last byte. Checksums, missing and extra members, what must not be restored."""
     from opskit.backup.catalog import verify as verify_archives
 
     catalog = _catalog(shared)

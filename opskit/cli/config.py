@@ -22,7 +22,7 @@ _DEFAULT_PATH = Path("opskit.yaml")
 
 @shares(of=app)
 def show(shared: SharedOptions) -> None:
-    """Show every effective value and where it comes from; secrets stay hidden."""
+    """Show every effective value and where it comes from. Secrets stay hidden."""
     loaded = shared.loaded()
     values = list(shown(loaded.config, loaded.origins))
     rows = [{"key": row.key, "value": row.value, "origin": str(row.origin)} for row in values]
@@ -38,7 +38,7 @@ def init(
     path: Annotated[Path, "The file to write."] = _DEFAULT_PATH,
     force: Annotated[bool, "Replace a file that exists."] = False,
 ) -> None:
-    """Write a starter file in which every setting is a comment that shows its default."""
+    """Write a starter file. Every setting in it is a comment that shows its default."""
     if os.path.lexists(path) and not force:
         raise UsageError(f"{path} exists", remedy="give --force to replace it, or --path for another file")
     write_output(path, starter.text(), mode=0o600)
@@ -49,7 +49,7 @@ def init(
 
 @shares(of=app)
 def check(shared: SharedOptions) -> None:
-    """Check the configuration and name every problem with its file and line."""
+    """Check the configuration. Names every problem with its file and line."""
     try:
         loaded = shared.loaded()
     except InvalidConfigError as exc:

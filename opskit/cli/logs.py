@@ -50,7 +50,7 @@ def show(
     events_around: Annotated[int, typer.Option("-C", "--context", min=0, help="N events around each.")] = 0,
     raw: Annotated[bool, "The lines byte for byte, as grep prints them."] = False,
 ) -> None:
-    """Show what is wanted of logs, merged by time: tagged lines, unless another condition is given.
+    """Show what is wanted of logs, merged by time. Tagged lines, unless another condition is given.
 
     With --json one object for each event. Exit status 1 when nothing was found, like grep.
     """
@@ -94,7 +94,7 @@ def stats(
     until: Until = None,
     markdown: Annotated[str | None, "Write the report to this file."] = None,
 ) -> None:
-    """Count errors, slow requests, calls and failures of each model and node, and draw the course of time."""
+    """Count errors, slow requests, calls and failures. Of each model and node, with the course of time."""
     from opskit.cli import log_report
 
     work = log_report.stats(tuple(sources or ()), by, since, until, markdown, shared.config, json=shared.json)
@@ -107,7 +107,7 @@ def request(
     identifier: Annotated[str, typer.Argument(metavar="ID", help="A correlation id, or its beginning.")],
     sources: Sources = None,
 ) -> None:
-    """Tell the story of one request across sources: its lines in order, the time between, its attempts."""
+    """Tell the story of one request across sources. Its lines in order, the time between, its attempts."""
     from opskit.cli import log_report
 
     is_whole = context.run(log_report.request(identifier, tuple(sources or ()), shared))

@@ -31,7 +31,7 @@ ReplaceOption = Annotated[bool, "--yes", "-y", "Do not ask before the resident m
 
 @shares("sandbox", "verbose", of=app, name="list")
 def show_list(shared: SharedOptions, node: NodeOption = None) -> None:
-    """Show every installed model: its size, whether it is loaded, whether it fits in memory."""
+    """Show every installed model. With its size, whether it is loaded, whether it fits in memory."""
     from opskit.checks.model_rows import INSTALLED_COLUMNS, installed
     from opskit.checks.upkeep import with_upkeep
     from opskit.facts.node import read_all_metadata
@@ -48,7 +48,7 @@ def show_list(shared: SharedOptions, node: NodeOption = None) -> None:
 
 @shares("sandbox", "verbose", of=app, name="loaded")
 def show_loaded(shared: SharedOptions, node: NodeOption = None) -> None:
-    """Show what is in memory just now, how much of it on the GPU, what it works on, and for how long."""
+    """Show what is in memory just now. How much of it on the GPU, what it works on, and for how long."""
     from opskit.checks.model_rows import LOADED_COLUMNS, read_loaded
     from opskit.checks.upkeep import with_upkeep
     from opskit.facts.node import read_all_metadata
@@ -76,7 +76,7 @@ def run_test(
     markdown: Annotated[Path | None, "Write a report there as well."] = None,
     yes: ReplaceOption = False,
 ) -> None:
-    """Ask each model a short question and measure it; without --all or --model only those that are loaded."""
+    """Ask each model a short question and measure it. Without --all or --model only what is loaded."""
     if every and model:
         raise UsageError("--all and --model exclude each other", remedy="`opskit models test --help`")
     from opskit.checks import model_exam
@@ -118,7 +118,7 @@ def show_route(
     goal: Annotated[str | None, "Find the category of this goal."] = None,
     model: Annotated[str | None, "As if this one had been asked for."] = None,
 ) -> None:
-    """Explain which model would answer, which would follow after a failure, and why the others would not."""
+    """Explain which model would answer. And which would follow after a failure, and why others would not."""
     from opskit.checks.route import explain
     from opskit.llm.plan import ModelRequest
     from opskit.llm.wording import categorise
@@ -148,7 +148,7 @@ def show_profile(
     again: Annotated[bool, "Probe it also where a profile is known."] = False,
     yes: ReplaceOption = False,
 ) -> None:
-    """Show what a model can do for the agent: schema, calls of functions, thinking, context; probed once."""
+    """Show what a model can do for the agent. Schema, calls of functions, thinking, context; probed once."""
 
     async def work(root: "App") -> "tuple[list[ModelProfile], Report]":
         from opskit.agent import profiling

@@ -20,7 +20,7 @@ def check(
     ],
     workspace: Annotated[str | None, "DIR", "Use this folder instead of `agent.workspace`."] = None,
 ) -> None:
-    """Say whether the agent may run a command: allow, ask or deny, which rule decides, and why.
+    """Say whether the agent may run a command. Allow, ask or deny, which rule decides, and why.
 
     Nothing is run. Exit status 0 for allow, 3 for ask, 1 for deny.
     """

@@ -18,9 +18,10 @@ def up(
     shared: SharedOptions,
     fault: Annotated[list[str] | None, "NODE[:MODEL]=FAULT[,key=value]; repeatable."] = None,
 ) -> None:
-    """Start simulated Ollama, MLX, Victoria and Veronica and keep them until Ctrl-C.
+    """Start simulated servers and keep them until Ctrl-C.
 
-    Prints the environment to export; faults look like `ollama:big:32b=crash` or `mlx=zombie`.
+    They are Ollama, MLX, Victoria and Veronica. Prints the environment to export; faults look like
+    `ollama:big:32b=crash` or `mlx=zombie`.
     """
 
     async def work() -> None:

@@ -30,7 +30,7 @@ def install(
     every: Annotated[str | None, "TIME", "1m to 1h, whatever divides an hour; 5m by default."] = None,
     dry_run: DryOption = False,
 ) -> None:
-    """Install a job and start it, or bring it up to date; a second time changes nothing."""
+    """Install a job and start it, or bring it up to date. A second time changes nothing."""
     kind = _kind(job)
     if every is not None and kind.stays:
         raise UsageError(f"{job} is a server and runs always: it has no --every", remedy="drop --every")
@@ -52,7 +52,7 @@ def install(
 
 @shares(of=app)
 def remove(shared: SharedOptions, job: JobArgument = "recover", dry_run: DryOption = False) -> None:
-    """Take the job out of the scheduler and remove its files; its log stays."""
+    """Take the job out of the scheduler and remove its files. Its log stays."""
     change = context.run(installation.remove(SchedulePlace.here(os.environ), dry=dry_run, kind=_kind(job)))
     done, nothing = "the job and its files are removed", "there is no job to remove"
     _show(shared, "remove", change, done, nothing, dry=dry_run)
@@ -64,7 +64,7 @@ def status(
     job: JobArgument = "recover",
     no_inside: Annotated[bool, "Do not look from where the job runs."] = False,
 ) -> None:
-    """Is it installed, loaded, up to date; how did it end; and what does it see otherwise than this shell.
+    """Tell whether the job is up to date and how it ended. And what it sees otherwise than this shell.
 
     Exit status 1 when it is not well, 3 when no scheduler answers.
     """
@@ -80,7 +80,7 @@ def status(
 
 @shares(of=app)
 def run_now(shared: SharedOptions, job: JobArgument = "recover") -> None:
-    """Start the job now, through its scheduler, and say where its log is."""
+    """Start the job now, through its scheduler. Says where its log is."""
     change = context.run(installation.start(SchedulePlace.here(os.environ), _kind(job)))
     log = f"its log: {change.scheduler.log}"
     _show(shared, "run-now", change, f"started; {log}", f"it is running already; {log}", dry=False)

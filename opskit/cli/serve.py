@@ -31,7 +31,7 @@ def victoria(
     concurrency: Annotated[int, typer.Option(min=1, max=64, help="Runs that are under way at once.")] = 2,
     drain: Annotated[float, typer.Option(min=0, help="Seconds that runs get to end on SIGTERM.")] = 30.0,
 ) -> None:
-    """Serve Victoria: POST /run, GET /run/status/ID, /run/events/ID, /status, /health, /metrics, /docs."""
+    """Serve Victoria. POST /run, GET /run/status/ID, /run/events/ID, /status, /health, /metrics, /docs."""
     loopback = host in ("localhost", "127.0.0.1", "::1")
     if not loopback and not token:
         raise UsageError(

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from opskit.cli.app import COMMANDS
+from opskit.cli.app import COMMANDS, GROUPS
 from opskit.cli.doctor import _head
 from opskit.doctor.diagnosis import Diagnosis
 from opskit.result import Finding, Status
@@ -31,6 +31,15 @@ def test_the_first_page_names_the_next_command(home: Path, arguments: list[str])
     assert 'An error to look up:       opskit explain "the error text"' in lines
     listed = [f"{name:11}{line}" for name, line in COMMANDS.items()]
     assert lines[lines.index("Commands:") + 1 :][: len(listed)] == listed
+
+
+@pytest.mark.parametrize("group", GROUPS)
+def test_a_group_lists_its_commands_uncut(home: Path, group: str) -> None:
+    """A line that ends in dots tells half of what a command does."""
+    page = opskit(group, "--help", home=home).out
+    listed = page.partition("Commands:")[2].splitlines()
+    assert [line for line in listed if line.endswith("...")] == [], page
+    assert len(listed) > 1
 
 
 def test_the_first_page_imports_no_command(home: Path) -> None:
