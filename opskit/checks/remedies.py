@@ -1,5 +1,7 @@
 """What to type next, for each state of a node or an agent: exact commands, not advice."""
 
+import sys
+
 from opskit.checks.state import NodeState
 from opskit.config.origins import URLS
 from opskit.config.schema import AgentConfig, NodeConfig
@@ -11,8 +13,8 @@ from opskit.system.sockets import Listener
 
 #: What to do where the resolver of this machine fails, as after sleep or with a VPN that has gone.
 NO_DNS = (
-    "`resolvectl status` (on a Mac `scutil --dns`) shows which DNS servers are asked; connect the network or "
-    "the VPN again"
+    f"`{'scutil --dns' if sys.platform == 'darwin' else 'resolvectl status'}` shows which DNS servers are "
+    "asked; connect the network or the VPN again"
 )
 #: What to type first on a machine without a model server.
 FIRST_SERVER = (
@@ -75,7 +77,8 @@ def agent_remedy(agent: AgentConfig, state: NodeState, *, restart: str = "", log
         case NodeState.OK:
             return None
         case NodeState.REFUSED:
-            return f"`docker start {container}`; or correct {address_setting(agent)}"
+            start = f"start {agent.name} where it is installed (a container: `docker start {container}`)"
+            return f"{start}; or correct {address_setting(agent)}"
         case NodeState.UNREACHABLE:
             return f"check {address_setting(agent)}: `opskit config show` tells where the address comes from"
         case NodeState.UNAUTHORISED:
@@ -112,7 +115,8 @@ def address_remedy(member: NodeConfig | AgentConfig, problem: AddressProblem) ->
 
 
 def address_setting(member: NodeConfig | AgentConfig) -> str:
-    """Return the variable, or the key of the file, that gives a node or an agent its address."""
-    group = "nodes" if isinstance(member, NodeConfig) else "agents"
-    variables = URLS.get(f"{group}.{member.name}")
-    return variables[0] if variables else f"`{group}.{member.name}.url`"
+    """Return where a person corrects the address of a node or an agent: a variable, or a key and its line."""
+    key = f"{'nodes' if isinstance(member, NodeConfig) else 'agents'}.{member.name}"
+    if ":" in member.address_from:
+        return f"`{key}.url` ({member.address_from})"
+    return member.address_from or next(iter(URLS.get(key, ())), f"`{key}.url`")

@@ -25,11 +25,11 @@ if TYPE_CHECKING:
 _ABOUT = {
     "ok": "well",
     "repaired": "repaired",
-    "waiting": "on their way by themselves",
+    "waiting": "starting or busy",
     "left_alone": "left alone",
     "paused": "paused",
     "would_repair": "would be repaired",
-    "not_yet": "waiting for their next try",
+    "not_yet": "to be tried again",
     "failed": "not mended",
     "manual": "for a person",
     "gave_up": "given up",

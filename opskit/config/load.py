@@ -144,8 +144,9 @@ def _read(name: str, cwd: Path) -> _Source | None:
 def _members(layers: Settings, group: str, schema: type) -> Iterator[Any]:
     for name in dict.fromkeys(key.split(".")[1] for key in layers if key.startswith(f"{group}.")):
         if layers.get(f"{group}.{name}.enabled", Setting(True)).value:
-            explicit = layers[f"{group}.{name}.url"].origin.kind != "default"
-            yield _record(layers, (group, name), schema, name=name, explicit=explicit)
+            origin = layers[f"{group}.{name}.url"].origin
+            found = {"explicit": origin.kind != "default", "address_from": origin.detail}
+            yield _record(layers, (group, name), schema, name=name, **found)
 
 
 def _record(layers: Settings, prefix: tuple[str, ...], schema: type, /, **values: Any) -> Any:

@@ -27,7 +27,7 @@ URLS = {
 #: Where Ollama's own server and client get their address; a file or a variable of ours is more specific.
 SERVER_VARIABLE = "OLLAMA_HOST"
 #: Keys of nodes and agents that are found out, not written.
-FOUND_OUT = ("name", "explicit", "proxy")
+FOUND_OUT = ("name", "explicit", "address_from", "proxy")
 HOST_OF_DOCKER = "host.docker.internal"
 
 _TRUTH = {"true": True, "1": True, "yes": True, "false": False, "0": False, "no": False}

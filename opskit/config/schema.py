@@ -30,7 +30,8 @@ class NodeConfig(Record):
 
     `source` is the kind of back end for ordering (SPEC B); `protocol` "auto" lets the node say by itself
     what it speaks. `explicit` is False when the address is only opskit's default, so that its absence is no
-    news. `required` makes its absence a failure of `probe`. `proxy` is the URL by which it is asked.
+    news; `address_from` is the variable or the line (`opskit.yaml:3`) that gives it. `required` makes its
+    absence a failure of `probe`. `proxy` is the URL by which it is asked.
     """
 
     name: str
@@ -42,6 +43,7 @@ class NodeConfig(Record):
     num_ctx: int | None = None
     required: bool = False
     explicit: bool = True
+    address_from: str = ""
     proxy: Secret | None = None
 
     @property
@@ -63,6 +65,7 @@ class AgentConfig(Record):
     api_key: Secret | None = None
     required: bool = False
     explicit: bool = True
+    address_from: str = ""
 
 
 class Budgets(Record):

@@ -7,6 +7,7 @@ import asyncio
 from functools import partial
 from urllib.parse import urlsplit
 
+from opskit.checks.remedies import NO_DNS
 from opskit.config.load import running_in_docker
 from opskit.config.schema import AgentConfig, Config, NodeConfig, StackConfig
 from opskit.diagnose.area import Section, SectionSource, TableSection, observe_kind
@@ -75,7 +76,7 @@ def internet_finding(facts: InternetFacts, *, routed: bool) -> Finding:
     elif problems <= {"name", "timeout"}:
         status, state = Status.FAIL, "no names"
         detail = "addresses answer, names do not resolve: DNS does not work"
-        remedy = "check the DNS servers (`/etc/resolv.conf`; on a Mac `scutil --dns`)"
+        remedy = NO_DNS
     return Finding("network", "internet", status, state, detail, "COMM_002", remedy)
 
 

@@ -233,7 +233,9 @@ def _inside_findings(inside: InsideComparison, unit: str) -> Iterator[Finding]:
     count = f"{counted(len(inside.job.files), 'path')}, {counted(len(inside.job.servers), 'server')}"
     detail = f", all is as in this shell: {count}, Docker, programs, configuration"
     if inside.found:
-        detail = f": {count}, Docker, programs, configuration; {len(inside.found)} differ from this shell"
+        detail = (
+            f": {count}, Docker, programs, configuration; {len(inside.found)} otherwise than in this shell"
+        )
     detail, seconds = f"seen from {where}{detail}", inside.seconds
     yield Finding("inside", unit, Status.PASS, "compared", detail, seconds=seconds, evidence=evidence)
     for difference in inside.found:

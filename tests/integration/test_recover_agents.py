@@ -222,6 +222,14 @@ async def test_a_container_that_is_missing_is_told(box: Engine, tmp_path: Path):
     assert "container no-such-container does not exist" in outcome(run, "victoria").cause
 
 
+async def test_a_container_that_nobody_named_is_not_missed(box: Engine, tmp_path: Path):
+    """`victoria-agent` is only what it is usually called: no project of the stack would make it."""
+    run = await healing(tmp_path, box, 9, "victoria-agent").run(agents)
+    seen = outcome(run, "victoria")
+    assert (seen.result, "victoria-agent" in seen.cause) == (RepairResult.MANUAL, False)
+    assert "stack.start.victoria" in (seen.remedy or "")
+
+
 async def test_an_agent_of_another_stack_is_absent(box: Engine, tmp_path: Path):
     """Only opskit's default address, no container: this machine has no Victoria."""
     run = await healing(tmp_path, box, 9, "no-such-container", explicit=False).run(agents)

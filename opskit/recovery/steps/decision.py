@@ -255,7 +255,7 @@ class _Decision(Record):
         if not server.explicit:
             why = f"{problem.detail}, and nothing on this machine would start it"
             return self._finding(Condition.ABSENT, cause=why, state="absent", remedy=problem.remedy)
-        if server.containers:
+        if server.containers and server.is_named:
             remedy = "`opskit recover --only compose`, or make it: `docker compose up -d`"
             return self._by_hand(remedy, f"container {names} does not exist")
         key = f"stack.start.{server.name}"

@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from functools import partial
 from typing import TYPE_CHECKING
 
+from opskit.checks.remedies import NO_DNS
 from opskit.facts.internet import InternetFacts, InternetTargets, read_internet
 from opskit.records import replace
 from opskit.recovery.step import Command, Condition, RecoveryContext, Repair, Step, TargetFinding
@@ -105,7 +106,7 @@ def _judge_internet(facts: InternetFacts, name: str) -> TargetFinding:
         return TargetFinding(_INTERNET, Condition.HEALTHY, "ok", f"addresses answer; {name} does not")
     if by_address:
         state, cause = "no names", f"addresses answer, but the name {name} cannot be found: DNS fails"
-        remedy = "check the name server: `scutil --dns` on a Mac, `resolvectl status` on Linux"
+        remedy = NO_DNS
     elif facts.names_resolve:
         state, cause = "no route", f"the name {name} is found, but nothing outside answers"
         remedy = "check the router, a VPN or a firewall; what runs on this machine does not need it"

@@ -10,7 +10,7 @@ from itertools import pairwise
 from pathlib import Path
 
 from opskit.checks.container_assessment import AssessedContainer, ContainerRules, assessed
-from opskit.config.schema import AgentConfig, Config, NodeConfig
+from opskit.config.schema import AgentConfig, Config, NodeConfig, StackConfig
 from opskit.errors import OpskitError
 from opskit.facts.container import Container
 from opskit.facts.container_survey import read_containers, survey_containers
@@ -40,7 +40,8 @@ class ManagedServer(Record, kw_only=True):
     """One server of the configuration.
 
     `explicit` tells that a person wrote its address. `known_by` are words by which its process is recognised.
-    `containers` are the stack's, `start` is its start command, run in `folder`, empty without one.
+    `containers` are the stack's, `is_named` tells that a person named them. `start` is its start command, run
+    in `folder`, empty without one.
     `services` are names under which a service may be installed (`ollama.service`, `brew install ollama`).
     `settle_s` is how long it may take to be well after its start, None for the configuration's `step_s`.
     `kind` is what a node is configured as, None for an agent.
@@ -52,6 +53,7 @@ class ManagedServer(Record, kw_only=True):
     required: bool = False
     known_by: tuple[str, ...] = ()
     containers: tuple[str, ...] = ()
+    is_named: bool = True
     start: tuple[str, ...] = ()
     folder: str | None = None
     services: tuple[str, ...] = ()
@@ -80,7 +82,7 @@ class ManagedServer(Record, kw_only=True):
 def server_of(config: NodeConfig | AgentConfig, whole: Config) -> ManagedServer:
     name = config.name.lower()
     kind = expected_kind(config.source) if isinstance(config, NodeConfig) else None
-    start = whole.stack.start.get(config.name, ())
+    start, containers = whole.stack.start.get(config.name, ()), whole.stack.containers.get(config.name, ())
     # Its start command runs in the folder of the configuration file, whatever the scheduler's is.
     folder = str(whole.located("."))
     settle_s = None
@@ -93,7 +95,8 @@ def server_of(config: NodeConfig | AgentConfig, whole: Config) -> ManagedServer:
         explicit=config.explicit,
         required=config.required,
         known_by=(*kind.known_by, name) if kind is not None else (name,),
-        containers=whole.stack.containers.get(config.name, ()),
+        containers=containers,
+        is_named=containers != StackConfig().containers.get(config.name),
         start=start,
         folder=folder,
         services=tuple(dict.fromkeys((name, *kind.services)))

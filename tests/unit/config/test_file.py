@@ -148,7 +148,9 @@ def test_a_full_node_is_taken_over(configured):
     loaded = configured(text, {"GPU_KEY": " key \n"})
     node = loaded.config.node("gpu-box")
     assert node == NodeConfig(
-        "gpu-box", "http://192.168.1.20:11434", "ollama", "openai", node.api_key, "a:1", 8192, required=True
+        *("gpu-box", "http://192.168.1.20:11434", "ollama", "openai", node.api_key, "a:1", 8192),
+        required=True,
+        address_from="opskit.yaml:2",
     )
     assert node.api_key == "key"
     assert "key'" not in repr(node).replace("api_key", "")

@@ -20,8 +20,8 @@ def test_the_starter_shows_the_defaults(configured):
     empty, full = configured("").config, configured(uncommented()).config
     assert replace(
         full,
-        nodes=tuple(replace(node, explicit=False) for node in full.nodes),
-        agents=tuple(replace(agent, explicit=False) for agent in full.agents),
+        nodes=tuple(replace(node, explicit=False, address_from="") for node in full.nodes),
+        agents=tuple(replace(agent, explicit=False, address_from="") for agent in full.agents),
     ) == replace(empty, path=full.path)
 
 
