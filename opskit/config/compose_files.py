@@ -18,8 +18,10 @@ _COMPOSE_OVERRIDES = (
 def with_override(files: Sequence[Path]) -> tuple[Path, ...]:
     """Return the files that Compose uses where a person types no `-f`.
 
-    These are those that COMPOSE_FILE in the `.env` beside one names, else it and the override beside it.
+    These are those that COMPOSE_FILE in the `.env` beside one names, else it and the override beside it. A
+    folder stands for the file that Compose finds in it.
     """
+    files = [_file_in(path) if path.is_dir() else path for path in files]
     if len(files) != 1:
         return tuple(files)
     folder = files[0].parent
@@ -29,6 +31,11 @@ def with_override(files: Sequence[Path]) -> tuple[Path, ...]:
         return tuple(files)
     override = next((folder / name for name in _COMPOSE_OVERRIDES if (folder / name).is_file()), None)
     return tuple(files) if override is None else (*files, override)
+
+
+def _file_in(folder: Path) -> Path:
+    usual = [folder / name for name in COMPOSE_FILES]
+    return next((path for path in usual if path.is_file()), usual[0])
 
 
 def _named_in(dotenv: Path) -> tuple[Path, ...]:

@@ -166,9 +166,9 @@ class Limits(Record):
 class StackConfig(Record):
     """What belongs to the stack besides nodes and agents.
 
-    compose: the files of each Compose project, laid over one another; projects are started in this order. A
-    relative path belongs to the folder of this file. docker_network: the network that they share; null for
-    none. containers: the container behind a node or an agent. start: the program and its arguments that
+    compose: the files of each Compose project, laid over one another, or its folder; projects are started in
+    this order. A relative path belongs to the folder of this file. docker_network: the network that they
+    share; null for none. containers: the container behind a node or an agent. start: the program and its arguments that
     start a node or an agent which nothing else owns (no shell). env_files: `.env` files of the stack.
 
     For example:

@@ -1,8 +1,10 @@
 """The sections for recovery, notices and backups, as a person writes them."""
 
+from pathlib import Path
+
 import pytest
 
-from opskit.config.load import InvalidConfigError
+from opskit.config.load import InvalidConfigError, load
 
 
 def test_compose_files_keep_their_case(configured):
@@ -43,3 +45,14 @@ def test_a_relative_path_belongs_to_the_folder_of_the_file(configured, tmp_path)
     assert config.path is not None
     assert str(config.located("a/b.yml")).endswith("/a/b.yml")
     assert config.located("a/b.yml").is_absolute()
+
+
+@pytest.mark.parametrize("names", [["docker-compose.yml"], ["compose.yaml", "compose.override.yml"]])
+def test_a_folder_of_a_project_stands_for_its_files(tmp_path: Path, names: list[str]):
+    """They are what Compose itself finds in it."""
+    (tmp_path / "app").mkdir()
+    for name in names:
+        (tmp_path / "app" / name).write_text("services: {}\n")
+    (tmp_path / "opskit.yaml").write_text("stack: {compose: {app: [app]}}\n")
+    config = load(environ={"HOME": str(tmp_path)}, cwd=tmp_path, in_docker=False).config
+    assert config.compose_files() == {"app": tuple(tmp_path / "app" / name for name in names)}
