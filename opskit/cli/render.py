@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 from opskit import text as words
 
 if TYPE_CHECKING:
+    from rich.table import Table
     from rich.text import Text
 
     from opskit.errors import OpskitError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
 
 #: Foreign text on one line without control characters: a terminal obeys them.
 printable = words.printable
+_SHORT_CHARS, _MOST_COLUMNS = 24, 10_000
 #: How deep foreign data is shown.
 _DEPTH = 100
 STYLES = {
@@ -93,23 +95,46 @@ def paragraph(head: str, text: str, *, style: str = "") -> None:
 
 
 def table(columns: Sequence[str], rows: "Sequence[Sequence[str | Text]]") -> None:
-    """A table to stdout, folded to the terminal's width; of nothing nothing, and no column without a cell."""
+    """A table to stdout, folded to the terminal's width; of nothing nothing, and no column without a cell.
+
+    One of short cells that do not fit side by side stands on its side, where that fits.
+    """
     from rich.console import Console
-    from rich.table import Table
+    from rich.measure import Measurement
     from rich.text import Text
 
     if not rows:
         return
     used = [at for at in range(len(columns)) if any(row[at] for row in rows)]
+    cells = [
+        [cell if isinstance(cell, Text) else Text(printable(cell)) for cell in (row[at] for at in used)]
+        for row in (columns, *rows)
+    ]
+    console = Console(width=None if sys.stdout.isatty() else 160)
+
+    unbound = console.options.update(max_width=_MOST_COLUMNS)
+
+    def fits(drawn: "Table") -> bool:
+        return Measurement.get(console, unbound, drawn).maximum <= console.width
+
+    drawn = _drawn(cells)
+    if not fits(drawn) and all(len(cell) <= _SHORT_CHARS for row in cells for cell in row):
+        turned = _drawn(list(zip(*cells, strict=True)))
+        drawn = turned if fits(turned) else drawn
+    console.print(drawn)
+
+
+def _drawn(cells: "Sequence[Sequence[Text]]") -> "Table":
+    """Return a table; the first row is its head."""
+    from rich.table import Table
+
+    head, *rows = cells
     drawn = Table(box=None, pad_edge=False, header_style="bold")
-    for at in used:
-        drawn.add_column(
-            columns[at], overflow="fold", justify="right" if columns[at] == "seconds" else "left"
-        )
+    for name in head:
+        drawn.add_column(name, overflow="fold", justify="right" if name.plain == "seconds" else "left")
     for row in rows:
-        cells = (row[at] for at in used)
-        drawn.add_row(*(cell if isinstance(cell, Text) else Text(printable(cell)) for cell in cells))
-    Console(width=None if sys.stdout.isatty() else 160).print(drawn)
+        drawn.add_row(*row)
+    return drawn
 
 
 def findings(content: "Sequence[Finding]", *, advice: bool = True) -> None:

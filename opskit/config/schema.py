@@ -168,8 +168,9 @@ class StackConfig(Record):
 
     compose: the files of each Compose project, laid over one another, or its folder; projects are started in
     this order. A relative path belongs to the folder of this file. docker_network: the network that they
-    share; null for none. containers: the container behind a node or an agent. start: the program and its arguments that
-    start a node or an agent which nothing else owns (no shell). env_files: `.env` files of the stack.
+    share; null for none. containers: the container behind a node or an agent. start: the program and its
+    arguments that start a node or an agent which nothing else owns (no shell). env_files: `.env` files of the
+    stack.
 
     For example:
       compose: {knowledge-os: [~/atra/docker-compose.yml], web-ide: [~/atra-web-ide/docker-compose.yml]}
