@@ -29,7 +29,7 @@ class MovedProject(Record):
     def detail(self) -> str:
         why = f", whose folder {self.folder} is gone: started here" if self.folder else ": without that name"
         return (
-            f"its containers are those of Compose project {self.name}{why} "
+            f"its containers belong to Compose project {self.name}{why} "
             "it would be a second project, with new and empty volumes"
         )
 

@@ -166,7 +166,7 @@ class _Conversation:
 
 
 async def _typed(app: "App") -> "AsyncGenerator[str]":
-    """Yield the lines of a person at a terminal, else those of standard input."""
+    """Yield the lines of a person at a terminal, else of standard input."""
     if not sys.stdin.isatty():
         import asyncio
 

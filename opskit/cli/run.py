@@ -135,7 +135,7 @@ async def _run(app: "App", wanted: "Goal", max_steps: int, *, pieces: bool, json
             from opskit.server.database import open_database
             from opskit.server.run_store import RunStore
 
-            # The conversations of this machine are those of its agent server.
+            # This machine and its agent server share their conversations.
             store = RunStore(open_database(app.environ.get("DATABASE_URL"), Path(app.folder)), "")
             app.engine.sessions = stack.enter_context(contextlib.closing(store))
         try:

@@ -225,7 +225,7 @@ async def containers(survey: Survey, lines: int) -> Section:
     data = list(map(described, samples))
     findings = [judged(sample, config.watch.memory_percent) for sample in samples]
     for name in missing_containers(stack.listed, config.stack):
-        text, remedy = "there is no such container", "`docker compose up -d` creates those of the stack"
+        text, remedy = "there is no such container", "`docker compose up -d` creates the stack's"
         findings.append(Finding("container", name, Status.FAIL, "missing", text, "DOCKER_002", remedy))
     count, total = len(members), len(stack.listed)
     title = "containers" if count == total else f"containers of the stack ({count} of {total})"

@@ -120,7 +120,7 @@ async def read_start_obstacle(
     """Read what keeps something from its start that mounts and publishes this; None where Docker is remote.
 
     Where a folder or a file is gone that a container mounts, Docker makes an empty folder in its place: a
-    database would begin anew in it.
+    new database would be made in it.
     """
     absent = await asyncio.to_thread(absent_paths, mounts) if mounts else []
     if not (absent or ports) or await (await survey.docker()).began_s() is None:

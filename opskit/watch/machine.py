@@ -52,7 +52,7 @@ class MachineLimits:
         self.over: dict[str, MachineWarning] = {}
 
     def take(self, gauges: Gauges) -> list[MachineWarning]:
-        """Return what changed: the values that are too high now, and those that are well again."""
+        """Return what changed: the values that are too high now, and the values that are well again."""
         config, cpu = self._config, gauges.cpu_percent
         values = [("memory", gauges.memory_percent, config.memory_percent, MARGIN_PERCENT)]
         values += [

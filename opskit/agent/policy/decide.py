@@ -23,7 +23,7 @@ from opskit.config.schema import Config
 from opskit.errors import UsageError
 from opskit.result import Finding, Report, Status
 
-#: Only lines of these shapes are read; Git knows more, and whoever uses it is asked.
+#: Only lines of these shapes are read; Git knows more, and a person is asked about it.
 _SECTION = re.compile(r"\s*\[(\w+)(?: \"[^\"\\\]]*\")?\]\s*")
 _SETTING = re.compile(r"\s*([A-Za-z][\w-]*)\s*(?:=[^\\\"#;]*)?")
 _COMMENT = re.compile(r"\s*(?:[#;].*)?")

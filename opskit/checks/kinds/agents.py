@@ -100,7 +100,7 @@ def address(agent: str, url: str | None, context: CheckContext) -> AgentAddress:
 
 
 @kind(
-    "each endpoint of an agent with status and seconds; with `ask: true` also those that make it work",
+    "each endpoint of an agent with status and seconds; with `ask: true` also what makes it work",
     {
         "endpoints": "by name (GET /status): ok, status, seconds, error",
         "answered": "endpoints that are ok",

@@ -268,7 +268,7 @@ def _read_database(params: DatabaseParams, url: str, timeout_s: float) -> Observ
 
 
 @kind(
-    "connections of a PostgreSQL server that are in use, of those an ordinary user can have",
+    "connections of a PostgreSQL server that are in use, of all that an ordinary user can have",
     {
         "max": "max_connections",
         "reserved": "connections kept for superusers",

@@ -115,7 +115,7 @@ async def container(params: ContainerParams, context: CheckContext) -> Observati
     else:
         containers = await read_compose_containers(docker, params.project, params.service)
     if not containers:
-        remedy = "`docker ps --all` lists containers; `docker compose up -d` creates those of the stack"
+        remedy = "`docker ps --all` lists containers; `docker compose up -d` creates the stack's"
         return _missing("there is no such container", remedy, 0)
     return observed_container(worst_of(await _judged(containers, context)), len(containers))
 

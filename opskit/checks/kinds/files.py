@@ -115,7 +115,7 @@ class EnvFileParams(Parameters):
     {
         "exists": "whether it is there",
         "keys": "names that are set",
-        "missing": "those of `keys` that are not",
+        "missing": "the names of `keys` that are not there",
         "empty": "names without a value",
         "empty_secrets": "names without a value among `secrets`",
         "placeholders": "names among `secrets` whose value is still that of an example",

@@ -1,4 +1,4 @@
-"""Agents: the database of their tasks, and what those that answer cannot do.
+"""Agents: the database of their tasks, and what answering agents cannot do.
 
 They may be of another version, another agent at their address, not well, or without levels.
 """

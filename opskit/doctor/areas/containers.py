@@ -97,7 +97,7 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
 
 
 def names_of_member(evidence: Evidence, name: str) -> set[str]:
-    """Return the containers of a node or an agent: those configured, and those that publish its port."""
+    """Return the containers of a node or an agent: the configured ones, and all that publish its port."""
     ports = {
         endpoint(url)[1]
         for url in (member.url for member in evidence.target.members if member.name == name)

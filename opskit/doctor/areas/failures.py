@@ -231,7 +231,7 @@ def _joined(client: FailingRequests, server: FailingRequests) -> FailingRequests
 def _counts(fault: str, probe: Probe) -> bool:
     """Tell whether a failure says something: not under load, nor a silence of a node that works.
 
-    A server that nobody asked for in the configuration may be ended by whoever started it.
+    A server that nobody asked for in the configuration may be ended by the person who started it.
     """
     is_ended = probe.state in GONE and not (probe.config.explicit or probe.config.required)
     return not (fault in _UNDER_LOAD or is_ended or (fault in _SILENCES and probe.state in _WORKING))
