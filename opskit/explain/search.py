@@ -291,7 +291,7 @@ def near(text: str) -> tuple[str, ...]:
 
 def _asked(question: str) -> tuple[ExplanationMatch, ...]:
     status = _STATUS.fullmatch(question)
-    if entries := named(question):
+    if entries := named(question) or named(f"exit_{question}"):
         return tuple(ExplanationMatch(entry, "its name") for entry in entries)
     if status is None:
         return ()

@@ -275,3 +275,12 @@ def test_no_text_breaks_the_search(text):
     found = [(match.entry.kind, match.entry.key) for match in explain(text)]
     assert len(found) == len(set(found))
     assert len(near(text)) <= 5
+
+
+@pytest.mark.parametrize("code", ["126", "127", "130", "137", "139", "143"])
+@pytest.mark.parametrize(
+    "form", ["{}", "exit_{}", "exit code {}", "Exited ({}) 2 minutes ago", "exited with code {}"]
+)
+def test_an_exit_status_is_explained_however_it_is_asked_for(form: str, code: str):
+    """A number alone is what `echo $?` shows."""
+    assert [match.entry.key for match in explain(form.format(code))] == [f"exit_{code}"]
