@@ -141,12 +141,18 @@ def choice(given: T, known: Collection[str], what: str) -> T:
     return given
 
 
+_ANY_ID = "use up to 128 letters, digits, dots, dashes, colons, underscores"
+#: What shows the ids that exist.
+_SHOWN_BY = {
+    "approval": "`opskit approvals` lists them",
+    "--follow": '`opskit run --async "your goal"` prints the id to follow',
+}
+
+
 def checked_id(given: str, option: str) -> str:
     """The id of a run, a conversation or an approval. Raises UsageError for what cannot be one."""
     if not (_APPROVAL_ID if option == "approval" else _ID).fullmatch(given):
-        remedy = "use up to 128 letters, digits, dots, dashes, colons, underscores"
-        remedy = "`opskit approvals` lists them" if option == "approval" else remedy
-        raise UsageError(f"{option} {given!r} is no id", remedy=remedy)
+        raise UsageError(f"{option} {given!r} is no id", remedy=_SHOWN_BY.get(option, _ANY_ID))
     return given
 
 

@@ -167,6 +167,13 @@ def _why(daemon: DockerDaemon, evidence: Evidence) -> tuple[str, str, str, Fix |
         if daemon.runtime is not None and daemon.runtime.managed:
             remedy += "; `journalctl -u docker -n 50` tells what it waits for"
         return "docker-silent", "Docker accepts connections and never answers", remedy, None
+    if daemon.error is not None and daemon.error.code == "DOCKER_003":
+        # Its proxy tells that it is paused by a sentence alone.
+        if "paused" in daemon.error.message:
+            remedy = "unpause it in the menu of its whale, or `docker desktop restart`"
+            return "docker-down", "Docker Desktop is paused", remedy, None
+        remedy = f"`docker info` shows the error; {_by_hand(daemon, 'restart', platform)}"
+        return "docker-down", "Docker answers with errors", remedy, None
     opening = Fix(("open", "-ga", "Docker"), safe=True, target="docker", undo="quit Docker")
     if daemon.is_cut_off:
         title = "Docker ends connections before it answers"
