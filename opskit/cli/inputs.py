@@ -27,6 +27,12 @@ PATIENCE_S = 1.0
 _ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 #: The id of a run of opskit, with the number of its approval.
 _APPROVAL_ID = re.compile(r"[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}(\.\d{1,6})?")
+_ANY_ID = "use up to 128 letters, digits, dots, dashes, colons, underscores"
+#: What shows the ids that exist.
+_SHOWN_BY = {
+    "approval": "`opskit approvals` lists them",
+    "--follow": '`opskit run --async "your goal"` prints the id to follow',
+}
 
 
 def check_output(path: Path) -> None:
@@ -139,14 +145,6 @@ def choice(given: T, known: Collection[str], what: str) -> T:
         words = ", ".join(dict.fromkeys(known)) or "none is configured"
         raise UsageError(f"there is no {what} {given!r}", remedy=f"use one of: {words}")
     return given
-
-
-_ANY_ID = "use up to 128 letters, digits, dots, dashes, colons, underscores"
-#: What shows the ids that exist.
-_SHOWN_BY = {
-    "approval": "`opskit approvals` lists them",
-    "--follow": '`opskit run --async "your goal"` prints the id to follow',
-}
 
 
 def checked_id(given: str, option: str) -> str:
