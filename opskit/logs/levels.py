@@ -49,6 +49,11 @@ _ACCESS = re.compile(rb'"([A-Z]{3,10} (?:[^"\\]|\\.)*) HTTP/[\d.]+" ([1-5]\d\d)\
 _KLOG = re.compile(rb"([DIWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [^\s\]]+\] ?(.*)", re.DOTALL)
 #: llama.cpp's server: minutes, seconds, ms and µs since its start, and a letter: `0.06.027.351 E text`.
 _LLAMACPP = re.compile(rb"\d+\.\d\d\.\d{3}\.\d{3} ([DIWE]) (.*)", re.DOTALL)
+#: What most lines with a level begin with: all that is known of them is told by this one look.
+_USUAL = re.compile(
+    rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?Z? +\[?"
+    rb"(DEBUG|INFO|WARN(?:ING)?|ERROR|CRITICAL|FATAL)(?=[ \]:])"
+)
 _TIME_IN_FRONT = re.compile(
     rb"\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?\]?:? "
 )
@@ -81,7 +86,8 @@ SIGNS = (
     rb'|(?:level|severity|lvl)\w{0,5}(?:"\s*:\s*"?|="?)(?:[456]\d|[0-4])\b'
     rb"|(?:[\[:]|\[[\d;]{1,12}m)(?:warn(?:ing)?|err(?:or)?|crit(?:ical)?|alert|emerg|fatal) *%b *\]"
     rb"|\b(?i:warn(?:ing)?|err(?:or)?|fail|crit(?:ical)?|alert|emerg|fatal|panic|severe)\]?:\s"
-    rb"|[\dZ][\t |]{1,9}(?i:warn(?:ing)?|err(?:or)?|fail|crit(?:ical)?|alert|emerg|fatal|panic|severe)[\t |]"
+    rb"|[\dZ][\t |]{1,9}(?:[Ww]arn(?:ing)?|[Ee]rr(?:or)?|[Ff]ail|[Cc]rit(?:ical)?|[Aa]lert|[Ee]merg|[Ff]atal"
+    rb"|[Pp]anic|[Ss]evere)[\t |]"
     rb"| 0x[0-9a-f]{1,16} {1,9}(?:Error|Fault) "
     rb"|(?:(?m:^)|[\dZ\]] )[A-Za-z_][\w./-]{1,60}: (?:error|failed to)\b"
     rb"|[WEF]\d{4} \d\d:\d\d:\d\d\.\d|\d\.\d{3}\.\d{3} [WE] "
@@ -123,6 +129,9 @@ def line_level(line: bytes) -> LineLevel | None:
     access = _ACCESS.search(line, 0, HEAD) if b" HTTP/" in line else None
     # What a client sends, its address and its name, is no level.
     end = HEAD if access is None else access.start()
+    if access is None and (usual := _USUAL.match(line)) is not None and (level := _word_level(usual[1])):
+        text = line[usual.end() : usual.end() + _MESSAGE_BYTES]
+        return LineLevel(level, text.lstrip(_AROUND).rstrip(), is_word=True)
     time = _TIME_IN_FRONT.match(line)
     text = line if time is None else line[time.end() :]
     if (special := _special_form(line) or (_special_form(text) if time else None)) is not None:
@@ -221,12 +230,12 @@ def _special_form(line: bytes) -> LineLevel | None:
     if line[1:5].isdigit() and (logged := _KLOG.match(line)) is not None:
         return LineLevel(_LETTERS[logged[1]], logged[2].strip())
     if line[:1].isdigit():
-        if (logged := _MACOS.match(line)) is not None:
+        is_dated = line[4:5] == b"-"
+        if is_dated and b" 0x" in line[:60] and (logged := _MACOS.match(line)) is not None:
             return LineLevel(_MACOS_LEVELS.get(logged[1], "info"), logged[2].strip())
-        if (logged := _LLAMACPP.match(line)) is not None:
+        if not is_dated and (logged := _LLAMACPP.match(line)) is not None:
             return LineLevel(_LETTERS[logged[1]], logged[2].strip())
-        if _CSV.match(line):
-            return _of_csv(line)
+        return _of_csv(line) if is_dated and _CSV.match(line) else None
     return LineLevel("error", line.strip()) if _CRASH.match(line) else None
 
 

@@ -75,6 +75,8 @@ _OURS = {
         "REQUEST_END": " outcome=([a-z]{1,20}) ",
     }.items()
 }
+#: A line that begins so continues no other.
+_DATED = re.compile(rb"\d{4}-\d\d-\d\d[ T]\d\d:")
 _ANNOUNCES = re.compile(r"\b(?:GET|POST|PUT|PATCH|DELETE|RUN)\b")
 _FROM = re.compile(r"(\S+)\s*(?:→|->|=>)\s*\S")
 #: `2026-03-01T12:30:15.250Z ` in front of our own tags.
@@ -318,6 +320,8 @@ def _trace(block: bytes, end: int, prefix: bytes, first: bytes) -> tuple[int, by
 
     That is the last line of the last traceback among them.
     """
+    if _DATED.match(block, end + 1 + len(prefix)):
+        return end, b""
     raised, after_frame, event = b"", False, EventLines(first)
     in_traceback = TRACEBACK in first
     for _ in range(_TRACE_LINES):
