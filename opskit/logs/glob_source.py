@@ -10,7 +10,8 @@ from collections.abc import AsyncGenerator, Sequence
 from pathlib import Path
 
 from opskit.errors import OpskitError
-from opskit.logs.files import POLL_S, FileReader, FileSource, distinct, files, is_glob, rotated
+from opskit.logs.file_reader import FileReader
+from opskit.logs.files import POLL_S, FileSource, distinct, files, is_glob, rotated
 from opskit.logs.source import Batch, JournalSource, LogSource, Note, PipeSource, Unreadable, Window
 
 #: How often new files are looked for.

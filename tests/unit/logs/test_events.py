@@ -4,7 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opskit.logs.events import Grouper, may_continue, next_event, span
-from opskit.logs.files import blocks, tail_offset
+from opskit.logs.file_reader import tail_offset
+from opskit.logs.files import blocks
 from opskit.logs.record import LogEntry
 from opskit.logs.scan import entries, hits
 from opskit.logs.select import EntryFilter
