@@ -111,12 +111,17 @@ def address_remedy(member: NodeConfig | AgentConfig, problem: AddressProblem) ->
     """Return the line to write where an address leads past a node or an agent."""
     if problem.address is None:
         return problem.remedy
-    return f"set {address_setting(member)} to {problem.address}"
+    return f"set {_setting(member)} to {problem.address}"
 
 
 def address_setting(member: NodeConfig | AgentConfig) -> str:
     """Return where a person corrects the address of a node or an agent: a variable, or a key and its line."""
+    line = f" ({member.address_from})" if ":" in member.address_from else ""
+    return f"{_setting(member)}{line}"
+
+
+def _setting(member: NodeConfig | AgentConfig) -> str:
     key = f"{'nodes' if isinstance(member, NodeConfig) else 'agents'}.{member.name}"
     if ":" in member.address_from:
-        return f"`{key}.url` ({member.address_from})"
+        return f"`{key}.url`"
     return member.address_from or next(iter(URLS.get(key, ())), f"`{key}.url`")

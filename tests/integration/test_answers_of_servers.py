@@ -111,7 +111,7 @@ async def test_nobody_is_told_to_kill_a_stranger(tmp_path):
         tested = await ran(server, tmp_path, "models", "test", "--json")
     remedies = {result.finding("box")["remedy"] for result in (probed, listed, tested)}
     assert len(remedies) == 1, remedies
-    assert "kill" not in remedies.pop()
+    assert "`kill" not in remedies.pop()
 
 
 async def test_a_server_that_does_not_tell_what_is_loaded_was_read(tmp_path):
