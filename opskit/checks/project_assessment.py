@@ -4,7 +4,7 @@ import os
 from collections.abc import Collection, Iterable, Sequence
 from pathlib import Path
 
-from opskit.facts.container import FOLDER, Container, compose_files_of
+from opskit.facts.container import FOLDER, Container, compose_files_of, real_files
 from opskit.records import Record
 from opskit.system.docker_records import ListedContainer
 from opskit.text import listing
@@ -41,23 +41,19 @@ class MovedProject(Record):
 def moved_project(
     listed: Iterable[ListedContainer], services: Collection[str], files: Sequence[Path]
 ) -> MovedProject | None:
-    """Return under which name a project without a container runs: by its own files, or by those of a folder
-    that is gone.
+    """Return under which name a project without a container runs: by its own files, or by the files
+    of a folder that is gone.
     """
     names = {path.name for path in files}
     for container in listed:
         folder, made_of = container.labels.get(FOLDER), compose_files_of(container.labels)
         if not container.project or container.service not in services:
             continue
-        if _real(made_of) == _real(files):
+        if real_files(made_of) == real_files(files):
             return MovedProject(container.project, "", tuple(files))
         if folder and not Path(folder).is_dir() and names.intersection(path.name for path in made_of):
             return MovedProject(container.project, folder, tuple(files))
     return None
-
-
-def _real(files: Iterable[Path]) -> set[str]:
-    return set(map(os.path.realpath, files))
 
 
 def other_folder(containers: Iterable[Container], files: Sequence[Path]) -> str | None:
@@ -77,7 +73,7 @@ def other_files(containers: Iterable[Container], files: Sequence[Path]) -> str:
 
     Files that are gone were renamed, or moved with their project.
     """
-    here = _real(files)
+    here = real_files(files)
     made_of = [
         {os.path.realpath(path): None for path in container.compose_files}
         for container in containers

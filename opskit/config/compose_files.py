@@ -18,8 +18,8 @@ _COMPOSE_OVERRIDES = (
 def with_override(files: Sequence[Path]) -> tuple[Path, ...]:
     """Return the files that Compose uses where a person types no `-f`.
 
-    These are those that COMPOSE_FILE in the `.env` beside one names, else it and the override beside it. A
-    folder stands for the file that Compose finds in it.
+    These are the files that COMPOSE_FILE in the `.env` beside one names, else it and the override beside it.
+    A folder stands for the file that Compose finds in it.
     """
     files = [_file_in(path) if path.is_dir() else path for path in files]
     if len(files) != 1:

@@ -2,7 +2,7 @@
 
 import os
 import signal
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
@@ -252,6 +252,11 @@ def compose_files_of(labels: Mapping[str, str]) -> tuple[Path, ...]:
     if typed and folder.parts[-len(typed) :] == typed:
         folder = folder.parents[len(typed) - 1]
     return tuple(Path(os.path.normpath(folder / file)) for file in files)
+
+
+def real_files(files: Iterable[Path]) -> set[str]:
+    """Return files as no link leads to them: a person may name one otherwise than Compose did."""
+    return set(map(os.path.realpath, files))
 
 
 def docker_time(text: Any) -> datetime | None:

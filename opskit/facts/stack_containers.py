@@ -1,7 +1,6 @@
 """The containers that belong to the stack, by one rule for every command, and the clients of its servers."""
 
 import asyncio
-import os
 import re
 import shlex
 from collections.abc import Collection, Iterable, Mapping, Sequence
@@ -11,7 +10,7 @@ from typing import Any
 from opskit.config.schema import StackConfig
 from opskit.errors import OpskitError
 from opskit.facts.compose_project import ComposeFacts, read_compose_project, stack_files
-from opskit.facts.container import Container, StartObstacle, compose_files_of, container
+from opskit.facts.container import Container, StartObstacle, compose_files_of, container, real_files
 from opskit.facts.container_survey import ContainerSurvey, survey_containers
 from opskit.facts.environment import addresses_in
 from opskit.facts.start_obstacles import (
@@ -128,7 +127,9 @@ def _with_wish(member: Container, facts: ComposeFacts | None, names: Collection[
     project = None if facts is None else facts.project
     if facts is None or project is None or member.name in names or member.service in project.services:
         return member
-    is_optional = member.service in project.optional or not _real(member.compose_files) <= _real(facts.files)
+    is_optional = member.service in project.optional or not real_files(member.compose_files) <= real_files(
+        facts.files
+    )
     return replace(member, wanted=False, optional=is_optional)
 
 
@@ -166,18 +167,13 @@ def project_of(labels: Mapping[str, str], files: Mapping[str, Iterable[Path]]) -
     name = labels.get(PROJECT)
     if name is None:
         return None
-    own = _real(compose_files_of(labels))
+    own = real_files(compose_files_of(labels))
     for project, paths in files.items():
         # Compose writes the name of a project so into its labels.
         written = re.sub(r"[^-_a-z0-9]", "", project.lower())
-        if own & _real(paths) or (not own and written == name):
+        if own & real_files(paths) or (not own and written == name):
             return project
     return None
-
-
-def _real(files: Iterable[Path]) -> set[str]:
-    """Return files as no link leads to them: a person may name one in another way than Compose was told."""
-    return set(map(os.path.realpath, files))
 
 
 def _has_addresses(member: Container, ports: Collection[int]) -> bool:

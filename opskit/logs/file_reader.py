@@ -9,7 +9,7 @@ from opskit.logs.packed import PackedFile, open_log, readable
 from opskit.logs.source import Batch, LeftOut, LineSplitter, Note
 
 _READ = 1024 * 1024
-#: A writer goes on with the file that was renamed until it is told to open the new one.
+#: A writer goes on with the file that was renamed until it opens the new one.
 _LATE_S = 10.0
 #: Enough to tell a place in a file, times included.
 _MARK_BYTES = 128

@@ -49,7 +49,7 @@ _ACCESS = re.compile(rb'"([A-Z]{3,10} (?:[^"\\]|\\.)*) HTTP/[\d.]+" ([1-5]\d\d)\
 _KLOG = re.compile(rb"([DIWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [^\s\]]+\] ?(.*)", re.DOTALL)
 #: llama.cpp's server: minutes, seconds, ms and µs since its start, and a letter: `0.06.027.351 E text`.
 _LLAMACPP = re.compile(rb"\d+\.\d\d\.\d{3}\.\d{3} ([DIWE]) (.*)", re.DOTALL)
-#: What most lines with a level begin with: all that is known of them is told by this one look.
+#: What most lines with a level begin with: one match says all that is known of them.
 _USUAL = re.compile(
     rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?Z? +\[?"
     rb"(DEBUG|INFO|WARN(?:ING)?|ERROR|CRITICAL|FATAL)(?=[ \]:])"

@@ -123,9 +123,9 @@ class ContainersView(Record):
 class ContainerWatch:
     """Listens to Docker, and keeps the state of each container that it tells of.
 
-    The state of the containers `names`, and of those of the Compose projects, is read at the start, when no
-    event tells it. `is_asked` False keeps changes of containers to itself. `started` is called with each name
-    that may begin to write a log, `note` with a line for the screen. `wall` is epoch seconds.
+    The state of the containers `names`, and of the containers of Compose projects, is read at the start, when
+    no event tells it. `is_asked` False keeps changes of containers to itself. `started` is called with each
+    name that may begin to write a log, `note` with a line for the screen. `wall` is epoch seconds.
     """
 
     def __init__(
@@ -198,7 +198,7 @@ class ContainerWatch:
     async def _take(self, event: DockerEvent) -> None:
         known = self._records.get(event.name)
         if event.action == "start" and known is not None:
-            self._show(known, told=True)
+            self._show(known, is_settled=True)
         self._past.append(event)
         if event.action == "kill":
             return  # it tells who ended the container, once that has ended
@@ -211,18 +211,20 @@ class ContainerWatch:
         if known is None or known.id != event.id or event.action in _READ_AGAIN:
             known = await read_container(self._docker, event.id) or known
         known = known or Container(id=event.id, name=event.name, status="running")
-        self._show(after(known, event), event, told=event.action in ("start", "stop"))
+        self._show(after(known, event), event, is_settled=event.action in ("start", "stop"))
         while len(self._known) > MAX_KNOWN:
             name = min(self._known, key=lambda name: not self._known[name].is_well)
             del self._known[name], self._records[name]
 
-    def _show(self, container: Container, event: DockerEvent | None = None, *, told: bool = False) -> None:
-        """Show a container as it is now; `told` tells that no `stop` is awaited that explains its end."""
+    def _show(
+        self, container: Container, event: DockerEvent | None = None, *, is_settled: bool = False
+    ) -> None:
+        """Show a container as it is now; `is_settled`: no `stop` is awaited that explains its end."""
         at, action = (0.0, "") if event is None else (event.at_ns / 1e9, event.action)
         now = datetime.fromtimestamp(max(at, self._wall() + self._ahead_s), UTC)
         before = self._known.get(container.name)
         self._records[container.name] = container
-        if told or not may_be_stopping(container, self._past, now):
+        if is_settled or not may_be_stopping(container, self._past, now):
             shown_at = at or (before.at if before else 0.0)
             shown = watched(before, self._assessed(container, now), shown_at, action)
             self._known[container.name] = shown
