@@ -120,7 +120,7 @@ class RunStore:
         self._database = database
         self._server = server
         self._clock = clock
-        self._unsure: str | None = None
+        self._unsure: dict[str, float] = {}
         self._is_local = server == self.LOCAL
         for statement in _SCHEMA:
             database.execute(statement)
@@ -202,16 +202,20 @@ class RunStore:
 
     def claim(self) -> tuple[Run, str] | None:
         """Take the oldest queued run; None where there is none. The token is needed to end it."""
-        rows, token, now = [], self._unsure or uuid4().hex, self._clock()
-        if self._unsure is not None:
-            # The database may have done what it did not answer.
+        now = self._clock()
+        self._unsure = {token: until for token, until in self._unsure.items() if until > now}
+        for token in list(self._unsure):
             taken = "SELECT * FROM runs WHERE token = ? AND status = 'running'"
-            rows = self._database.execute(taken, (token,))
-        self._unsure = token
-        rows = rows or self._database.execute(
-            _CLAIM.format(skip_locked=self._database.skip_locked), (now, now + LEASE_S, token, self._server)
+            if rows := self._database.execute(taken, (token,)):
+                del self._unsure[token]
+                return _run(rows[0]), token
+        token, until = uuid4().hex, now + LEASE_S
+        # A database that gives no answer may do it all the same, at any time while the lease lasts.
+        self._unsure[token] = until
+        rows = self._database.execute(
+            _CLAIM.format(skip_locked=self._database.skip_locked), (now, until, token, self._server)
         )
-        self._unsure = None
+        del self._unsure[token]
         return (_run(rows[0]), token) if rows else None
 
     def renew(self, token: str) -> bool:

@@ -1,9 +1,10 @@
 """The store of runs: the same promises on SQLite and on PostgreSQL."""
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -115,6 +116,41 @@ def test_a_run_that_may_run_again_does(opened: Callable[[], Database]):
     assert second[0].task_id == first[0].task_id
     assert not store.end(first[1], RunStatus.COMPLETED, result={})
     assert store.end(second[1], RunStatus.COMPLETED, result={"output": "x"})
+
+
+def test_a_claim_that_was_done_long_after_it_was_given_up_is_found(tmp_path: Path):
+    """Other claims find nothing meanwhile; each run is given to a worker once."""
+    database = Late(tmp_path / "runs.db")
+    store = RunStore(database, "a:1", Clock())
+    first, second = store.add(REQUEST, "1"), store.add(REQUEST, "2")
+    database.is_stopped = True
+    with pytest.raises(StateError):
+        store.claim()
+    database.is_stopped = False
+    taken = store.claim()
+    assert taken is not None
+    database.go_on()
+    late = store.claim()
+    assert late is not None
+    assert (taken[0].task_id, late[0].task_id) == (first, second)
+    assert store.claim() is None
+    assert [store.end(token, RunStatus.COMPLETED) for token in (taken[1], late[1])] == [True, True]
+    database.close()
+
+
+class Late(SqliteDatabase):
+    """A database that is stopped for a while and then does what it did not answer."""
+
+    is_stopped = False
+
+    def execute(self, statement: str, values: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        if not self.is_stopped:
+            return super().execute(statement, values)
+        self._asked = (statement, values)
+        raise StateError("no answer")
+
+    def go_on(self) -> None:
+        super().execute(*self._asked)
 
 
 def test_a_restart_settles_its_own_runs_at_once_and_no_others(opened: Callable[[], Database]):
