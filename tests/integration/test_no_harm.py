@@ -50,7 +50,7 @@ async def run(stage: Stage, tmp_path: Path, *arguments: str) -> Result:
 
 async def answers(stage: Stage) -> bool:
     """Whether another client still gets an answer of the model."""
-    async with httpx.AsyncClient(base_url=stage.ollama.url, timeout=5, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=stage.ollama.url, timeout=30, trust_env=False) as client:
         body = {"model": MODEL.name, "messages": [{"role": "user", "content": "hello"}], "stream": False}
         try:
             return (await client.post("/api/chat", json=body)).json()["done"] is True
@@ -254,7 +254,7 @@ async def test_a_server_that_does_not_load_is_left_at_the_limit():
     """Without evidence of a load nobody waits longer than the limit."""
     async with staged("ollama=slow-token,seconds=60") as stage:
         http = HttpClient(stage.ollama.url)
-        async with asyncio.timeout(8):
+        async with asyncio.timeout(30):
             got = await one_token(Ollama(http), here(), limit_s=0.5, load_s=60)
         await http.aclose()
     assert (got.first_s, got.ended, got.loading) == (None, False, "")

@@ -206,7 +206,7 @@ async def test_frozen_in_a_request_the_other_node_answers(own_real_mlx) -> None:
     assert first.text == second.text == SPARE
     assert first.attempts[0].fault in ("first_token_timeout", "wedged")
     assert [attempt.node for attempt in second.attempts] == ["ollama"]
-    assert took < 0.5
+    assert took < 1.0
 
 
 def _posts(server) -> int:

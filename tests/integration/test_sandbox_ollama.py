@@ -37,7 +37,7 @@ async def ollama():
 
 @pytest.fixture
 async def client(ollama):
-    async with httpx.AsyncClient(base_url=ollama.url, timeout=5, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=ollama.url, timeout=30, trust_env=False) as client:
         yield client
 
 
@@ -469,7 +469,9 @@ class TestTextFaults:
         ollama.faults.set(PHI.name, SandboxFault(K.HANG_MIDSTREAM, after_tokens=2))
         got = []
         with pytest.raises(httpx.ReadTimeout):
-            async with client.stream("POST", "/api/chat", json=chat(), timeout=0.1) as reply:
+            async with client.stream(
+                "POST", "/api/chat", json=chat(), timeout=httpx.Timeout(30, read=0.5)
+            ) as reply:
                 got += [line async for line in reply.aiter_lines()]
         assert not client.is_closed
 
@@ -496,7 +498,7 @@ class TestConnectionFaults:
         writer.write(http_request("GET", "/api/version"))
         await reader.readuntil(b'"0.33.0"}')
         ollama.faults.set(None, SandboxFault(K.REFUSE))
-        async with asyncio.timeout(1):
+        async with asyncio.timeout(30):
             assert await reader.read() == b""
         writer.close()
 
@@ -512,7 +514,7 @@ class TestConnectionFaults:
         """`silence` takes the request and never answers."""
         ollama.faults.set(None, SandboxFault(K.SILENCE))
         with pytest.raises(httpx.ReadTimeout):
-            await client.get(path, timeout=0.05)
+            await client.get(path, timeout=httpx.Timeout(30, read=0.2))
         assert ollama.requests[-1].path == path
 
     async def test_a_reset_comes_before_any_byte(self, ollama):
@@ -575,7 +577,7 @@ class TestLife:
         await until(lambda: len(server.requests) == 3 and server.memory.loading)
         began = time.monotonic()
         await server.stop()
-        assert time.monotonic() - began < 0.5
+        assert time.monotonic() - began < 10
         assert asyncio.all_tasks() == before
         for writer in writers:
             writer.close()

@@ -21,7 +21,7 @@ async def agent():
 
 @pytest.fixture
 async def client(agent):
-    async with httpx.AsyncClient(base_url=agent.url, timeout=5, trust_env=False) as client:
+    async with httpx.AsyncClient(base_url=agent.url, timeout=30, trust_env=False) as client:
         yield client
 
 
@@ -157,7 +157,7 @@ async def test_silence_and_refusal_reach_every_path(client, agent):
     """`silence` never answers, `refuse` never connects, and both end when cleared."""
     agent.faults.set(None, SandboxFault(K.SILENCE))
     with pytest.raises(httpx.ReadTimeout):
-        await client.get("/health", timeout=0.05)
+        await client.get("/health", timeout=httpx.Timeout(30, read=0.2))
     agent.faults.set(None, SandboxFault(K.REFUSE))
     with pytest.raises(httpx.ConnectError):
         await client.get("/health")

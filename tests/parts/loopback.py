@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Any
 from urllib.parse import urlsplit
 
-LIMIT_S = 5.0
+LIMIT_S = 30.0
 POLL_S = 0.001
 
 

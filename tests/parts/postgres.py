@@ -149,7 +149,7 @@ def _accepting(port: int, user: str, log: Path) -> Any:
     while True:
         try:
             return psycopg.connect(
-                f"postgresql://{user}@127.0.0.1:{port}/postgres", autocommit=True, connect_timeout=2
+                f"postgresql://{user}@127.0.0.1:{port}/postgres", autocommit=True, connect_timeout=20
             )
         except psycopg.OperationalError:
             if time.monotonic() > limit:

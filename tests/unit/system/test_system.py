@@ -95,7 +95,7 @@ async def test_a_stopped_process_is_seen(server) -> None:
     process, port = server
     os.kill(process.pid, signal.SIGSTOP)
     try:
-        async with asyncio.timeout(5):
+        async with asyncio.timeout(30):
             while not (found := await listener(port)) or not found.stopped:
                 pass
     finally:
