@@ -173,8 +173,8 @@ class RequestCalls:
         if call is None:
             return None
         seconds = event.seconds
-        if seconds is None and at is not None and call.began is not None:
-            seconds = round(max(0.0, at - call.began), 3)
+        if seconds is None and at is not None and call.began is not None and at >= call.began:
+            seconds = round(at - call.began, 3)
         said_first = {name: getattr(call, name) for name in _SAID_FIRST}
         ended = replace(event, **said_first, ended=at, seconds=seconds)
         self._open.pop(call.number, None)

@@ -28,9 +28,17 @@ _SYSLOG = re.compile(
     rb"([\w.:-]+) ([\w./@:+()-]+?(?:\[\d+\])?): ?(.*)",
     re.DOTALL,
 )
-# With an ISO time only what surely is no line of a program's own: `TIME host program[12]: text`.
+# With any other time only what surely is no line of a program's own: `TIME host program[12]: text`.
 _SYSLOG_ISO = re.compile(
-    rb"(?:<(\d{1,3})>)?(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\S*) ([\w.:-]+) ([\w./@:+()-]+\[\d+\]|kernel): ?(.*)",
+    rb"(?:<(\d{1,3})>)?(?:[A-Z][a-z]{2} )?"
+    rb"(\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d\S*(?: [A-Z]{3,5})?|\d{10}\.\d{6}) "
+    rb"([\w.:-]+) ([\w./@:+()-]+\[\d+\]|kernel): ?(.*)",
+    re.DOTALL,
+)
+# vLLM writes its prefix in front of each line: `(Worker pid=12) ERROR 11-28 10:00:00 [a.py:1] text`.
+_VLLM = re.compile(
+    rb"(?:\(([\w -]+ pid=\d+)\) )?((DEBUG|INFO|WARNING|ERROR|CRITICAL) \d\d-\d\d \d\d:\d\d:\d\d) "
+    rb"\[[\w./-]+:\d+\] ?(.*)",
     re.DOTALL,
 )
 _SYSLOG_5424 = re.compile(
@@ -144,8 +152,19 @@ def _syslog(line: bytes) -> WrappedLine | None:
     return WrappedLine(text, timestamp(time), name.decode("utf-8", "replace"), level)
 
 
+def _vllm(line: bytes) -> WrappedLine | None:
+    """A line of vLLM without its prefix."""
+    match = _VLLM.fullmatch(line)
+    if match is None:
+        return None
+    name, time, level, text = match.groups()
+    return WrappedLine(
+        text, timestamp(time), None if name is None else name.decode(), level_of(level.decode())
+    )
+
+
 _UNMISTAKABLE: tuple[Envelope, ...] = (_docker, _journal, _cri)
-_ENVELOPES: tuple[Envelope, ...] = (*_UNMISTAKABLE, _compose, _docker_time, _syslog)
+_ENVELOPES: tuple[Envelope, ...] = (*_UNMISTAKABLE, _compose, _docker_time, _syslog, _vllm)
 
 
 def _bytes(text: str) -> bytes:

@@ -7,6 +7,7 @@ import os
 import re
 from collections import deque
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 from opskit.logs.levels import COMPLAINTS, EXCEPTION, TRACEBACK, is_padded_level, line_level
 from opskit.logs.record import LogEntry, uncoloured
@@ -26,9 +27,25 @@ _OPENS = (
     b"The above exception was the direct cause",
     b"Caused by: ",
 )
-_ENDS = re.compile(rb"[A-Za-z_][\w.$]*(?:Error|Exception|Warning|Exit|Interrupt|Iteration|Group)\b")
+#: The last line of a traceback: an exception by its name, or one with its module (`requests.Timeout: no`).
+ENDS = re.compile(
+    rb"[A-Za-z_][\w.$]*(?:Error|Exception|Warning|Exit|Interrupt|Iteration|Group)\b"
+    rb"|[A-Za-z_]\w*(?:\.\w+)+(?=:\s|\s*$)"
+)
+#: What else explains a complaint: an object that asyncio and aiohttp name (`future: <Task finished ...>`).
+_OBJECT = re.compile(rb"[a-z_]{3,30}: <")
+#: Rust writes the place of a panic on one line and what it says on the next, whatever that is.
+_PANIC = re.compile(rb"panicked at \S+:\d+:\d+:\r?\n?$")
+_OF_PANIC = (b"note: run with `RUST_BACKTRACE", b"stack backtrace:")
+#: Where rich draws a traceback in a box, each line begins with a part of it (U+2500 to U+257F).
+_BOX = (b"\xe2\x94", b"\xe2\x95")
+#: JSON over several lines ends so.
+_CLOSING = re.compile(rb"[\]})]+[,;]?\s*$")
 #: What a process of Go writes when it ends: its goroutines, and a function with the place behind it.
-_GO_FRAME = re.compile(rb"goroutine \d+ \[|created by \S|exit status \d|\[signal |[\w./*()-]+\(.*\)\r?$")
+_GO_FRAME = re.compile(
+    rb"goroutine \d+ \[|created by \S|exit status \d|\[signal |[\w./*()-]+\(.*\)\r?$"
+    rb"|[\w./-]+\.(?:\(\*\w+\)\.)?\w+\r?$"
+)
 #: The frame that loguru points at.
 _MARKED = b'> File "'
 _GO_CRASH = (b"panic: ", b"fatal error: ")
@@ -42,51 +59,70 @@ def may_continue(line: bytes) -> bool:
         return not is_padded_level(line)
     return (
         not line.strip()
-        or line.startswith((*_OPENS, _MARKED))
-        or bool(_ENDS.match(line) or _GO_FRAME.match(line))
+        or line.startswith((*_OPENS, _MARKED, *_OF_PANIC, *_BOX))
+        or any(pattern.match(line) for pattern in (ENDS, _GO_FRAME, _OBJECT, _CLOSING))
     )
+
+
+def goes_on(line: bytes) -> bool:
+    """Whether the next line belongs to this one, whatever it is."""
+    return b"panicked at " in line and _PANIC.search(line) is not None
 
 
 class EventLines:
     """The lines of one event, from its first one on; forward over a stream or a block.
 
     A line continues the one before it when it is indented, when it opens a traceback, or when it belongs to
-    one: its last line, or a frame of Go. An exception also continues a single line that complains, as loggers
-    of Java and JavaScript write it.
+    one: its last line, or a frame of Go. A line that complains is also continued by an exception, as loggers
+    of Java and JavaScript write it, by a stack of Go, by a box, and by the objects that it is about.
     """
 
     def __init__(self, first: bytes) -> None:
         self._first = first[:_ENOUGH]
         self._in_traceback = TRACEBACK in self._first or uncoloured(self._first).startswith(_OPENS)
         self._in_go = self._first.startswith(_GO_CRASH)
+        self._in_panic = self._awaits = goes_on(first)
+        self._is_bare = True
         self._count = 1
 
     def take(self, line: bytes) -> bool:
         """Whether the next line belongs to the event."""
-        if self._count >= MAX_LINES or not may_continue(line):
+        if self._count >= MAX_LINES or not (self._awaits or may_continue(line)):
             return False
         line = uncoloured(line)
-        if line[:1] not in (b" ", b"\t"):
-            opens = line.startswith(_OPENS)
+        if not self._awaits and line[:1] not in (b" ", b"\t"):
+            opens = line.startswith(_OPENS) or (line.startswith(_BOX) and TRACEBACK in line)
             if not (opens or self._belongs(line)):
                 return False
             self._in_traceback = self._in_traceback or opens
+        self._awaits = False
+        self._is_bare = self._is_bare and not line.strip()
         self._count += 1
         return True
 
     def _belongs(self, line: bytes) -> bool:
         if not line.strip():
-            return self._in_traceback or self._in_go
-        if _ENDS.match(line):
-            return self._in_traceback or (self._count == 1 and _introduces(self._first))
-        return self._in_traceback if line.startswith(_MARKED) else self._in_go
+            return self._in_traceback or self._in_go or self._complains
+        if line.startswith(_OF_PANIC):
+            return self._in_panic
+        if line.startswith(_BOX):
+            return self._in_traceback or self._complains
+        if line.startswith(_MARKED):
+            return self._in_traceback
+        if self._in_traceback and ENDS.match(line):
+            return True
+        if _CLOSING.match(line):
+            return self._first.rstrip()[-1:] in (b"{", b"[")
+        if self._complains and self._is_bare and _GO_FRAME.match(line):
+            self._in_go = True
+        return self._in_go or (self._complains and (self._is_bare or _OBJECT.match(line) is not None))
 
-
-def _introduces(line: bytes) -> bool:
-    """Whether an exception behind a line is what the line complains of, and not another complaint."""
-    line = uncoloured(line)
-    said = None if EXCEPTION.match(line) else line_level(line)
-    return said is not None and said.is_word and said.level in COMPLAINTS
+    @cached_property
+    def _complains(self) -> bool:
+        """Whether an exception behind the first line is what it complains of, and not another complaint."""
+        line = uncoloured(self._first)
+        said = None if EXCEPTION.match(line) else line_level(line)
+        return said is not None and said.is_word and said.level in COMPLAINTS
 
 
 class _OpenEvent:
@@ -186,7 +222,7 @@ def span(block: bytes, start: int, end: int) -> tuple[int, int]:
     """
     head = start
     for _ in range(MAX_LINES):
-        if head == 0 or not may_continue(block[head : head + _ENOUGH].partition(b"\n")[0]):
+        if head == 0 or not _may_belong(block, head):
             break
         head = block.rfind(b"\n", 0, head - 1) + 1
     return next(event for event in events_in(block, head) if event[1] >= end)
@@ -198,25 +234,31 @@ def event_cut(text: bytes) -> int:
     if len(text) - at < _ENOUGH:
         # Nothing, or too little of the next line is here to tell whether it continues the one before.
         at = text.rfind(b"\n", 0, at - 1) + 1 if at else 0
-    while at > 0 and may_continue(text[at : at + _ENOUGH].partition(b"\n")[0]):
+    while at > 0 and _may_belong(text, at):
         at = text.rfind(b"\n", 0, at - 1) + 1
     return at
+
+
+def _may_belong(block: bytes, at: int) -> bool:
+    """Whether the line at `at`, not the first one, could belong to the line before it."""
+    before = block[max(block.rfind(b"\n", 0, at - 1) + 1, at - _ENOUGH) : at]
+    return goes_on(before) or may_continue(block[at : at + _ENOUGH].partition(b"\n")[0])
 
 
 def next_event(descriptor: int, at: int, size: int) -> int:
     """The offset of the first event that begins at or after `at`, at most `size`, the end of the file."""
     if at <= 0:
         return 0
-    start, step = at - 1, 4096
+    start, step = max(0, at - 1 - _ENOUGH), 4096
     while True:
         text = os.pread(descriptor, step, start)
         is_all = len(text) < step or start + step >= size
-        begin = text.find(b"\n") + 1
+        begin = text.find(b"\n", at - 1 - start) + 1
         while 0 < begin < len(text):
             end = text.find(b"\n", begin)
             if end < 0 and len(text) - begin < _ENOUGH and not is_all:
                 break
-            if not may_continue(text[begin : end if end >= 0 else begin + _ENOUGH]):
+            if not _may_belong(text, begin):
                 return start + begin
             begin = end + 1
         if is_all or step > MAX_LINE:

@@ -18,19 +18,25 @@ LEVELS: tuple[Level, ...] = ("debug", "info", "warning", "error", "critical")
 COMPLAINTS: tuple[Level, ...] = ("warning", "error", "critical")
 
 _LEVEL_WORDS: dict[str, Level] = {
-    **dict.fromkeys(("trace", "debug", "verbose"), "debug"),
-    **dict.fromkeys(("info", "notice", "information"), "info"),
-    **dict.fromkeys(("warn", "warning"), "warning"),
-    **dict.fromkeys(("err", "error", "fail"), "error"),
+    # Of three and four letters: the consoles of zerolog and Serilog, and of logrus.
+    **dict.fromkeys(("trace", "debug", "verbose", "trc", "dbg", "vrb", "trac", "debu"), "debug"),
+    **dict.fromkeys(("info", "notice", "information", "inf"), "info"),
+    **dict.fromkeys(("warn", "warning", "wrn"), "warning"),
+    **dict.fromkeys(("err", "error", "fail", "erro"), "error"),
     **dict.fromkeys(("fatal", "critical", "crit", "severe", "panic", "dpanic", "alert", "emerg"), "critical"),
+    **dict.fromkeys(("ftl", "fata", "pnc", "pani", "emergency"), "critical"),
 }
-_WORDS = rb"TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERR|ERROR|FATAL|CRITICAL|CRIT|SEVERE|PANIC"
+_SHORT_COMPLAINTS = rb"WRN|ERRO|FTL|FATA|PNC|PANI"
+_WORDS = (
+    rb"TRACE|DEBUG|INFO|NOTICE|WARN|WARNING|ERR|ERROR|FATAL|CRITICAL|CRIT|SEVERE|PANIC|TRC|DBG|VRB|INF|DEBU|%b"
+    % _SHORT_COMPLAINTS
+)
 _SMALL_WORDS = b"|".join(word.encode() for word in _LEVEL_WORDS)
-#: A level in capitals (`production.ERROR:`, `ERROR/MainProcess]`), logfmt's `level=warn`, or `[error]`,
-#: `[error    ]` and `[core:error]`.
+#: A level in capitals (`production.ERROR:`, `ERROR/MainProcess]`, `ERRO[0000]`), logfmt's `level=warn`, or
+#: `[error]`, `[error    ]` and `[core:error]`, or launchd's `<Error>:`.
 _LEVEL = re.compile(
-    rb"(?:^|[\s\[|:\"=<(]|\w\.(?=\w+:))(%b)(?=$|[\s\]|:,;\">)!-]|/[\w-]+\])|(?:^|[\s{,])(?:level|lvl|severity)=\"?(\w+)"
-    rb"|[\[:](%b) *\]" % (_WORDS, _SMALL_WORDS)
+    rb"(?:^|[\s\[|:\"=<(]|\w\.(?=\w+:))(%b)(?=$|[\s\]|:,;\">)!-]|/[\w-]+\]|\[\d)|(?:^|[\s{,])(?:level|lvl|severity)=\"?(\w+)"
+    rb"|[\[:](%b) *\]|<((?i:%b))>:" % (_WORDS, _SMALL_WORDS, _SMALL_WORDS)
 )
 #: A level in any case that begins a line, or follows its time: `error: no such host`, `12:30:00Z Warn: full`;
 #: behind a time it needs no colon (the consoles of zap and winston).
@@ -45,10 +51,19 @@ _LOGFMT_MESSAGE = re.compile(rb'\b(?:msg|message|error|err)=("(?:[^"\\]|\\.)*"|\
 _GIN = re.compile(rb"\[GIN\] [\d/]{10} - [\d:]{8} \| *(\d{3}) \|[^|]*\|[^|]*\| *(.*)", re.DOTALL)
 #: What web servers write of a request that they answered.
 _ACCESS = re.compile(rb'"([A-Z]{3,10} (?:[^"\\]|\\.)*) HTTP/[\d.]+" ([1-5]\d\d)\b')
-#: klog and glog: `E0101 12:30:00.123456   17 file.go:20] text`.
-_KLOG = re.compile(rb"([DIWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [^\s\]]+\] ?(.*)", re.DOTALL)
-#: llama.cpp's server: minutes, seconds, ms and µs since its start, and a letter: `0.06.027.351 E text`.
-_LLAMACPP = re.compile(rb"\d+\.\d\d\.\d{3}\.\d{3} ([DIWE]) (.*)", re.DOTALL)
+#: Lines whose level is a letter, a mark or a word of their own: klog's and glog's
+#: `E0101 12:30:00.123456   17 file.go:20] text`; llama.cpp's server with minutes, seconds, ms, µs since its
+#: start; macOS's `log` with time, thread and type, and its compact style; Redis.
+_LETTERED = tuple(
+    re.compile(pattern, re.DOTALL)
+    for pattern in (
+        rb"([DIWEF])\d{4} \d\d:\d\d:\d\d\.\d+ +\d+ [^\s\]]+\] ?(.*)",
+        rb"\d+\.\d\d\.\d{3}\.\d{3} ([DIWE]) (.*)",
+        rb"[\d-]{10} [\d:.]{8,15}[+-]\d{4} +0x[0-9a-f]+ +(Default|Info|Debug|Error|Fault) +(.*)",
+        rb"[\d-]{10} [\d:.]{12} +(Df|I|Db|E|F|A) +[^\[\n]+\[\d+:[0-9a-f]+\] (.*)",
+        rb"\d+:[CMSX] \d\d [A-Z][a-z]{2} \d{4} [\d:.]{12} ([.*#-]) (.*)",
+    )
+)
 #: What most lines with a level begin with: one match says all that is known of them.
 _USUAL = re.compile(
     rb"\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?Z? +\[?"
@@ -57,14 +72,15 @@ _USUAL = re.compile(
 _TIME_IN_FRONT = re.compile(
     rb"\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?: ?(?:Z|UTC|[+-]\d\d:?\d\d))?\]?:? "
 )
-#: What macOS's `log` prints: time, thread, type.
-_MACOS = re.compile(
-    rb"[\d-]{10} [\d:.]{8,15}[+-]\d{4} +0x[0-9a-f]+ +(Default|Info|Debug|Error|Fault) +(.*)", re.DOTALL
-)
-_MACOS_LEVELS: dict[bytes, Level] = {b"Debug": "debug", b"Error": "error", b"Fault": "critical"}
 #: A program without a logger: `llama_model_load: error loading model`.
 _SAYS_FAILED = re.compile(rb"[A-Za-z_][\w./-]{1,60}: (?:error\b(?!s)[: ]|failed to )")
-_LETTERS: dict[bytes, Level] = dict(zip((b"D", b"I", b"W", b"E", b"F"), LEVELS, strict=True))
+_LETTERS: dict[bytes, Level] = {
+    **dict.fromkeys((b"D", b"Debug", b"Db", b".", b"-"), "debug"),
+    **dict.fromkeys((b"I", b"Info", b"Default", b"Df", b"A", b"*"), "info"),
+    **dict.fromkeys((b"W", b"#"), "warning"),
+    **dict.fromkeys((b"E", b"Error"), "error"),
+    **dict.fromkeys((b"F", b"Fault"), "critical"),
+}
 #: PostgreSQL's csvlog: a time with a zone, then user and database, quoted or empty.
 _CSV = re.compile(rb'\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\.\d{3} [A-Z+\d-]+,[",]')
 _CSV_LEVEL, _CSV_MESSAGE = 11, 13
@@ -74,12 +90,14 @@ _CRASH = re.compile(
     rb"|CUDA error: |terminate called after throwing |Segmentation fault\b|Uncaught \w*(?:Error|Exception)\b"
 )
 #: An exception's name and what it says, as the last line of a traceback or the first line of a stack.
+#: What Python's `warnings` print: `/app/a.py:12: UserWarning: text`.
+_WARNED = re.compile(rb"\S+:\d+: ((?:[A-Za-z_][\w.]*)?Warning: )")
 EXCEPTION = re.compile(rb"(?:[A-Za-z_][\w.$]*)?(?:Error|Exception|Warning)(?=:|\s*$)")
 TRACEBACK = b"Traceback (most recent call last)"
 _COLOUR = rb"(?:\x1b\[[\d;]*m)*"
 #: Every line that may complain has one of these, other than the words ERROR and WARN in capitals.
 SIGNS = (
-    rb"(?:\b|\[[\d;]{1,12}m)(?:CRIT|CRITICAL|FATAL|SEVERE|PANIC)\b|Traceback \(most recent call last\)"
+    rb"(?:\b|\[[\d;]{1,12}m)(?:CRIT|CRITICAL|FATAL|SEVERE|PANIC|%b)\b|Traceback \(most recent call last\)"
     rb'|(?:level|severity|lvl)\w{0,5}(?:"\s*:\s*"|="?)(?i:warn|err|crit|fatal|d?panic|alert|emerg|severe)'
     rb'|"(?:@l|s)"\s*:\s*"[WEF]'
     rb'|everity_?(?i:number"\s*:\s*"?(?:1[3-9]|2[0-4]|<?severity_?number[_.](?:warn|err|fatal)))'
@@ -88,12 +106,14 @@ SIGNS = (
     rb"|\b(?i:warn(?:ing)?|err(?:or)?|fail|crit(?:ical)?|alert|emerg|fatal|panic|severe)\]?:\s"
     rb"|[\dZ][\t |]{1,9}(?:[Ww]arn(?:ing)?|[Ee]rr(?:or)?|[Ff]ail|[Cc]rit(?:ical)?|[Aa]lert|[Ee]merg|[Ff]atal"
     rb"|[Pp]anic|[Ss]evere)[\t |]"
-    rb"| 0x[0-9a-f]{1,16} {1,9}(?:Error|Fault) "
+    rb"| 0x[0-9a-f]{1,16} {1,9}(?:Error|Fault) |\d [EF]  ?[^\[\n]{1,80}\[\d+:[0-9a-f]+\] "
+    rb'|"messageType"\s*:\s*"(?:Error|Fault)|<(?i:warn(?:ing)?|err(?:or)?|crit(?:ical)?|alert|emerg(?:ency)?)>:'
+    rb"|[CMSX] \d\d [A-Z][a-z]{2} \d{4} [\d:.]{12} #"
     rb"|(?:(?m:^)|[\dZ\]] )[A-Za-z_][\w./-]{1,60}: (?:error|failed to)\b"
     rb"|[WEF]\d{4} \d\d:\d\d:\d\d\.\d|\d\.\d{3}\.\d{3} [WE] "
     rb"|\[GIN\] [\d/]{10} - [\d:]{8} \|(?:\x1b\[[\d;]*m)* *5\d\d|HTTP/[\d.]+\" 5\d\d\b"
     rb"|fatal error: |panicked at |Exception in thread |GGML_ASSERT|CUDA error: |terminate called"
-    rb"|Segmentation fault|(?:Error|Exception|Warning)(?::|\s)" % _COLOUR
+    rb"|Segmentation fault|(?:Error|Exception|Warning)(?::|\s)" % (_SHORT_COMPLAINTS, _COLOUR)
 )
 WORD_SIGNS = rb"|ERR(?:OR)?\b|WARN(?:ING)?\b"
 #: The numbers of pino and bunyan, each the least of its level.
@@ -183,7 +203,8 @@ def json_level(value: Any, body: Mapping[str, Any]) -> Level | None:
         if "short_message" in body and value in range(len(SEVERITIES)):
             return SEVERITIES[int(value)]  # GELF
         return _numbered(value)
-    return None if value is None else level_of(str(value))
+    # macOS's `log show --style ndjson` has a type above errors.
+    return None if value is None else "critical" if value == "Fault" else level_of(str(value))
 
 
 def letter_level(value: Any) -> Level | None:
@@ -227,15 +248,11 @@ def _special_form(line: bytes) -> LineLevel | None:
     if line[:5] == b"[GIN]" and (request := _GIN.match(line)) is not None:
         level: Level = "error" if request[1] >= b"500" else "info"
         return LineLevel(level, request[1] + b" " + b" ".join(request[2].split()))
-    if line[1:5].isdigit() and (logged := _KLOG.match(line)) is not None:
-        return LineLevel(_LETTERS[logged[1]], logged[2].strip())
-    if line[:1].isdigit():
-        is_dated = line[4:5] == b"-"
-        if is_dated and b" 0x" in line[:60] and (logged := _MACOS.match(line)) is not None:
-            return LineLevel(_MACOS_LEVELS.get(logged[1], "info"), logged[2].strip())
-        if not is_dated and (logged := _LLAMACPP.match(line)) is not None:
-            return LineLevel(_LETTERS[logged[1]], logged[2].strip())
-        return _of_csv(line) if is_dated and _CSV.match(line) else None
+    if line[:2].isdigit() or line[1:5].isdigit() or line[1:2] in (b".", b":"):
+        for pattern in _LETTERED:
+            if (logged := pattern.match(line)) is not None:
+                return LineLevel(_LETTERS[logged[1]], logged[2].strip())
+        return _of_csv(line) if _CSV.match(line) else None
     return LineLevel("error", line.strip()) if _CRASH.match(line) else None
 
 
@@ -251,6 +268,8 @@ def _of_exception(line: bytes) -> LineLevel | None:
         return LineLevel("error", line)
     if _SAYS_FAILED.match(line):
         return LineLevel("error", line[:_MESSAGE_BYTES].strip())
+    if (warned := _WARNED.match(line)) is not None:
+        return LineLevel("warning", line[warned.start(1) : _MESSAGE_BYTES].strip())
     name = EXCEPTION.match(line)
     if name is None:
         return None

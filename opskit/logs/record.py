@@ -47,9 +47,31 @@ _STANDARD_NAMES = frozenset(name.encode() for name in STANDARD_TAGS)
 _NAMED = re.compile(rb"correlation[ _-]?id:?\s+(\S{1,64})", re.IGNORECASE)
 UUID = re.compile(rb"\b[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}\b", re.IGNORECASE)
 #: Keys of JSON lines as their writers mean them: small letters without `_`, `-`, `.` and a leading `@`.
-_LEVEL_KEYS = ("level", "severity", "lvl", "levelname", "loglevel", "errorseverity", "severitytext", "l")
+_LEVEL_KEYS = (
+    "level",
+    "severity",
+    "lvl",
+    "levelname",
+    "loglevel",
+    "errorseverity",
+    "severitytext",
+    "messagetype",
+    "l",
+)
 _MESSAGE_KEYS = (
-    *("message", "msg", "event", "error", "text", "shortmessage", "body", "mt", "m", "textpayload"),
+    *(
+        "message",
+        "msg",
+        "event",
+        "error",
+        "text",
+        "shortmessage",
+        "body",
+        "mt",
+        "m",
+        "textpayload",
+        "eventmessage",
+    ),
 )
 _TIME_KEYS = (
     *("timestamp", "time", "ts", "asctime", "t"),
@@ -118,6 +140,8 @@ def facts(raw: bytes) -> Facts:
     """Read one entry. Never raises."""
     _, line = without_prefix(raw)
     first = uncoloured(line.partition(b"\n")[0])
+    if first.rstrip() == b"{":
+        first = line  # JSON over several lines
     tag = _TAG.search(first, 0, HEAD)
     if tag is not None and tag[1] not in _STANDARD_NAMES:
         # A logger's name may look like a tag.
@@ -164,8 +188,8 @@ def complaint(line: bytes) -> tuple[Level, bytes, float | None] | None:
 
 
 def uncoloured(line: bytes) -> bytes:
-    """A line without the escape sequences of a terminal and the mark that begins a file of UTF-8."""
-    line = line.removeprefix(b"\xef\xbb\xbf")
+    """A line without escape sequences, the mark of UTF-8, and the NUL bytes in front after a truncation."""
+    line = line.lstrip(b"\0").removeprefix(b"\xef\xbb\xbf")
     return _ANSI.sub(b"", line) if b"\x1b" in line else line
 
 

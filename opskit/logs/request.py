@@ -91,7 +91,7 @@ def story(entries: Iterable[LogEntry], identifier: str, *, gap_s: float = GAP_S)
     for at, entry, said in timed:
         if (call := calls.take(said, at)) is not None:
             attempts[call.number] = call
-        since_s = None if at is None or before is None else at - before
+        since_s = None if at is None or before is None else max(0.0, at - before)
         before = at if at is not None else before
         lines.append(
             TimelineLine(
@@ -112,7 +112,7 @@ def story(entries: Iterable[LogEntry], identifier: str, *, gap_s: float = GAP_S)
         attempts=tuple(attempts.values()),
         sources=tuple(dict.fromkeys(line.source for line in lines)),
         started=times[0] if times else None,
-        total_s=times[-1] - times[0] if times else None,
+        total_s=times[-1] - times[0] if times and times[-1] >= times[0] else None,
         goal=calls.goal or None,
         state=calls.settled,
         code=calls.code,
@@ -139,6 +139,8 @@ class _Search:
         if not self._text.search(entry.raw):
             return
         names = self._names_in(entry.raw)
+        if names is None:
+            return
         # Of more ids than can be shown only the names matter, and the names of the exact one.
         wanted = {*self._names, _key(self._wanted)}
         known = {key for key in names if key in wanted or len(self._names) <= _MAX_CANDIDATES}
@@ -166,11 +168,19 @@ class _Search:
             )
         return self._names.get(name, self._wanted), events
 
-    def _names_in(self, raw: bytes) -> dict[str, str]:
-        """The ids in a line that begin as wanted: what a field says, every UUID, every id of a trace."""
+    def _names_in(self, raw: bytes) -> dict[str, str] | None:
+        """The ids in a line that begin as wanted: what a field says, every UUID, every id of a trace.
+
+        A tagged line that has an id is of that request, whatever its texts mention.
+        """
+        said = facts(raw)
+        own = said.fields.get("correlation_id") if said.tag is not None else None
+        if isinstance(own, str):
+            return (
+                {_key(own.lower()): own.lower()} if _key(own.lower()).startswith(_key(self._wanted)) else None
+            )
         names = [name.lower().decode() for pattern in (UUID, _TRACE_ID) for name in pattern.findall(raw)]
-        said = facts(raw).correlation_id
-        names += [said.lower()] if said is not None else []
+        names += [said.correlation_id.lower()] if said.correlation_id is not None else []
         return {_key(name): name for name in names if _key(name).startswith(_key(self._wanted))}
 
 
@@ -183,7 +193,7 @@ Timed = tuple[float | None, LogEntry, Facts]
 
 
 def _timed(entries: list[LogEntry]) -> list[Timed]:
-    """In the order of time. A line without one stays behind the line before it in its source."""
+    """In the order of time, but never against the order inside a source, whose clock may be set back."""
     last: dict[str, float] = {}
     placed: list[tuple[float, Timed]] = []
     for entry in entries:
@@ -192,7 +202,7 @@ def _timed(entries: list[LogEntry]) -> list[Timed]:
         own_at = said.at if entry.at is None or zoned_timestamp(entry.raw) is not None else None
         at = own_at if own_at is not None else entry.at
         if at is not None:
-            last[entry.source] = at
+            last[entry.source] = max(at, last.get(entry.source, at))
         placed.append((last.get(entry.source, float("-inf")), (at, entry, said)))
     return [timed for _, timed in sorted(placed, key=itemgetter(0))]
 

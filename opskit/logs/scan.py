@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn
 
 from opskit.errors import OpskitError, OutputError
-from opskit.logs.events import events_in, may_continue, next_event, span
+from opskit.logs.events import events_in, goes_on, may_continue, next_event, span
 from opskit.logs.record import LogEntry
 from opskit.logs.select import EntryFilter
 from opskit.logs.times import last_timed, timestamp
@@ -23,10 +23,8 @@ from opskit.system.output import write_all
 PARALLEL_FROM = 48 * 1024 * 1024
 _CHUNK = 1024 * 1024
 _ANSWER_BYTES = 8
-#: Bytes that a continuing line may begin with (see `events.continues`): blanks, letters, ESC, an empty line.
-_MAYBE = bytes(
-    chr(byte).isalpha() or chr(byte) in " \t\r\n_\x1b" if byte < 128 else False for byte in range(256)
-)
+#: Bytes that a continuing line may begin with (see `events.may_continue`).
+_MAYBE = bytes((byte < 128 and chr(byte).isalpha()) or byte in b" \t\r\n_\x1b])}\xe2" for byte in range(256))
 
 
 def hits(block: bytes, selection: EntryFilter) -> list[tuple[int, int]]:
@@ -133,8 +131,10 @@ def write_plain(
 
 def _whole(block: bytes, start: int, end: int, done: int) -> tuple[int, int]:
     """The event around a line, not reaching back before `done`."""
-    alone = not may_continue(block[start : min(end, start + 200)])
-    if alone and not may_continue(block[end : end + 200].partition(b"\n")[0]):
+    line = block[max(start, end - 200) : end]
+    before = block[max(done, block.rfind(b"\n", 0, max(start - 1, 0)) + 1) : start][-200:]
+    is_first = not goes_on(before) and not may_continue(block[start : min(end, start + 200)])
+    if is_first and not goes_on(line) and not may_continue(block[end : end + 200].partition(b"\n")[0]):
         return start, end
     first, last = span(block, start, end)
     return max(first, done), last

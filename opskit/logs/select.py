@@ -7,7 +7,7 @@ RE2 cannot do (back references, look-around) is refused with its own words.
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import datetime, timedelta
 from functools import cache, cached_property
 from itertools import pairwise
 from typing import Protocol
@@ -16,11 +16,12 @@ from opskit.errors import UsageError
 from opskit.logs.levels import COMPLAINTS, LEVELS, SIGNS, WORD_SIGNS, Level, compiled_signs
 from opskit.logs.record import LogEntry, facts
 from opskit.logs.tag_search import STANDARD_TAGS, is_tag, tag_pattern
-from opskit.text import EARLIEST_S, LATEST_S, duration_s
+from opskit.text import EARLIEST_S, LATEST_S, duration_s, epoch_s
 
 #: The tags that are complaints by themselves.
 _COMPLAINING_TAGS = rb"|\[(?:LLM_PARSE|FALLBACK|LLM_ERROR|LLM_CRASH)\]"
 _UUID_BEGIN = re.compile(r"[0-9a-fA-F]{8}(?:-[0-9a-fA-F-]*|[0-9a-fA-F]{1,24})")
+_UNIT_WORD = re.compile(r"(?:sec(?:ond)?|min(?:ute)?|hour|day|week)s?\b")
 _CLOCK = re.compile(r"\d\d?:\d\d(:\d\d)?")
 
 
@@ -198,27 +199,34 @@ def identifier_pattern(text: str) -> bytes:
 
 
 def moment(text: str, now: datetime) -> float:
-    """Epoch seconds of `10m`, `2h30m`, `2026-11-20`, `2026-11-20T08:00` or `08:15`.
+    """Epoch seconds of `10m`, `2 hours ago`, `2026-11-20`, `2026-11-20T08:00`, `08:15`, `yesterday`.
 
-    A duration is that long before `now`, which must know its zone; so must not the text. A time of day is
-    today's, or yesterday's when it is still to come. What is earlier or later than every log is the time of
-    the earliest or the latest one. Raises UsageError.
+    A number is taken as it is. A duration is that long before `now`, which must know its zone; so must not
+    the text. A time of day is today's, or yesterday's when it is still to come. What is earlier or later than
+    every log is the time of the earliest or the latest one. Raises UsageError.
     """
     return min(max(_moment(text, now), EARLIEST_S), LATEST_S)
 
 
 def _moment(text: str, now: datetime) -> float:
-    word = text.strip()
-    ago_s = duration_s(word)
+    word = text.strip().lower().removesuffix(" ago")
+    if word in ("now", "today", "yesterday"):
+        today = now.replace(hour=0, minute=0, second=0, microsecond=0)
+        day = today if word == "today" else (today - timedelta(hours=12)).replace(hour=0)
+        return (now if word == "now" else day).timestamp()
+    if word.replace(".", "", 1).isdecimal() and (at := epoch_s(float(word))) is not None:
+        return at
+    ago_s = duration_s(_UNIT_WORD.sub(lambda unit: unit[0][0], word))
     if ago_s is not None:
         return now.timestamp() - ago_s
     try:
         if _CLOCK.fullmatch(word):
             today = datetime.fromisoformat(f"{now:%Y-%m-%d}T{word:0>5}").replace(tzinfo=now.tzinfo)
             return today.timestamp() if today <= now else today.timestamp() - 86_400
-        parsed = datetime.fromisoformat(word)
+        parsed = datetime.fromisoformat(word.upper())
     except (ValueError, OverflowError) as exc:
         raise UsageError(
-            f"{text!r} is no time", remedy="write 10m, 2h30m, 2026-11-20, 2026-11-20T08:00 or 08:15"
+            f"{text!r} is no time",
+            remedy="write 10m, 2h30m, yesterday, 2026-11-20, 2026-11-20T08:00 or 08:15",
         ) from exc
     return (parsed if parsed.tzinfo is not None else parsed.replace(tzinfo=now.tzinfo)).timestamp()

@@ -93,14 +93,19 @@ class Feeder:
 
     def push_event(self, event: LogEntry) -> None:
         """Feed a whole event, whose time and level may be its envelope's: its text is given what it lacks."""
-        text = event.raw
+        text = event.raw.lstrip(b"\0")
         if event.level in COMPLAINTS and facts(text).level is None:
             text = event.level.upper().encode() + b" " + text
         if event.at is not None and timestamp(text) is None:
             second, thousandths = divmod(round(event.at * 1000), 1000)
             at = b"%b%03dZ" % (_second(second), thousandths)
-            is_json = text.startswith(b"{") and json_object(text)
-            text = b'{"time":"%b",%b' % (at, text[1:]) if is_json else b"%b %b" % (at, text)
+            opening = b"{\n" if text.startswith(b"{\n") else b"{"
+            is_json = text.startswith(opening) and json_object(text)
+            text = (
+                b'%b "time":"%b",%b' % (opening, at, text[len(opening) :])
+                if is_json
+                else b"%b %b" % (at, text)
+            )
         self._tally.size_bytes -= len(text) - len(event.raw)
         self.push(text + b"\n", event.at)
 

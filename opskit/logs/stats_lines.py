@@ -16,8 +16,8 @@ from collections import Counter
 from functools import lru_cache
 
 from opskit.logs.calls import ModelCall, call_event, number_of, text_of
-from opskit.logs.events import EventLines
-from opskit.logs.levels import COMPLAINTS, EXCEPTION, SIGNS, TRACEBACK, compiled_signs, is_padded_level
+from opskit.logs.events import ENDS, EventLines, span
+from opskit.logs.levels import COMPLAINTS, SIGNS, TRACEBACK, compiled_signs, is_padded_level
 from opskit.logs.record import STANDARD_TAG, Facts, complaint, facts, uncoloured, without_prefix
 from opskit.logs.stats_counts import ANSWERED, ASKED, FAILED, UNKNOWN, CallStats, Counts
 from opskit.logs.stats_timeline import CALLS
@@ -51,7 +51,6 @@ _UNITS = {
 }
 #: Nothing takes so many seconds: Go writes a duration in JSON as a number of nanoseconds.
 _IN_NS = 1e8
-_EXCEPTION = re.compile(rb"[A-Za-z_][\w.]*(?::|\s*$)")
 _GROUPED = re.compile(rb"[ |+]+([A-Za-z_][\w.]*: .*)")
 _TRACE_LINES = 2000
 _TRACE_LINE_BYTES = 500
@@ -75,6 +74,8 @@ _OURS = {
         "REQUEST_END": " outcome=([a-z]{1,20}) ",
     }.items()
 }
+#: The level of a JSON object over several lines.
+_OF_JSON = re.compile(rb'\s+"\w*(?:level|severity|lvl)\w*"\s*:', re.IGNORECASE)
 #: A line that begins so continues no other.
 _DATED = re.compile(rb"\d{4}-\d\d-\d\d[ T]\d\d:")
 _ANNOUNCES = re.compile(r"\b(?:GET|POST|PUT|PATCH|DELETE|RUN)\b")
@@ -180,6 +181,8 @@ class BlockCounter:
         line = uncoloured(line)
         if TRACEBACK in line[:80] and _begins_traceback(line):
             read: tuple[str, bytes, float | None] | None = ("error", TRACEBACK, None)
+        elif _OF_JSON.match(line):
+            return self._read_json(start, end)
         elif line[:1] in (b" ", b"\t") and not is_padded_level(line):
             return end
         else:
@@ -190,6 +193,15 @@ class BlockCounter:
         stop, raised = _trace(self._block, end, prefix, line)
         self._counts.complain(level, self._at if when is None else when, self._source, raised or message)
         return stop
+
+    def _read_json(self, start: int, end: int) -> int:
+        """Count the JSON object over several lines that a line with a level is of; gives its end."""
+        first, last = span(self._block, start, end + 1)
+        said = complaint(self._block[first:last])
+        if said is not None and self._block[first:start].split(b"\n", 1)[0].strip() == b"{":
+            level, message, when = said
+            self._counts.complain(level, self._at if when is None else when, self._source, message)
+        return last - 1
 
 
 class _TaggedCounter:
@@ -322,8 +334,8 @@ def _trace(block: bytes, end: int, prefix: bytes, first: bytes) -> tuple[int, by
     """
     if _DATED.match(block, end + 1 + len(prefix)):
         return end, b""
-    raised, after_frame, event = b"", False, EventLines(first)
-    in_traceback = TRACEBACK in first
+    raised, event = b"", EventLines(first)
+    in_traceback, in_panic = TRACEBACK in first, b" panicked at " in first
     for _ in range(_TRACE_LINES):
         at = end + 1
         stop = block.find(b"\n", at)
@@ -332,14 +344,10 @@ def _trace(block: bytes, end: int, prefix: bytes, first: bytes) -> tuple[int, by
         if at >= len(block) or not line.startswith(prefix):
             break
         line = uncoloured(line[len(prefix) :])
-        opens = _begins_traceback(line)
-        name = _EXCEPTION if after_frame else EXCEPTION
-        raises = in_traceback and name.match(line) is not None
-        if not (event.take(line) or opens or raises):
+        if not event.take(line):
             break
-        in_traceback = in_traceback or opens
-        after_frame = line[:1] in (b" ", b"\t")
-        if raises or (b" panicked at " in first and not raised):
+        in_traceback = in_traceback or _begins_traceback(line)
+        if (in_traceback and ENDS.match(line)) or (in_panic and not raised):
             raised = line.strip()
         elif in_traceback and not raised and (grouped := _GROUPED.match(line)) and b"|" in line[:6]:
             raised = grouped[1].strip()
@@ -348,8 +356,8 @@ def _trace(block: bytes, end: int, prefix: bytes, first: bytes) -> tuple[int, by
 
 
 def _begins_traceback(line: bytes) -> bool:
-    """Exception groups draw a frame around theirs."""
-    return line.lstrip(b" +|").startswith((TRACEBACK, b"Exception Group"))
+    """Exception groups draw a frame around theirs, rich a box."""
+    return line.lstrip(b" +|\xe2\x94\x95\x80\xad").startswith((TRACEBACK, b"Exception Group"))
 
 
 @lru_cache(maxsize=16384)

@@ -53,6 +53,8 @@ ENVELOPES = {
     "docker logs with times": lambda text: f"2026-05-04T10:20:30.500000000Z {text}",
     "journal export": journal,
     "journal short-iso": lambda text: f"2026-05-04T10:20:30.500000+0000 host python[7]: {text}",
+    "journal short-full": lambda text: f"Mon 2026-05-04 10:20:30.5 UTC host python[7]: {text}",
+    "journal short-unix": lambda text: f"1777890030.500000 host python[7]: {text}",
     "syslog 5424": lambda text: f'<14>1 2026-05-04T10:20:30.5Z host pay 7 - [a@1 b="c]"] {text}',
 }
 

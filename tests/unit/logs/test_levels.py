@@ -63,6 +63,18 @@ ERRORS = (
     b"2026-05-04 10:20:30.123456+0200 0x1a2b Error       0x0  12  0  ollama: (Metal) no device",
     b"llama_model_load: error loading model: no space",
     b"ggml_cuda_init: failed to initialize CUDA: no driver",
+    b"10:01AM ERR no model error=gone",
+    b"\x1b[90m10:01AM\x1b[0m \x1b[31mFTL\x1b[0m gone",
+    b"[10:20:30 FTL] gone",
+    b"ERRO[0012] no model",
+    b"\x1b[31mFATA\x1b[0m[0000] no daemon",
+    b"2026-05-04 10:20:30.123456 (gui/501/com.ollama) <Error>: Service could not initialize",
+    b"2026-05-04 10:20:30.123 E  ollama[12:ab3] [com.apple.net:tcp] no route",
+    b"2026-05-04 10:20:30.123 F  ollama[12:ab3] fault",
+    b'{"timestamp":"2026-05-04 10:20:30.123456+0100","messageType":"Fault","eventMessage":"gone"}',
+    b'{"timestamp":"2026-05-04 10:20:30.123456+0100","messageType":"Error","eventMessage":"gone"}',
+    b'{\n    "body": "down",\n    "severity_number": 17,\n    "severity_text": "ERROR"\n}',
+    b"\0" * 500 + b"2026-05-04 10:20:30 ERROR behind a hole",
     b"KeyError: OPENAI_API_KEY",
     b"2026-05-04 10:20:30,123 KeyError: OPENAI_API_KEY",
     b'Traceback (most recent call last):\n  File "a.py", line 3, in f\n    g()\nValueError: no',
@@ -77,6 +89,12 @@ WARNINGS = (
     b'{"t":{"$date":"2026-05-04T10:20:30.500Z"},"s":"W","c":"CONTROL","id":2,"msg":"no access control"}',
     b'{"@t":"2026-05-04T10:20:30Z","@l": "Warning","@m":"low"}',
     b"DeprecationWarning: use the other one",
+    b"/app/model.py:12: UserWarning: no GPU\n  warn()",
+    b"10:00AM WRN slow took=4s",
+    b"[10:20:30 WRN] slow",
+    b"WARN[0000] slow",
+    b"21978:M 04 May 2026 10:20:30.003 # Memory overcommit must be enabled!",
+    b"2026-05-04 10:20:30.123456 (system/com.ollama) <Warning>: Service exited",
     b'[2026-05-04 10:20:30] local.WARNING: low {"free":1}',
     b"2026-05-04T10:20:30.123Z\twarn\tserver/run.go:12\tlow",
 )
@@ -88,6 +106,10 @@ OTHERS = (
     b'{"severityNumber":0,"body":{"stringValue":"x"}}',
     b'{"t":{"$date":"2026-05-04T10:20:30.500Z"},"s":"D2","c":"QUERY","id":3,"msg":"x"}',
     b'{"s":"E","points":3}',
+    b"21978:M 04 May 2026 10:20:30.003 * Ready, 0 ERROR",
+    b"2026-05-04 10:20:30.123 Df ollama[12:ab3] ERROR is over",
+    b"the tag <error> of a page",
+    b'{\n    "body": "ERROR is over",\n    "severity_text": "INFO"\n}',
     b'{"level":0,"msg":"x"}',
     b'{"level":true,"msg":"x"}',
     b"I0504 10:20:30.500000      17 pay.go:20] ERROR is over",
@@ -157,6 +179,31 @@ def test_what_only_resembles_a_level_is_none(line):
 @pytest.mark.parametrize(
     ("lines", "message"),
     [
+        (
+            b"thread 'main' (7) panicked at r.rs:1:61:\n3 is out\nnote: run with `RUST_BACKTRACE=1`",
+            "<n> is out",
+        ),
+        (
+            b"2026-05-04T10:20:30Z ERROR a: no\n\njava.lang.IllegalStateException: bad\n\tat a.b(C:1)\n\n",
+            "a: no",
+        ),
+        (
+            b"2026-05-04T10:20:30Z\tERROR\ta.go:1\tno\nmain.main\n\t/a.go:1\nnet/http.(*conn).serve\n\t/b.go:2",
+            "a.go:<n>",
+        ),
+        (
+            b"ERROR: it\nfuture: <Task finished>\nTraceback (most recent call last):\n  x\nOSError: no",
+            "OSError: no",
+        ),
+        (
+            "[error    ] failed\n╭─ Traceback (most recent call last) ─╮\n│ x ERROR y │\n╰─────╯\n"
+            "KeyError: 'k'\n".encode(),
+            "KeyError",
+        ),
+        (
+            b"ERROR no answer\nTraceback (most recent call last):\n  x\nrequests.exceptions.Timeout: 5 s",
+            "requests.exceptions.Timeout",
+        ),
         (
             b"12:30:00 ERROR [main] App - task\njava.io.IOException: no\n\tat a.App(A:1)\nCaused by: x",
             "task",

@@ -217,7 +217,8 @@ class TestIdentifier:
 def test_the_story_does_not_depend_on_how_sources_are_mixed(order, names):
     """Whatever comes first from which source, the lines are told by their times."""
     entries = [LogEntry(name, entry.raw) for name, entry in zip(names, WHOLE, strict=True)]
-    told = story([entries[index] for index in order], ID)
+    waiting = {name: [entry for entry in entries if entry.source == name] for name in names}
+    told = story([waiting[names[index]].pop(0) for index in order], ID)
     assert [entry.raw for entry in told.lines] == [entry.raw for entry in WHOLE]
     assert [attempt.outcome for attempt in told.attempts] == ["fault", "ok"]
 
@@ -227,3 +228,24 @@ def test_any_bytes_in_a_line_of_the_request_are_told(raws):
     """Invalid UTF-8 and control characters neither raise nor reach the text."""
     told = story([LogEntry("x", ID.encode() + b" " + raw.replace(b"\n", b"")) for raw in [b"", *raws]], ID)
     assert all(entry.text.isprintable() for entry in told.lines)
+
+
+def test_a_line_of_another_request_that_mentions_the_id_is_no_part_of_it():
+    """The answer of another request quotes the id: it neither belongs here nor ends the call here."""
+    quoting = tagged(
+        "LLM_RESPONSE", 0.5, OTHER, node="mlx", model="phi3.5:3.8b", seconds=0.1, preview=f"about {ID}"
+    )
+    told = story([*WHOLE[:2], quoting], ID)
+    assert len(told.lines) == 2
+    assert [attempt.outcome for attempt in told.attempts] == ["unfinished"]
+
+
+def test_a_clock_that_was_set_back_changes_no_order():
+    """The lines of one source stay in their order; an end before its beginning took no known time."""
+    place = {"node": "mlx", "model": "phi3.5:3.8b"}
+    told = story(
+        [tagged("REQUEST", 5), tagged("LLM_CALL", 5, **place), tagged("LLM_RESPONSE", 2, **place)], ID
+    )
+    assert [line.tag for line in told.lines] == ["REQUEST", "LLM_CALL", "LLM_RESPONSE"]
+    assert [(attempt.outcome, attempt.seconds) for attempt in told.attempts] == [("ok", None)]
+    assert (told.total_s, told.gaps) == (None, ())
