@@ -220,12 +220,7 @@ def span(block: bytes, start: int, end: int) -> tuple[int, int]:
     `block` must begin at the beginning of a line. Looks back to a line that surely begins an event, at most
     MAX_LINES, and from there forward: what continues an event depends on what came before.
     """
-    head = start
-    for _ in range(MAX_LINES):
-        if head == 0 or not _may_belong(block, head):
-            break
-        head = block.rfind(b"\n", 0, head - 1) + 1
-    return next(event for event in events_in(block, head) if event[1] >= end)
+    return next(event for event in events_in(block, _head(block, start)) if event[1] >= end)
 
 
 def event_cut(text: bytes) -> int:
@@ -234,12 +229,17 @@ def event_cut(text: bytes) -> int:
     if len(text) - at < _ENOUGH:
         # Nothing, or too little of the next line is here to tell whether it continues the one before.
         at = text.rfind(b"\n", 0, at - 1) + 1 if at else 0
-    while at > 0 and _may_belong(text, at):
-        at = text.rfind(b"\n", 0, at - 1) + 1
+    return _head(text, at, len(text))
+
+
+def _head(block: bytes, at: int, most: int = MAX_LINES) -> int:
+    """Where the event of the line at `at` begins at the earliest, sought back over at most so many lines."""
+    while at > 0 and most > 0 and may_belong(block, at):
+        at, most = block.rfind(b"\n", 0, at - 1) + 1, most - 1
     return at
 
 
-def _may_belong(block: bytes, at: int) -> bool:
+def may_belong(block: bytes, at: int) -> bool:
     """Whether the line at `at`, not the first one, could belong to the line before it."""
     before = block[max(block.rfind(b"\n", 0, at - 1) + 1, at - _ENOUGH) : at]
     return goes_on(before) or may_continue(block[at : at + _ENOUGH].partition(b"\n")[0])
@@ -258,7 +258,7 @@ def next_event(descriptor: int, at: int, size: int) -> int:
             end = text.find(b"\n", begin)
             if end < 0 and len(text) - begin < _ENOUGH and not is_all:
                 break
-            if not _may_belong(text, begin):
+            if not may_belong(text, begin):
                 return start + begin
             begin = end + 1
         if is_all or step > MAX_LINE:

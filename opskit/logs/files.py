@@ -221,11 +221,13 @@ def blocks(stream: Log, size: int = BLOCK, on_torn: Callable[[], None] = lambda:
 
     What a torn packed file holds before its tear is given; then `on_torn` is called.
     """
+    return whole_events(iter(lambda: read_piece(stream, size, on_torn), b""))
+
+
+def whole_events(pieces: Iterable[bytes]) -> Iterator[bytes]:
+    """Pieces that are cut anywhere as blocks of whole events; a line above MAX_LINE comes in parts."""
     pending = b""
-    while True:
-        piece = read_piece(stream, size, on_torn)
-        if not piece:
-            break
+    for piece in pieces:
         text = pending + piece if pending else piece
         cut = event_cut(text)
         if cut == 0 and len(text) < MAX_LINE:

@@ -13,7 +13,7 @@ from collections.abc import Callable, Iterable, Iterator
 from typing import NoReturn
 
 from opskit.errors import OpskitError, OutputError
-from opskit.logs.events import events_in, goes_on, may_continue, next_event, span
+from opskit.logs.events import events_in, may_belong, next_event, span
 from opskit.logs.record import LogEntry
 from opskit.logs.select import EntryFilter
 from opskit.logs.times import last_timed, timestamp
@@ -131,10 +131,8 @@ def write_plain(
 
 def _whole(block: bytes, start: int, end: int, done: int) -> tuple[int, int]:
     """The event around a line, not reaching back before `done`."""
-    line = block[max(start, end - 200) : end]
-    before = block[max(done, block.rfind(b"\n", 0, max(start - 1, 0)) + 1) : start][-200:]
-    is_first = not goes_on(before) and not may_continue(block[start : min(end, start + 200)])
-    if is_first and not goes_on(line) and not may_continue(block[end : end + 200].partition(b"\n")[0]):
+    is_first = start == 0 or not may_belong(block, start)
+    if is_first and (end >= len(block) or not may_belong(block, end)):
         return start, end
     first, last = span(block, start, end)
     return max(first, done), last

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from functools import cache, cached_property
 from itertools import pairwise
-from typing import Protocol
+from typing import Any
 
 from opskit.errors import UsageError
 from opskit.logs.levels import COMPLAINTS, LEVELS, SIGNS, WORD_SIGNS, Level, compiled_signs
@@ -25,18 +25,8 @@ _UNIT_WORD = re.compile(r"(?:sec(?:ond)?|min(?:ute)?|hour|day|week)s?\b")
 _CLOCK = re.compile(r"\d\d?:\d\d(:\d\d)?")
 
 
-class LineMatch(Protocol):
-    """As far as a match is used here: `re` and RE2 agree on it."""
-
-    def start(self) -> int: ...
-    def end(self) -> int: ...
-
-
-class Pattern(Protocol):
-    """A compiled byte pattern of either engine."""
-
-    def search(self, text: bytes, /) -> LineMatch | None: ...
-    def finditer(self, text: bytes, /) -> Iterator[LineMatch]: ...
+#: Compiled by `re` or by RE2, which agree as far as they are used here.
+Pattern = re.Pattern[bytes]
 
 
 @dataclass(frozen=True)
@@ -67,9 +57,9 @@ class EntryFilter:
             return re.compile(checked_tags(self.tags))
         return _complaining() if self.level in COMPLAINTS else None
 
-    def matches(self, block: bytes | bytearray, size: int) -> Iterator[LineMatch]:
+    def matches(self, block: bytes | bytearray, size: int) -> Iterator[re.Match[bytes]]:
         """What the finder finds in block[:size]. RE2 wants bytes of its own."""
-        finder = self.finder
+        finder: Any = self.finder
         if finder is None:
             return iter(())
         if isinstance(finder, re.Pattern):

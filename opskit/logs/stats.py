@@ -14,13 +14,13 @@ from multiprocessing.context import ForkContext, SpawnContext
 from multiprocessing.process import BaseProcess
 from pathlib import Path
 
-from opskit.logs.events import event_cut, next_event
-from opskit.logs.files import blocks
+from opskit.logs.events import next_event
+from opskit.logs.files import whole_events
 from opskit.logs.levels import COMPLAINTS
-from opskit.logs.packed import PackedFile, open_log, readable
+from opskit.logs.packed import PackedFile, open_log, read_piece, readable
 from opskit.logs.record import LogEntry, facts, json_object
 from opskit.logs.stats_counts import CountLimits, Counts
-from opskit.logs.stats_lines import MAX_LINE, BlockCounter
+from opskit.logs.stats_lines import BlockCounter
 from opskit.logs.times import timestamp
 from opskit.text import utc
 
@@ -30,7 +30,6 @@ PARALLEL_FROM = 64 * 1024 * 1024
 MAX_WORKERS = 4
 _CHUNK = 2 * 1024 * 1024
 _ENOUGH = 1024 * 1024
-_MAX_EVENT = 8 * 1024 * 1024
 
 
 class LogTally(Counts):
@@ -45,7 +44,7 @@ class LogTally(Counts):
     def feed(self, block: bytes, source: str = "", at: float | None = None) -> None:
         """Count a block of whole lines; the last LF may be missing.
 
-        A block should end between two events (see `events.event_cut` and `Feeder`): a traceback cut in two
+        A block should end between two events (see `files.whole_events`): a traceback cut in two
         loses its message, one cut off from its error line counts again. `at` is the time of lines that have
         none of their own.
         """
@@ -64,32 +63,13 @@ class LogTally(Counts):
 
 
 class Feeder:
-    """Feeds one source to a tally in pieces of any size, cut anywhere.
-
-    Holds back what is no whole event yet. Of a line longer than MAX_LINE only the head is kept; its rest is
-    counted in bytes and forgotten.
-    """
+    """Feeds whole events of one source to a tally, many at once."""
 
     def __init__(self, tally: LogTally, source: str = "") -> None:
         self._tally = tally
         self._source = source
-        self._pieces: list[bytes] = []
+        self._events: list[bytes] = []
         self._held = 0
-        self._in_long_line = False
-
-    def push(self, piece: bytes, at: float | None = None) -> None:
-        """`at` is the time of lines that have none of their own."""
-        if self._in_long_line:
-            end = piece.find(b"\n")
-            self._tally.size_bytes += len(piece) if end < 0 else end
-            if end < 0:
-                return
-            self._in_long_line = False
-            piece = piece[end:]
-        self._pieces.append(piece)
-        self._held += len(piece)
-        if self._held >= _ENOUGH:
-            self._feed(at)
 
     def push_event(self, event: LogEntry) -> None:
         """Feed a whole event, whose time and level may be its envelope's: its text is given what it lacks."""
@@ -107,32 +87,15 @@ class Feeder:
                 else b"%b %b" % (at, text)
             )
         self._tally.size_bytes -= len(text) - len(event.raw)
-        self.push(text + b"\n", event.at)
+        self._events += (text, b"\n")
+        self._held += len(text) + 1
+        if self._held >= _ENOUGH:
+            self.close(event.at)
 
     def close(self, at: float | None = None) -> None:
-        """Feed what is still held back."""
-        text = b"".join(self._pieces)
-        self._hold(b"")
-        self._tally.feed(text, self._source, at)
-
-    def _feed(self, at: float | None) -> None:
-        text = b"".join(self._pieces)
-        whole = text.rfind(b"\n") + 1
-        if len(text) - whole > MAX_LINE:
-            self._tally.feed(text[:whole], self._source, at)
-            self._tally.size_bytes += len(text) - whole - MAX_LINE
-            self._hold(text[whole : whole + MAX_LINE])
-            self._in_long_line = True
-            return
-        cut = event_cut(text)
-        if cut == 0 and len(text) > _MAX_EVENT:
-            cut = whole
-        self._tally.feed(text[:cut], self._source, at)
-        self._hold(text[cut:])
-
-    def _hold(self, text: bytes) -> None:
-        self._pieces = [text] if text else []
-        self._held = len(text)
+        """Feed what is still held back. `at` is the time of lines that have none of their own."""
+        self._tally.feed(b"".join(self._events), self._source, at)
+        self._events, self._held = [], 0
 
 
 @lru_cache(4)
@@ -159,7 +122,8 @@ def tally_file(
     limits = limits or CountLimits()
     with open_log(path) as stream, readable(path):
         if isinstance(stream, PackedFile):
-            return _fed(blocks(stream, on_torn=on_torn), name, limits)
+            packed = iter(lambda: read_piece(stream, _CHUNK, on_torn), b"")
+            return tally_pieces(packed, name, limits)
         descriptor = stream.fileno()
         size = os.fstat(descriptor).st_size
         processes = workers or min(_processors(), MAX_WORKERS)
@@ -167,12 +131,14 @@ def tally_file(
         return _together(descriptor, path, parts, name, limits)
 
 
-def _fed(pieces: Iterable[bytes], source: str, limits: CountLimits) -> LogTally:
-    tally = LogTally(limits)
-    feeder = Feeder(tally, source)
-    for piece in pieces:
-        feeder.push(piece)
-    feeder.close()
+def tally_pieces(pieces: Iterable[bytes], source: str, limits: CountLimits) -> LogTally:
+    """Count what is cut anywhere; of a line that is too long to be held only the head is looked at."""
+    tally, in_line = LogTally(limits), False
+    for block in whole_events(pieces):
+        rest = 0 if not in_line else block.find(b"\n") + 1 or len(block)
+        tally.size_bytes += rest
+        tally.feed(block[rest:], source)
+        in_line = not block.endswith(b"\n")
     return tally
 
 
@@ -217,12 +183,12 @@ def _together(
     try:
         for begin, end in parts[1:]:
             children.append(_start(str(path), begin, end, source, limits))
-        tally = _fed(_pieces(descriptor, *parts[0]) if parts else (), source, limits)
+        tally = tally_pieces(_pieces(descriptor, *parts[0]) if parts else (), source, limits)
         for (_, connection), part in zip(children, parts[1:], strict=True):
             try:
                 other = connection.recv()
             except (EOFError, OSError):
-                other = _fed(_pieces(descriptor, *part), source, limits)
+                other = tally_pieces(_pieces(descriptor, *part), source, limits)
             tally.merge(other)
     finally:
         for process, connection in children:
@@ -253,4 +219,4 @@ def _work(connection: Connection, path: str, begin: int, end: int, source: str, 
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     with contextlib.suppress(OSError):
         descriptor = os.open(path, os.O_RDONLY)
-        connection.send(_fed(_pieces(descriptor, begin, end), source, limits))
+        connection.send(tally_pieces(_pieces(descriptor, begin, end), source, limits))

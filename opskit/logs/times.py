@@ -48,11 +48,8 @@ _RARE_TIME = re.compile(
 
 def timestamp(text: bytes, start: int = 0, end: int = HEAD) -> float | None:
     """The first time in text[start:end] as epoch seconds; one without a zone is local."""
-    time = _TIME.search(text, start, end)
-    if time is not None:
-        return _epoch(time)
-    time = _RARE_TIME.search(text, start, end)
-    return None if time is None else _rare_epoch(time)
+    time = written_time(text, start, end)
+    return None if time is None else time.at
 
 
 def zoned_timestamp(text: bytes) -> float | None:

@@ -9,7 +9,8 @@ from hypothesis import strategies as st
 
 from opskit.errors import OpskitError
 from opskit.logs import stats
-from opskit.logs.stats import Feeder, LogTally, tally_file
+from opskit.logs.stats import LogTally, tally_file, tally_pieces
+from opskit.logs.stats_counts import CountLimits
 from opskit.logs.stats_report import as_json
 from tests.parts.logfile import write
 
@@ -96,34 +97,23 @@ def _die(*_):
     raise SystemExit(1)
 
 
-class TestFeeder:
+class TestPieces:
     @given(data=st.data())
     def test_pieces_cut_anywhere_give_the_whole(self, data):
         """In the middle of a line, of a traceback, of a character."""
         text = TEXT * data.draw(st.integers(1, 3))
         cuts = sorted(data.draw(st.lists(st.integers(0, len(text)), max_size=8)))
-        counted, whole = LogTally(), LogTally()
-        feeder = Feeder(counted, "x")
-        for begin, end in zip([0, *cuts], [*cuts, len(text)], strict=True):
-            feeder.push(text[begin:end])
-            if data.draw(st.booleans()):
-                feeder._feed(None)
-        feeder.close()
+        whole = LogTally()
+        pieces = [text[begin:end] for begin, end in zip([0, *cuts], [*cuts, len(text)], strict=True)]
         whole.feed(text, "x")
-        assert exact(counted) == exact(whole)
+        assert exact(tally_pieces(pieces, "x", CountLimits())) == exact(whole)
 
     def test_a_line_without_end_takes_no_memory(self):
-        """Only its head is held, and what follows it is read again."""
-        counted = LogTally()
-        feeder = Feeder(counted)
-        feeder.push(b"first\nERROR a ")
-        for _ in range(40):
-            feeder.push(b"y" * 1_000_000)
-            assert feeder._held <= 3_000_000
-        feeder.push(b"\nERROR b\n")
-        feeder.close()
+        """Only its head is held and counted, as one line, and what follows it is read again."""
+        pieces = [b"first\nERROR a ", *[b"y" * 1_000_000] * 40, b"\nERROR b\n"]
+        counted = tally_pieces(pieces, "x", CountLimits())
         assert (counted.lines, counted.errors.total) == (3, 2)
-        assert counted.size_bytes == len(b"first\nERROR a \nERROR b\n") + 40_000_000
+        assert counted.size_bytes == sum(map(len, pieces))
 
 
 TEXT = """2026-03-01 12:00:00,000 ERROR не удалось 12
