@@ -74,12 +74,10 @@ def call_event(said: Facts) -> ModelCall | None:
     Ours name everything as key=value. Others write prose (`[LLM_CALL] Model: qwq:32b`), several lines for one
     call: a call counts by its model, an answer by its success, and `[LLM_PARSE]` traces how it was read.
     """
-    fields = said.fields
+    fields, call = said.fields, ModelCall(0, *_place(said), None)
     if said.tag == "LLM_CALL":
-        return ModelCall(
-            0,
-            *_place(said),
-            None,
+        return replace(
+            call,
             fallback=fields.get("fallback") is True or _FALLS_BACK.search(said.message) is not None,
             # opskit asks a loaded model with the context that it has, and chooses one for a load of its own.
             num_ctx=None if "resident" in fields else _count(fields, "num_ctx"),
@@ -92,31 +90,27 @@ def call_event(said: Facts) -> ModelCall | None:
             return None
         if prose and (took := _TOOK.search(said.message)) is not None:
             seconds = float(took[1]) / (1000 if took[2] == "ms" else 1)
-        return ModelCall(
-            0,
-            *_place(said),
-            None,
-            "ok",
+        return replace(
+            call,
+            outcome="ok",
             seconds=seconds,
             first_token_s=number_of(fields.get("first_token_s")),
             tokens=_count(fields, "tokens", least=0),
             prompt_tokens=_count(fields, "prompt_eval_count", "prompt_tokens"),
         )
-    if said.tag == "LLM_PARSE":
-        verdict = text_of(fields, "verdict")
-        call = ModelCall(0, *_place(said), None, "rejected", seconds=seconds, fault=verdict)
-        return call if verdict else None
-    if said.tag in ("LLM_ERROR", "LLM_CRASH"):
-        fault, crash = text_of(fields, "fault"), said.tag == "LLM_CRASH"
-        if not fault:
-            # Ours is a crash when its tag says so: the router has judged. Of others the text is judged.
-            status = _STATUS.search(said.message)
-            code = text_of(fields, "status") or (status[1] if status is not None else "")
-            crash = crash or code == "500" or _CRASHED.search(said.message) is not None
-            fault = "crash" if crash else f"http_{code}" if code else "error"
-        call = ModelCall(0, *_place(said), None, "fault", seconds=seconds, fault=fault, crash=crash)
-        return replace(call, detail=text_of(fields, "detail"))
-    return None
+    if said.tag == "LLM_PARSE" and (verdict := text_of(fields, "verdict")):
+        return replace(call, outcome="rejected", seconds=seconds, fault=verdict)
+    if said.tag not in ("LLM_ERROR", "LLM_CRASH"):
+        return None
+    fault, crash = text_of(fields, "fault"), said.tag == "LLM_CRASH"
+    if not fault:
+        # Ours is a crash when its tag says so: the router has judged. Of others the text is judged.
+        status = _STATUS.search(said.message)
+        code = text_of(fields, "status") or (status[1] if status is not None else "")
+        crash = crash or code == "500" or _CRASHED.search(said.message) is not None
+        fault = "crash" if crash else f"http_{code}" if code else "error"
+    detail = text_of(fields, "detail")
+    return replace(call, outcome="fault", seconds=seconds, fault=fault, crash=crash, detail=detail)
 
 
 class RequestCalls:

@@ -8,19 +8,14 @@ import re
 from collections.abc import Callable, Iterable
 
 from opskit.logs.levels import SEVERITIES, Level, level_of
-from opskit.logs.record import json_object
+from opskit.logs.record import json_object, without_prefix
 from opskit.logs.times import timestamp
-from opskit.records import Record
+from opskit.records import Record, replace
 
 #: So many lines are looked at to recognise an envelope.
 SAMPLE_LINES = 50
 SAMPLE_BYTES = 64 * 1024
 _TIME = rb"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+(?:Z|[+-]\d\d:\d\d)"
-# `web-1  | text`: Compose pads the name with blanks; `--timestamps` puts Docker's time behind the bar.
-_COMPOSE = re.compile(
-    rb"(?:\x1b\[[0-9;]*m)*([A-Za-z0-9][\w.-]*?) *(?:\|\x1b\[0m ?|\| ?(?:\x1b\[0m)?)(%b )?(.*)" % _TIME,
-    re.DOTALL,
-)
 _DOCKER_TIME = re.compile(rb"(\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{9}Z) (.*)", re.DOTALL)
 _CRI = re.compile(rb"(%b) (stdout|stderr) ([FP])(?::[FP])* (.*)" % _TIME, re.DOTALL)
 _SYSLOG = re.compile(
@@ -123,12 +118,9 @@ def _cri(line: bytes) -> WrappedLine | None:
 
 
 def _compose(line: bytes) -> WrappedLine | None:
-    """`docker compose logs`: `web-1  | text`."""
-    match = _COMPOSE.fullmatch(line)
-    if match is None or level_of(match[1].decode("ascii", "replace")):
-        return None
-    service, time, text = match.groups()
-    return WrappedLine(text, None if time is None else timestamp(time), service.decode("ascii", "replace"))
+    """`docker compose logs`: `web-1  | text`; `--timestamps` puts Docker's time behind the bar."""
+    service, text = without_prefix(line)
+    return None if service is None else replace(_docker_time(text) or WrappedLine(text), service=service)
 
 
 def _docker_time(line: bytes) -> WrappedLine | None:

@@ -108,23 +108,23 @@ class FileSource:
                 yield event
 
     def _unwrapped(self, tail: int | None) -> Iterator[LogEntry]:
-        lines, grouper = LineSplitter(self.name), Grouper()
-        for block in self.blocks(tail, _READ_BLOCK):
-            for line in lines.feed(block):
+        grouper = Grouper()
+        for batch in self._batches(tail):
+            for line in batch:
                 if isinstance(line, LogEntry):
                     yield from grouper.push(line)
-        for line in lines.finish():
-            if isinstance(line, LogEntry):
-                yield from grouper.push(line)
         yield from grouper.flush()
 
     async def read(self, window: Window) -> AsyncGenerator[Batch, None]:
         """Its lines; the window's times are left to the selection."""
+        for batch in self._batches(window.tail):
+            yield batch
+
+    def _batches(self, tail: int | None) -> Iterator[Batch]:
         lines = LineSplitter(self.name)
-        for block in self.blocks(window.tail, _READ_BLOCK):
+        for block in self.blocks(tail, _READ_BLOCK):
             yield lines.feed(block)
-        if last := lines.finish():
-            yield last
+        yield lines.finish()
 
     async def follow(self, window: Window) -> AsyncGenerator[Batch, None]:
         """Its last lines (the window's tail, 10 when it has none), then what is appended, for ever.

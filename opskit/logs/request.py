@@ -1,7 +1,7 @@
 """The story of one request: all its lines from all sources in the order of time, its attempts, its gaps."""
 
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from operator import itemgetter
 
 from opskit.errors import UsageError
@@ -80,10 +80,7 @@ def story(entries: Iterable[LogEntry], identifier: str, *, gap_s: float = GAP_S)
             f"{identifier!r} is too short to tell requests apart",
             remedy=f"give at least {MIN_PREFIX} characters of the correlation id",
         )
-    search = _Search(identifier.strip())
-    for entry in entries:
-        search.look_at(entry)
-    name, events = search.chosen()
+    name, events = _events_of(entries, identifier.strip().lower())
     timed = _timed(events)
     calls, attempts = RequestCalls(), dict[int, ModelCall]()
     lines: list[TimelineLine] = []
@@ -119,69 +116,50 @@ def story(entries: Iterable[LogEntry], identifier: str, *, gap_s: float = GAP_S)
     )
 
 
-class _Search:
-    """Gathers the events of each id that begins as wanted.
+def _events_of(entries: Iterable[LogEntry], wanted: str) -> tuple[str, list[LogEntry]]:
+    """The one id that begins as wanted, and its events. Raises UsageError when there is none, or several.
 
     Lines that hold what is wanted as a word of its own, as logs that shorten ids do, belong to any of them.
     """
+    text = identifier_pattern(wanted)
+    word = re.compile(rb"(?<![\w-])" + text + rb"(?![\w-])", re.IGNORECASE)
+    events: list[tuple[Mapping[str, str], LogEntry]] = []
+    #: The ids by their letters and digits, each as it was written first.
+    names: dict[str, str] = {}
+    for entry in entries:
+        own = _names_in(entry.raw, wanted)
+        if own or (own is not None and word.search(entry.raw)):
+            names = own | names
+            events.append((own, entry))
+    keys = [_key(wanted)] if _key(wanted) in names else sorted(names)
+    if len(keys) > 1:
+        more = ", ..." if len(keys) > _MAX_CANDIDATES else ""
+        shown = ", ".join(names[key] for key in keys[:_MAX_CANDIDATES])
+        raise UsageError(
+            f"several requests begin with {wanted}: {shown}{more}", remedy="give more characters of the id"
+        )
+    name = keys[0] if keys else _key(wanted)
+    chosen = [entry for own, entry in events if not own or name in own]
+    if not chosen:
+        raise UsageError(
+            f"no line carries an id that begins with {wanted}",
+            remedy="`opskit logs --tag REQUEST` shows the requests with their ids",
+        )
+    return names.get(name, wanted), chosen
 
-    def __init__(self, identifier: str) -> None:
-        self._wanted = identifier.lower()
-        text = identifier_pattern(self._wanted)
-        self._text = re.compile(text, re.IGNORECASE)
-        self._word = re.compile(rb"(?<![\w-])" + text + rb"(?![\w-])", re.IGNORECASE)
-        #: Each event in order, with the ids it names; None for a mention.
-        self._events: list[tuple[set[str] | None, LogEntry]] = []
-        #: The ids by their letters and digits, each as it was written first.
-        self._names: dict[str, str] = {}
 
-    def look_at(self, entry: LogEntry) -> None:
-        if not self._text.search(entry.raw):
-            return
-        names = self._names_in(entry.raw)
-        if names is None:
-            return
-        # Of more ids than can be shown only the names matter, and the names of the exact one.
-        wanted = {*self._names, _key(self._wanted)}
-        known = {key for key in names if key in wanted or len(self._names) <= _MAX_CANDIDATES}
-        self._names = {key: names[key] for key in known} | self._names
-        if known or (not names and self._word.search(entry.raw)):
-            self._events.append((known or None, entry))
+def _names_in(raw: bytes, wanted: str) -> dict[str, str] | None:
+    """The ids in a line that begin as wanted: what a field says, every UUID, every id of a trace.
 
-    def chosen(self) -> tuple[str, list[LogEntry]]:
-        """The one id that fits and its events. Raises UsageError when there is none, or more than one."""
-        wanted = _key(self._wanted)
-        keys = [wanted] if wanted in self._names else sorted(self._names)
-        if len(keys) > 1:
-            more = ", ..." if len(keys) > _MAX_CANDIDATES else ""
-            names = ", ".join(self._names[key] for key in keys[:_MAX_CANDIDATES])
-            raise UsageError(
-                f"several requests begin with {self._wanted}: {names}{more}",
-                remedy="give more characters of the id",
-            )
-        name = keys[0] if keys else wanted
-        events = [event for names_in, event in self._events if names_in is None or name in names_in]
-        if not events:
-            raise UsageError(
-                f"no line carries an id that begins with {self._wanted}",
-                remedy="`opskit logs --tag REQUEST` shows the requests with their ids",
-            )
-        return self._names.get(name, self._wanted), events
-
-    def _names_in(self, raw: bytes) -> dict[str, str] | None:
-        """The ids in a line that begin as wanted: what a field says, every UUID, every id of a trace.
-
-        A tagged line that has an id is of that request, whatever its texts mention.
-        """
-        said = facts(raw)
-        own = said.fields.get("correlation_id") if said.tag is not None else None
-        if isinstance(own, str):
-            return (
-                {_key(own.lower()): own.lower()} if _key(own.lower()).startswith(_key(self._wanted)) else None
-            )
-        names = [name.lower().decode() for pattern in (UUID, _TRACE_ID) for name in pattern.findall(raw)]
-        names += [said.correlation_id.lower()] if said.correlation_id is not None else []
-        return {_key(name): name for name in names if _key(name).startswith(_key(self._wanted))}
+    A tagged line that has an id is of that request, whatever its texts mention: None where that is another.
+    """
+    said = facts(raw)
+    own = said.fields.get("correlation_id") if said.tag is not None else None
+    names = [name.lower().decode() for pattern in (UUID, _TRACE_ID) for name in pattern.findall(raw)]
+    names += [said.correlation_id.lower()] if said.correlation_id is not None else []
+    names = [own.lower()] if isinstance(own, str) else names
+    beginning = {_key(name): name for name in names if _key(name).startswith(_key(wanted))}
+    return None if isinstance(own, str) and not beginning else beginning
 
 
 def _key(name: str) -> str:

@@ -62,9 +62,10 @@ class EntryFilter:
         finder: Any = self.finder
         if finder is None:
             return iter(())
-        if isinstance(finder, re.Pattern):
-            return finder.finditer(block, 0, size)
-        return finder.finditer(bytes(memoryview(block)[:size]))
+        is_ours = isinstance(finder, re.Pattern)
+        text = (block, 0, size) if is_ours else (bytes(memoryview(block)[:size]),)
+        lines: Iterator[re.Match[bytes]] = finder.finditer(*text)
+        return lines
 
     @cached_property
     def is_plain(self) -> bool:
