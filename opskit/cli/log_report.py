@@ -87,7 +87,7 @@ async def read_story(identifier: str, specs: Sequence[str], config: str | None) 
     unread = Unread(sources)
     entries: list[LogEntry] = []
     # A beginning of an id must be distinguished from others: so lines are sought by it, not by the whole id.
-    selection = EntryFilter(identifier=identifier.strip()) if len(identifier.strip()) >= 4 else EntryFilter()
+    selection = EntryFilter(identifier=identifier.strip())
     async with contextlib.aclosing(once(sources, selection, Window())) as items:
         async for item in items:
             if isinstance(item, LogEntry):

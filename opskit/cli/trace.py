@@ -104,10 +104,10 @@ async def _traced(
 async def _trace_of(identifier: str, sources: Sequence[str], shared: SharedOptions) -> Trace:
     """Return a trace of the store with what an agent that sends no spans has logged, else what logs tell."""
     from opskit.cli.log_report import read_story
-    from opskit.logs.request import completed, lacks_spans, trace_of
+    from opskit.logs.request import completed, silent_agents, trace_of
 
     stored = TraceStore(Path(shared.load().state_dir)).find(identifier)
-    if stored is not None and (shared.sandbox or not (sources or lacks_spans(stored))):
+    if stored is not None and (shared.sandbox or not (sources or silent_agents(stored))):
         return stored
     try:
         story, _ = await read_story(stored.correlation_id if stored else identifier, sources, shared.config)

@@ -122,10 +122,7 @@ class ContainerSource:
     def __init__(self, docker: Docker, container: ListedContainer) -> None:
         self._docker = docker
         self._container = container
-
-    @property
-    def name(self) -> str:
-        return self._container.name
+        self.name = container.name
 
     async def read(self, window: Window) -> AsyncGenerator[Batch, None]:
         """The lines that are there now. Docker itself looks for `since`, `until` and `tail`."""
@@ -180,14 +177,11 @@ class ContainerGroup:
     ) -> None:
         self._docker = docker
         self._selector = selector
+        self.name = selector.spec
         self._containers = list(containers)
         self._queue: asyncio.Queue[Batch] = asyncio.Queue(_BATCHES)
         self._members: dict[str, asyncio.Task[None]] = {}
         self._fault: BaseException | None = None
-
-    @property
-    def name(self) -> str:
-        return self._selector.spec
 
     async def read(self, window: Window) -> AsyncGenerator[Batch, None]:
         """The lines of one container after the other; one that cannot be read is an Unreadable among them."""

@@ -112,7 +112,7 @@ class EventLines:
         if self._in_traceback and ENDS.match(line):
             return True
         if _CLOSING.match(line):
-            return self._first.rstrip()[-1:] in (b"{", b"[")
+            return b"{" in self._first or b"[" in self._first
         if self._complains and self._is_bare and _GO_FRAME.match(line):
             self._in_go = True
         return self._in_go or (self._complains and (self._is_bare or _OBJECT.match(line) is not None))
@@ -125,15 +125,13 @@ class EventLines:
         return said is not None and said.is_word and said.level in COMPLAINTS
 
 
-class _OpenEvent:
-    """The lines of an event so far, and the number of the last of them among all lines."""
+class _OpenEvent(EventLines):
+    """An event with its lines so far, and the number of the last of them among all lines."""
 
-    __slots__ = ("complete", "entries", "event", "last")
-
-    def __init__(self, first: LogEntry) -> None:
-        self.event = EventLines(first.raw)
+    def __init__(self, first: LogEntry, number: int) -> None:
+        super().__init__(first.raw)
         self.entries = [first]
-        self.last = 0
+        self.last = number
         self.complete = False
 
 
@@ -158,14 +156,13 @@ class Grouper:
         self._count += 1
         writer = line.source, line.service
         event = self._latest.get(writer)
-        if event is not None and event.event.take(line.raw):
+        if event is not None and event.take(line.raw):
             event.entries.append(line)
             event.last = self._count
         else:
             if event is not None:
                 event.complete = True
-            event = self._latest[writer] = _OpenEvent(line)
-            event.last = self._count
+            event = self._latest[writer] = _OpenEvent(line, self._count)
             self._waiting.append(event)
         events = []
         while self._waiting and (
@@ -175,10 +172,7 @@ class Grouper:
         return events
 
     def flush(self) -> list[LogEntry]:
-        events = []
-        while self._waiting:
-            events.append(self._taken())
-        return events
+        return [self._taken() for _ in range(len(self._waiting))]
 
     def _taken(self) -> LogEntry:
         event = self._waiting.popleft()

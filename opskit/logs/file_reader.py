@@ -43,24 +43,16 @@ class FileReader:
 
     def __init__(self, path: Path, name: str, behind_bytes: int | None = None) -> None:
         self._path = path
-        self._name = name
+        self.name = name
         self._behind_bytes = behind_bytes
         self._descriptor: int | None = None
-        self._inode: tuple[int, int] | None = None
+        #: The file that is open, or was last.
+        self.identity: tuple[int, int] | None = None
         self._at = 0
         #: The last bytes before that place: when they are others, the file was rewritten.
         self._mark = b""
         self._lines = LineSplitter(name)
         self._renamed: _RenamedFile | None = None
-
-    @property
-    def name(self) -> str:
-        return self._name
-
-    @property
-    def identity(self) -> tuple[int, int] | None:
-        """The file that is open, or was last."""
-        return self._inode
 
     def begin(self, tail: int | None) -> Batch:
         """What is there at the start. Raises OpskitError LOG_001 for what is no file."""
@@ -71,7 +63,7 @@ class FileReader:
             if not isinstance(error.__cause__, OSError) or self._path.is_dir():
                 raise
             reason = (error.__cause__.strerror or str(error.__cause__)).lower()
-            return [Note(self._name, None, f"{reason}; waiting for it")]
+            return [Note(self.name, None, f"{reason}; waiting for it")]
         if packed:
             raise OpskitError(
                 "LOG_001",
@@ -99,10 +91,10 @@ class FileReader:
         if descriptor is None:
             return []
         if self._rewritten(descriptor):
-            self._at, self._mark, self._lines = 0, b"", LineSplitter(self._name)
-            return [Note(self._name, None, "the file was truncated; reading it from its beginning")]
+            self._at, self._mark, self._lines = 0, b"", LineSplitter(self.name)
+            return [Note(self.name, None, "the file was truncated; reading it from its beginning")]
         if left_out := self._left_out(descriptor):
-            return [LeftOut(self._name, None, f"{left_out} lines came too fast and were left out", left_out)]
+            return [LeftOut(self.name, None, f"{left_out} lines came too fast and were left out", left_out)]
         if batch := self._appended(descriptor):
             return batch
         if not self._replaced():
@@ -113,7 +105,7 @@ class FileReader:
         last = self._end_renamed()
         self._renamed, self._descriptor = _RenamedFile(descriptor, self._at, self._lines), None
         change = "the file was rotated" if self._path.exists() else "the file is gone; waiting for it"
-        return [*last, Note(self._name, None, change)]
+        return [*last, Note(self.name, None, change)]
 
     def _end_renamed(self) -> Batch:
         renamed, self._renamed = self._renamed, None
@@ -131,9 +123,9 @@ class FileReader:
         except OSError:
             return None
         stat = os.fstat(descriptor)
-        before, self._inode = self._inode, (stat.st_dev, stat.st_ino)
-        self._descriptor, self._at, self._mark, self._lines = descriptor, 0, b"", LineSplitter(self._name)
-        if self._renamed is not None and self._inode == before:
+        before, self.identity = self.identity, (stat.st_dev, stat.st_ino)
+        self._descriptor, self._at, self._mark, self._lines = descriptor, 0, b"", LineSplitter(self.name)
+        if self._renamed is not None and self.identity == before:
             # It was moved away and back.
             self._go_to(descriptor, self._renamed.at)
             self._lines = self._renamed.lines
@@ -155,7 +147,7 @@ class FileReader:
             self._at += len(piece)
             lines += piece.count(b"\n")
         self._go_to(descriptor, self._at)
-        self._lines = LineSplitter(self._name)
+        self._lines = LineSplitter(self.name)
         return lines
 
     def _appended(self, descriptor: int) -> Batch:
@@ -177,7 +169,7 @@ class FileReader:
             stat = self._path.stat()
         except OSError:
             return True
-        return (stat.st_dev, stat.st_ino) != self._inode
+        return (stat.st_dev, stat.st_ino) != self.identity
 
 
 def tail_offset(descriptor: int, size: int, lines: int) -> int:

@@ -40,12 +40,8 @@ class FileSource:
 
     def __init__(self, path: Path, name: str | None = None) -> None:
         self.path = path
-        self._name = name or path.name
+        self.name = name or path.name
         self.torn = False
-
-    @property
-    def name(self) -> str:
-        return self._name
 
     @property
     def identity(self) -> tuple[int, int] | None:

@@ -22,19 +22,15 @@ class GlobSource:
     """The files that match a pattern. Its entries bear the names of their files."""
 
     def __init__(self, pattern: str) -> None:
-        self._pattern = pattern
+        self.name = pattern
         #: Of the files that match so far.
         self._readers: dict[Path, FileReader] = {}
         #: Files that are known, by whatever name: one that was rotated away is no new one.
         self._known: set[tuple[int, int]] = set()
 
-    @property
-    def name(self) -> str:
-        return self._pattern
-
     async def read(self, window: Window) -> AsyncGenerator[Batch, None]:
         """The lines of one file after the other. Raises OpskitError LOG_001 when no file matches."""
-        for source in files(self._pattern):
+        for source in files(self.name):
             try:
                 async for batch in source.read(window):
                     yield batch
@@ -48,7 +44,7 @@ class GlobSource:
         """
         tail = 10 if window.tail is None and window.since is None else window.tail
         try:
-            yield [item for source in files(self._pattern) for item in self._admit(source, tail, window)]
+            yield [item for source in files(self.name) for item in self._admit(source, tail, window)]
             clock = asyncio.get_running_loop().time
             searched = clock()
             while True:
@@ -81,7 +77,7 @@ class GlobSource:
     def _newcomers(self, window: Window) -> Batch:
         """The beginnings of the files that match now and did not before."""
         try:
-            sources = files(self._pattern)
+            sources = files(self.name)
         except OpskitError:
             return []
         batch: Batch = []

@@ -116,15 +116,6 @@ SIGNS = (
     rb"|Segmentation fault|(?:Error|Exception|Warning)(?::|\s)" % (_SHORT_COMPLAINTS, _COLOUR)
 )
 WORD_SIGNS = rb"|ERR(?:OR)?\b|WARN(?:ING)?\b"
-#: The numbers of pino and bunyan, each the least of its level.
-_NUMBERED: tuple[tuple[int, Level], ...] = (
-    (60, "critical"),
-    (50, "error"),
-    (40, "warning"),
-    (30, "info"),
-    (10, "debug"),
-)
-_HIGHEST_NUMBER = 69
 #: The severities of syslog, 0 to 7.
 SEVERITIES: tuple[Level, ...] = (
     *("critical", "critical", "critical", "error", "warning", "info", "info", "debug"),
@@ -227,20 +218,20 @@ def otel_level(value: Any) -> Level | None:
 
 
 @cache
-def compiled_signs(pattern: bytes = SIGNS) -> Any:
+def compiled_signs(pattern: bytes = SIGNS) -> re.Pattern[bytes]:
     """A pattern of ours, of RE2, which is imported when it is needed."""
     import re2
 
     options = re2.Options()
     options.encoding = re2.Options.Encoding.LATIN1
     options.never_capture = True
-    return re2.compile(pattern, options)
+    compiled: re.Pattern[bytes] = re2.compile(pattern, options)
+    return compiled
 
 
 def _numbered(number: float) -> Level | None:
-    if number > _HIGHEST_NUMBER:
-        return None
-    return next((level for least, level in _NUMBERED if number >= least), None)
+    """The level of a number of pino and bunyan: 10 and 20 for debug, 30 for info, up to 69."""
+    return LEVELS[max(0, int(number) // 10 - 2)] if 10 <= number < 70 else None
 
 
 def _special_form(line: bytes) -> LineLevel | None:

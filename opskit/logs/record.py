@@ -140,13 +140,11 @@ def facts(raw: bytes) -> Facts:
     """Read one entry. Never raises."""
     _, line = without_prefix(raw)
     first = uncoloured(line.partition(b"\n")[0])
-    if first.rstrip() == b"{":
-        first = line  # JSON over several lines
     tag = _TAG.search(first, 0, HEAD)
     if tag is not None and tag[1] not in _STANDARD_NAMES:
         # A logger's name may look like a tag.
         tag = STANDARD_TAG.search(first, tag.end(), HEAD) or tag
-    read = _json(first)
+    read = _json(first) or (_json(line) if first.startswith(b"{") else None)
     if read is not None:
         return read
     if tag is not None:

@@ -202,7 +202,7 @@ def completed(trace: Trace, story: Story) -> Trace:
     """
     added = [
         _call(call, agent)
-        for agent in _silent_agents(trace)
+        for agent in silent_agents(trace)
         for call in story.attempts
         if call.node != agent.attributes.get("gen_ai.agent.name")
         and call.began is not None
@@ -211,12 +211,8 @@ def completed(trace: Trace, story: Story) -> Trace:
     return replace(trace, spans=tuple(sorted((*trace.spans, *added), key=lambda span: span.start)))
 
 
-def lacks_spans(trace: Trace) -> bool:
-    """Tell whether an agent was asked that reported nothing of what it did."""
-    return bool(_silent_agents(trace))
-
-
-def _silent_agents(trace: Trace) -> list[Span]:
+def silent_agents(trace: Trace) -> list[Span]:
+    """Return the spans of agents that were asked and reported nothing of what they did."""
     parents = {span.parent_id for span in trace.spans}
     return [
         span
@@ -230,7 +226,6 @@ def _silent_agents(trace: Trace) -> list[Span]:
 def trace_of(story: Story) -> Trace:
     start = story.started or 0.0
     trace_id = story.correlation_id.replace("-", "")
-    statuses = {"answered": SpanStatus.OK, "running": SpanStatus.UNSET}
     root = Span(
         trace_id=trace_id,
         span_id=f"{0:016x}",
@@ -240,8 +235,9 @@ def trace_of(story: Story) -> Trace:
         seconds=story.total_s if story.answered or story.state != "running" else None,
         attributes={"opskit.source": "log"},
     )
-    root.status = SpanStatus.OK if story.answered else statuses.get(story.state, SpanStatus.ERROR)
-    if root.status is SpanStatus.ERROR:
+    if story.answered:
+        root.status = SpanStatus.OK
+    elif story.state != "running":
         root.fail(story.code or story.state)
     calls = [_call(call, root) for call in story.attempts if call.began is not None]
     return Trace(trace_id, story.correlation_id, story.goal or "", start, (root, *calls))

@@ -8,7 +8,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import cache, cached_property
+from functools import cached_property
 from itertools import pairwise
 from typing import Any
 
@@ -55,7 +55,8 @@ class EntryFilter:
             return self._greps[0]
         if self.tags:
             return re.compile(checked_tags(self.tags))
-        return _complaining() if self.level in COMPLAINTS else None
+        is_complaint = self.level in COMPLAINTS
+        return compiled_signs(SIGNS + WORD_SIGNS + _COMPLAINING_TAGS) if is_complaint else None
 
     def matches(self, block: bytes | bytearray, size: int) -> Iterator[re.Match[bytes]]:
         """What the finder finds in block[:size]. RE2 wants bytes of its own."""
@@ -135,20 +136,12 @@ class EntryFilter:
         return re.compile(checked_tags(self.tags))
 
     def _timely(self, at: float | None) -> bool:
-        if not self.needs_time:
-            return True
         if at is None:
             return True
         return (self.since is None or at >= self.since) and (self.until is None or at < self.until)
 
     def _severe(self, level: Level | None) -> bool:
         return self.level is None or (level is not None and LEVELS.index(level) >= LEVELS.index(self.level))
-
-
-@cache
-def _complaining() -> Pattern:
-    pattern: Pattern = compiled_signs(SIGNS + WORD_SIGNS + _COMPLAINING_TAGS)
-    return pattern
 
 
 def compiled(pattern: str) -> Pattern:

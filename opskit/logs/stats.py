@@ -79,13 +79,8 @@ class Feeder:
         if event.at is not None and timestamp(text) is None:
             second, thousandths = divmod(round(event.at * 1000), 1000)
             at = b"%b%03dZ" % (_second(second), thousandths)
-            opening = b"{\n" if text.startswith(b"{\n") else b"{"
-            is_json = text.startswith(opening) and json_object(text)
-            text = (
-                b'%b "time":"%b",%b' % (opening, at, text[len(opening) :])
-                if is_json
-                else b"%b %b" % (at, text)
-            )
+            is_json = text.startswith(b"{") and json_object(text)
+            text = b'{"time":"%b",%b' % (at, text[1:]) if is_json else b"%b %b" % (at, text)
         self._tally.size_bytes -= len(text) - len(event.raw)
         self._events += (text, b"\n")
         self._held += len(text) + 1
@@ -149,9 +144,7 @@ def _pieces(descriptor: int, begin: int, end: int) -> Iterator[bytes]:
 
 
 def _processors() -> int:
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
 
 
 def _parts(descriptor: int, size: int, count: int) -> list[tuple[int, int]]:

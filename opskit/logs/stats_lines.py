@@ -197,8 +197,7 @@ class BlockCounter:
     def _read_json(self, start: int, end: int) -> int:
         """Count the JSON object over several lines that a line with a level is of; gives its end."""
         first, last = span(self._block, start, end + 1)
-        said = complaint(self._block[first:last])
-        if said is not None and self._block[first:start].split(b"\n", 1)[0].strip() == b"{":
+        if self._block.startswith(b"{", first) and (said := complaint(self._block[first:last])) is not None:
             level, message, when = said
             self._counts.complain(level, self._at if when is None else when, self._source, message)
         return last - 1

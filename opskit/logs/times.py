@@ -68,11 +68,10 @@ class WrittenTime(NamedTuple):
 
 def written_time(text: bytes, start: int = 0, end: int = HEAD) -> WrittenTime | None:
     """The first time in text[start:end]; None when there is none."""
-    time = _TIME.search(text, start, end)
-    if time is not None:
-        return WrittenTime(time.start(), time.end(), _epoch(time))
-    time = _RARE_TIME.search(text, start, end)
-    return None if time is None else WrittenTime(time.start(), time.end(), _rare_epoch(time))
+    time, epoch = _TIME.search(text, start, end), _epoch
+    if time is None:
+        time, epoch = _RARE_TIME.search(text, start, end), _rare_epoch
+    return None if time is None else WrittenTime(time.start(), time.end(), epoch(time))
 
 
 def last_timed(block: bytes, start: int, end: int) -> tuple[int, float] | None:
