@@ -120,7 +120,8 @@ class FileSource:
         lines = LineSplitter(self.name)
         for block in self.blocks(tail, _READ_BLOCK):
             yield lines.feed(block)
-        yield lines.finish()
+        if last := lines.finish():
+            yield last
 
     async def follow(self, window: Window) -> AsyncGenerator[Batch, None]:
         """Its last lines (the window's tail, 10 when it has none), then what is appended, for ever.
