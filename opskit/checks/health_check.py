@@ -143,6 +143,9 @@ def fault_of(test: Sequence[str], run: HealthCheckRun) -> HealthCheckFault | Non
     script = _script(test)
     run_words = set(_run_words(test, script))
     missing = {line: name for line in lines if (name := _missing_name(line, run_words)) is not None}
+    if not_started and lines and not missing:
+        # Its program is there: a limit, or a container that ends, let nothing start.
+        return None
     if not_started or _cannot_judge(run.exit_code, script, lines, missing):
         line, name = next(iter(missing.items()), (lines[-1] if lines else "", ""))
         if re.search(_SYNTAX, line):

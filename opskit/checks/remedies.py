@@ -72,7 +72,7 @@ def unload_remedy(kind: ServerKind, model: str, url: str) -> str | None:
 def agent_remedy(agent: AgentConfig, state: NodeState, *, restart: str = "", log: str = "") -> str | None:
     """None when nothing is to be done. `restart` and `log` are of the process that runs, if known."""
     container = f"{agent.name}-agent"
-    log = log or f"`docker logs --tail 50 {container}`"
+    log = log or ("its output, where it was started" if restart else f"`docker logs --tail 50 {container}`")
     match state:
         case NodeState.OK:
             return None
@@ -93,7 +93,7 @@ def agent_remedy(agent: AgentConfig, state: NodeState, *, restart: str = "", log
 
 def _wake(node: NodeConfig, process: Listener | None, kind: ServerKind) -> str:
     if process is not None and process.stopped:
-        return f"`kill -CONT {process.pid}` lets it go on"
+        return process.release
     if kind.unload:
         unload = kind.unload_hint("MODEL")
         return f"`opskit models loaded`, then {unload}; if that hangs, restart it: {kind.restart}"

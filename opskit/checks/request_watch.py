@@ -66,8 +66,8 @@ class RequestWatch:
 
     async def _by_runners(self, runners: NodeRunners, provider: Provider) -> WaitEvidence | None:
         server = None if runners.server is None else read_process(runners.server)
-        if server is not None and (server.stopped or server.traced):
-            return _stopped(server.pid, server.name)
+        if server is not None and server.halt:
+            return _halted(f"{server.words} {server.halt}", server.release)
         weights, now = await known_weights(self._survey, self._node.config, self._model), time.monotonic()
         before, at = self._runners or (runners, now)
         evidence = assess_wait(self._model, weights, before, runners, now - at)
@@ -115,7 +115,7 @@ class RequestWatch:
         if process is None:
             return None
         if process.stopped:
-            return _stopped(process.pid, process.name)
+            return _halted(process.condition, process.release)
         if not is_working(process.cpu):
             return None
         return WaitEvidence("busy", f"{process.words} works", rate=f"it uses {process.cpu:.1f} cores")
@@ -185,9 +185,8 @@ def assess_slots_wait(
     return WaitEvidence("wedged", why, patience_s=STANDSTILL_S, whole_node=True)
 
 
-def _stopped(pid: int, name: str) -> WaitEvidence:
-    remedy = f"`kill -CONT {pid}` lets it go on"
-    return WaitEvidence("wedged", f"process {pid} ({name}) is stopped", remedy, whole_node=True)
+def _halted(why: str, release: str) -> WaitEvidence:
+    return WaitEvidence("wedged", why, release, whole_node=True)
 
 
 def _rate(before: Sequence[Slot], after: Sequence[Slot], seconds: float) -> str:

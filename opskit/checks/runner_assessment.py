@@ -217,8 +217,7 @@ def remedy_of_orphans(orphans: Sequence[RunnerProcess]) -> str:
 
 
 def _stopped(process: RunnerProcess, why: str) -> RunnerAssessment:
-    remedy = f"`kill -CONT {process.pid}` lets it go on"
-    return RunnerAssessment(NodeState.WEDGED, why, remedy, stopped=process.process)
+    return RunnerAssessment(NodeState.WEDGED, why, process.process.release, stopped=process.process)
 
 
 def _slots_busy(model: str, first: ModelRunner, last: ModelRunner, cores: float) -> RunnerAssessment:

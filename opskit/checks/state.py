@@ -100,14 +100,14 @@ def judge_silence(
     """
     silence = f"no token in {seconds:.1f} s"
     if process is not None and process.stopped:
-        return NodeState.WEDGED, f"{silence}: {process.words} is stopped"
+        return NodeState.WEDGED, f"{silence}: {process.condition}"
     if progress_seen:
         return NodeState.BUSY, f"{silence}, but it reports progress on the prompt"
     if others_served:
         return NodeState.BUSY, f"{silence}, but other requests ended meanwhile"
     if process is not None and is_working(process.cpu):
         return NodeState.BUSY, f"{silence}, but {process.words} is using {process.cpu:.1f} cores"
-    return NodeState.WEDGED, silence if process is None else f"{silence}; {process.words} is idle"
+    return NodeState.WEDGED, silence if process is None else f"{silence}; {process.condition}"
 
 
 def judge_overdue(process: Listener | None, overdue_s: float) -> tuple[NodeState, str]:
@@ -120,12 +120,12 @@ def judge_overdue(process: Listener | None, overdue_s: float) -> tuple[NodeState
     if process is None:
         return NodeState.BUSY, f"{since}: busy or wedged, which cannot be told from here"
     if process.stopped:
-        return NodeState.WEDGED, f"{since}, and {process.words} is stopped"
+        return NodeState.WEDGED, f"{since}, and {process.condition}"
     if is_working(process.cpu):
         return NodeState.BUSY, f"{since}, and {process.words} is using {process.cpu:.1f} cores"
     if overdue_s < OVERDUE_S:
         return NodeState.BUSY, f"{since}; {process.words} does not use the processor just now"
-    return NodeState.WEDGED, f"{since}, and {process.words} is idle"
+    return NodeState.WEDGED, f"{since}, and {process.condition}"
 
 
 def judge_slots(
@@ -149,8 +149,7 @@ def judge_slots(
         return NodeState.BUSY, f"{all_busy}, and {why}"
     if not process.stopped and is_working(process.cpu):
         return NodeState.BUSY, f"{all_busy}, and {process.words} is using {process.cpu:.1f} cores"
-    condition = f"{process.words} is {'stopped' if process.stopped else 'idle'}"
-    return NodeState.WEDGED, f"{all_busy}, none moved between two looks, and {condition}"
+    return NodeState.WEDGED, f"{all_busy}, none moved between two looks, and {process.condition}"
 
 
 def judge_queue(queue: "AgentQueue") -> tuple[NodeState | None, str]:

@@ -62,9 +62,9 @@ class Cause(Record, kw_only=True):
         return key_of(self.id, self.target)
 
 
-def claims_of_member(name: str) -> frozenset[str]:
-    """Return the checks of a node or an agent."""
-    return frozenset({f"node {name}", f"agent {name}"})
+def claims_of(*names: str) -> frozenset[str]:
+    """Return the checks of nodes and agents."""
+    return frozenset(f"{kind} {name}" for name in names for kind in ("node", "agent"))
 
 
 #: A cause of what works all the same, or worse than it could.

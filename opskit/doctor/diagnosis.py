@@ -1,10 +1,10 @@
 """The result of an examination: causes as a tree, in the order in which to deal with them, and what is open.
 
 Every finding that is not well is explained at most once, by the cause that ranks first; a cause that follows
-from another is folded beneath it. A parent always ranks before its child, so there are no circles.
+from another is folded beneath it. None follows from what follows from it, so there are no circles.
 """
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 from opskit.checks.state import NodeState
@@ -133,7 +133,15 @@ def attribute(causes: Sequence[Cause], findings: Sequence[Finding]) -> tuple[lis
     """
     unique = {cause.key: cause for cause in sorted(causes, key=order, reverse=True)}
     ordered = sorted(unique.values(), key=order)
-    parents = {cause.key: _parent(cause, unique) for cause in ordered}
+    parents: dict[str, str] = {}
+    # What ranks before is rather the reason than what ranks after.
+    for is_before in (True, False):
+        for cause in ordered:
+            known = (unique[key] for key in cause.because if key in unique)
+            reasons = (reason.key for reason in known if order(reason) < order(cause) or not is_before)
+            parent = next((key for key in reasons if cause.key not in _line(key, parents)), None)
+            if parent is not None:
+                parents.setdefault(cause.key, parent)
     open_names = [finding.check for finding in findings if finding.status in OPEN]
     taken: dict[str, str] = {}
     for cause in ordered:
@@ -144,7 +152,7 @@ def attribute(causes: Sequence[Cause], findings: Sequence[Finding]) -> tuple[lis
         cause.key: Attributed(
             cause,
             tuple(name for name in dict.fromkeys(open_names) if taken.get(name) == cause.key),
-            parents[cause.key],
+            parents.get(cause.key),
         )
         for cause in ordered
     }
@@ -152,23 +160,21 @@ def attribute(causes: Sequence[Cause], findings: Sequence[Finding]) -> tuple[lis
     return _unfolded(entries), unexplained
 
 
-def _parent(cause: Cause, known: dict[str, Cause]) -> str | None:
-    """The first of `because` that is there and ranks before it."""
-    for key in cause.because:
-        other = known.get(key)
-        if other is not None and order(other) < order(cause):
-            return key
-    return None
+def _line(key: str | None, parents: Mapping[str, str | None]) -> Iterator[str]:
+    """Yield the key of a cause, and the keys of all that it follows from."""
+    while key is not None:
+        yield key
+        key = parents.get(key)
 
 
 def _unfolded(entries: dict[str, Attributed]) -> list[Attributed]:
     """Roots in order, each followed by all that follows from it; what fails before what merely warns."""
     children: dict[str | None, list[Attributed]] = {}
-    failing: set[str] = set()
-    for entry in reversed(entries.values()):
+    parents, failing = {key: entry.parent for key, entry in entries.items()}, set[str]()
+    for key, entry in entries.items():
         children.setdefault(entry.parent, []).append(entry)
-        if entry.cause.status is Status.FAIL or entry.cause.key in failing:
-            failing.update({entry.cause.key, entry.parent or ""})
+        if entry.cause.status is Status.FAIL:
+            failing.update(_line(key, parents))
     for listed in children.values():
         listed.sort(key=lambda entry: (entry.cause.key not in failing, order(entry.cause)))
     ordered: list[Attributed] = []

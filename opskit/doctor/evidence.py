@@ -19,9 +19,9 @@ from opskit.facts import docker_daemon, machine
 from opskit.facts.agent import read_agent_paths
 from opskit.facts.compose_project import ComposeFacts, read_compose_project
 from opskit.facts.container import StartObstacle
+from opskit.facts.container_survey import read_last_words
 from opskit.facts.environment import EnvFileFacts, Environment, known, read_env_file
 from opskit.facts.kernel_log import KernelKill, read_kernel_kills
-from opskit.facts.last_words import read_last_words
 from opskit.facts.machine import ClockReading, DiskFacts, HeldLock, read_clock, read_held_locks
 from opskit.facts.model_memory import PromptReading, read_cache_sizes, read_prompt
 from opskit.facts.model_requests import ModelRequests, read_container_requests, read_own_requests

@@ -80,6 +80,20 @@ _ROW = re.compile(
 _REMEDY = re.compile(r"^\S{1,100} \((not configured|[a-z]{2,20})\): ")
 
 
+def system_explanation(text: str, **names: str) -> Explanation | None:
+    """Return the explanation of a complaint of the system, or of a server; None where none is known.
+
+    Its remedy has the `names` in place of their keys (`NAME`), and what the text itself names.
+    """
+    for key, pattern in _SYSTEM.items():
+        entry = entry_of(ExplanationKind.SYSTEM, key)
+        if entry is not None and (match := pattern.search(text)):
+            known = names | {name: value for name, value in match.groupdict().items() if value}
+            words = re.split(r"\b([A-Z]+)\b", entry.remedy)
+            return replace(entry, remedy="".join(known.get(word, word) for word in words))
+    return None
+
+
 def signs_of_line(line: str) -> Iterator[Sign]:
     for match in _CODE.finditer(line):
         yield Sign(ExplanationKind.CODE, match[1].upper(), SAID, f"the text holds {match[1]}")

@@ -42,7 +42,7 @@ _PLUGINS = (
 _CHOSEN = re.compile(r"^\s*(?:export\s+)?COMPOSE_PROJECT_NAME\s*=\s*(['\"]?)([^'\"#\n]*)\1", re.MULTILINE)
 _VARIABLE = re.compile(r"\$(?:(\w+)|\{(\w+)(?::?-([^}]*))?\})")
 #: What is remembered of a project has this shape; another one is asked for again.
-_SHAPE = 6
+_SHAPE = 7
 
 
 class Sources(Record):

@@ -13,7 +13,8 @@ from opskit.config.schema import Config
 from opskit.errors import OpskitError
 from opskit.facts.container import Container, StartObstacle, container, docker_time
 from opskit.facts.container_events import ContainerEvents, RecoveryHistory, read_container_events
-from opskit.logs.record import LogEntry
+from opskit.facts.survey import Survey
+from opskit.logs.record import LogEntry, facts, uncoloured
 from opskit.records import Record, field
 from opskit.system.docker import Docker
 from opskit.system.docker_records import PROJECT, SERVICE, ListedContainer
@@ -27,6 +28,9 @@ _AT_ONCE = 16
 #: What is kept of a log at most; the newest lines win.
 _LOG_BYTES = 1024 * 1024
 _MAX_BYTES = 4 * 1024 * 1024
+_LAST_LINES, _LAST_WORDS_S = 40, 4.0
+#: Whoever shows it masks its secrets first, then shortens it: half a secret is not known as one.
+_LAST_CHARS = 4000
 
 
 class ContainerSurvey(Record, kw_only=True):
@@ -209,3 +213,31 @@ async def read_container_log(
     except TimeoutError:
         problem = f"its log did not end within {limit_s:g} s"
     return ContainerLog(tuple(entries), problem)
+
+
+async def read_last_words(survey: Survey, identifier: str, since: float | None) -> str:
+    """Read why a container ended, as its log since then says: empty where it says nothing."""
+    log = await read_container_log(
+        await survey.docker(), identifier, _LAST_LINES, limit_s=_LAST_WORDS_S, since=since
+    )
+    return last_words(log.entries)
+
+
+def last_words(entries: Iterable[LogEntry]) -> str:
+    """Return the last complaint of a log; where none has that level, the last line with no level. Pure.
+
+    Of a traceback that is its last line, of a line in JSON its message.
+    """
+    from opskit.logs.events import Grouper
+
+    grouper = Grouper()
+    events = [event for entry in entries for event in grouper.push(entry)] + grouper.flush()
+    read = [(facts(event.raw), event) for event in events if event.raw.strip()]
+    complaints = [pair for pair in read if (pair[0].level or pair[1].level) in ("error", "critical")]
+    plain = [pair for pair in read if pair[0].level is None]
+    for fact, event in reversed(complaints or plain or read):
+        text = uncoloured(event.raw).decode("utf-8", "replace").rstrip()
+        is_traceback = "Traceback (most recent call last)" in text
+        line = text.rpartition("\n")[2] if is_traceback else text.partition("\n")[0]
+        return " ".join((fact.message if fact.form == "json" else line).split())[:_LAST_CHARS]
+    return ""

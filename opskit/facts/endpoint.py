@@ -157,6 +157,7 @@ async def _read(response: Any, max_bytes: int) -> tuple[bytes, bool]:
     return bytes(body), False
 
 
+_MDNS = " (names in .local need mDNS: on Linux avahi and libnss-mdns)"
 _CAUSES = {"refused": CallCause.REFUSED, "timeout": CallCause.TIMEOUT, "name": CallCause.NAME}
 
 
@@ -171,8 +172,8 @@ def connection_problem(url: str, tcp: TcpResult) -> str:
     return {
         "refused": f"nothing listens on {where}",
         "timeout": f"{where} does not answer within {tcp.seconds:.1f} s (host down, or a firewall)",
-        "name": f"the name {host} does not resolve",
-    }.get(tcp.problem or "", f"there is no route to {where}")
+        "name": f"the name {host} does not resolve{_MDNS if host.endswith('.local') else ''}",
+    }.get(tcp.problem or "", f"there is no route to {where}, or a firewall rejects it")
 
 
 def not_connected(url: str, tcp: TcpResult) -> CallError:

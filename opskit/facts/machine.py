@@ -148,10 +148,7 @@ class HeldLock(Record):
 
     @property
     def words(self) -> str:
-        process = self.process
-        if process is None:
-            return "a process that this user may not see"
-        return f"process {process.pid} ({process.name})"
+        return "a process that this user may not see" if self.process is None else self.process.words
 
     @property
     def is_ours(self) -> bool:

@@ -63,11 +63,6 @@ class PortOwner(Record, kw_only=True):
         return self.pid is None and self.container is None
 
     @property
-    def is_stopped(self) -> bool:
-        """Tell whether the process is halted, by SIGSTOP or by a debugger."""
-        return self.process is not None and (self.process.stopped or self.process.traced)
-
-    @property
     def is_public(self) -> bool:
         """Tell whether other machines reach it."""
         try:

@@ -58,7 +58,7 @@ class RunnerProcess(Record, kw_only=True):
 
     @property
     def is_stopped(self) -> bool:
-        return self.process.stopped or self.process.traced
+        return bool(self.process.halt)
 
     @property
     def load_options(self) -> tuple[tuple[str, int], ...]:

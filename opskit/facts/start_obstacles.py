@@ -111,7 +111,9 @@ async def read_service_obstacle(
         return StartObstacle(f"its image {service.images[0]} is not on this machine", build)
     if is_made:
         return None
-    return await read_start_obstacle(survey, service.name, service.mounts if mounts else (), service.ports)
+    # A folder may be made at the first start; the file of a secret has something in it.
+    paths = (*service.files, *(service.mounts if mounts else ()))
+    return await read_start_obstacle(survey, service.name, paths, service.ports)
 
 
 async def read_start_obstacle(

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from opskit.errors import StateError
+from opskit.system.network import postgres_url
 
 T = TypeVar("T")
 
@@ -145,7 +146,5 @@ def _unusable(why: str) -> StateError:
 
 def open_database(url: str | None, folder: Path) -> Database:
     """Return the database that DATABASE_URL names, else a file in the state folder. Raises StateError."""
-    if url and url.partition(":")[0].partition("+")[0] in ("postgres", "postgresql"):
-        scheme, _, address = url.partition("://")
-        return PostgresDatabase(f"{scheme.partition('+')[0]}://{address}")
-    return SqliteDatabase(folder / "runs.db")
+    address = postgres_url(url)
+    return SqliteDatabase(folder / "runs.db") if address is None else PostgresDatabase(address)

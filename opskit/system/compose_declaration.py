@@ -22,6 +22,8 @@ _FILE_KEYS = frozenset({"env_file", "extends", "include", "file", "path"})
 _HEALERS = ("opskit.", "autoheal")
 #: What stands at the top of a Compose file and needs nobody to resolve it.
 _PLAIN_KEYS = frozenset({"version", "name", "services", "networks", "volumes", "secrets", "configs"})
+#: What Compose mounts into services as files.
+_FILES = ("secrets", "configs")
 #: What decides whether a service is wanted, and how it is found.
 _DECISIVE = ("deploy", "network_mode", "profiles", "scale")
 #: Addresses of published ports that meet a listener at the loopback address.
@@ -39,6 +41,7 @@ class ComposeService(Record):
     to healers. `digests` are Compose's own, one of which it writes on each container that it makes; no
     container `has_digest` where ids of other containers are part of it. `blank` are variables that have no
     value here: a new container would be made without them. `mounts` are paths of this machine that it mounts,
+    `files` those of its secrets and configs,
     `volumes` the names of volumes, `ports` what it publishes by TCP at the loopback address.
     """
 
@@ -54,6 +57,7 @@ class ComposeService(Record):
     has_digest: bool = True
     blank: tuple[str, ...] = ()
     mounts: tuple[str, ...] = ()
+    files: tuple[str, ...] = ()
     volumes: tuple[str, ...] = ()
     ports: tuple[int, ...] = ()
 
@@ -97,6 +101,12 @@ def project(
         declared = content["services"] or {}
         project_name = str(content.get("name") or name or "")
         networks, own_networks = _named(content.get("networks"), project_name)
+        files = {
+            (group, key): str(item["file"])
+            for group in _FILES
+            for key, item in (content.get(group) or {}).items()
+            if item and item.get("file")
+        }
         volumes, own_volumes = _named(content.get("volumes"), project_name)
         pools = {key: (item or {}).get("ipam") or {} for key, item in (content.get("networks") or {}).items()}
         subnets = {
@@ -120,6 +130,7 @@ def project(
                 project_name,
                 networks,
                 volumes,
+                files,
                 modern=is_modern(version),
                 digests=hashes[key],
                 blank=blank & references.get(key, set()) | elsewhere,
@@ -242,6 +253,7 @@ def _service(
     project_name: str,
     networks: Mapping[str, str],
     volumes: Mapping[str, str],
+    files: Mapping[tuple[str, str], str],
     *,
     modern: bool,
     digests: tuple[str, ...],
@@ -256,6 +268,8 @@ def _service(
     shared = (str(item.get(word) or "").partition(":") for word in ("network_mode", "pid", "ipc"))
     joins = tuple(name for kind, _, name in shared if kind == "service")
     sources = [_mounted(volume) for volume in item.get("volumes") or ()]
+    given = ((group, entry) for group in _FILES for entry in item.get(group) or ())
+    names = ((group, entry["source"] if isinstance(entry, Mapping) else entry) for group, entry in given)
     joined = () if mode else tuple(item.get("networks") or ("default",))
     return ComposeService(
         name=key,
@@ -270,6 +284,7 @@ def _service(
         has_digest=not (modern and (item.get("volumes_from") or joins)),
         blank=tuple(sorted(blank)),
         mounts=tuple(source for source in sources if source.startswith("/")),
+        files=tuple(files[name] for name in names if name in files),
         volumes=tuple(volumes[source] for source in sources if source in volumes),
         ports=tuple(port for given in item.get("ports") or () if (port := _published(given))),
     )

@@ -62,6 +62,12 @@ def endpoint(url: str) -> tuple[str, int]:
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
+def postgres_url(url: str | None) -> str | None:
+    """Return the address of a PostgreSQL without a driver (`postgresql+asyncpg`); None for any other one."""
+    scheme, _, address = (url or "").strip().partition("://")
+    return f"postgresql://{address}" if scheme.partition("+")[0] in ("postgres", "postgresql") else None
+
+
 def authority(host: str, port: int | None) -> str:
     """Write host and port as a URL has them, with an IPv6 address in brackets."""
     shown = f"[{host}]" if ":" in host else host

@@ -26,7 +26,7 @@ _OUTPUTS = (1, 2)
 class Process(Record):
     """One process at one moment. `began` is seconds since the epoch, `status` psutil's word for its state.
 
-    `cpu_s` is the processor time that it has used so far.
+    `cpu_s` is the processor time that it has used so far, `tracer` the process that debugs it.
     """
 
     pid: int
@@ -38,6 +38,11 @@ class Process(Record):
     began: float
     cpu_s: float
     rss_bytes: int
+    tracer: int = 0
+
+    @property
+    def words(self) -> str:
+        return f"process {self.pid} ({self.name})"
 
     @property
     def stopped(self) -> bool:
@@ -48,6 +53,20 @@ class Process(Record):
     def traced(self) -> bool:
         """Held by a debugger."""
         return self.status == psutil.STATUS_TRACING_STOP
+
+    @property
+    def halt(self) -> str:
+        """What keeps it from any work, as the end of a sentence; empty where nothing does."""
+        if self.traced:
+            return f"is held by a debugger (process {self.tracer})"
+        return "is stopped" if self.stopped else ""
+
+    @property
+    def release(self) -> str:
+        """The remedy of such a halt."""
+        if self.traced:
+            return f"end the debugger (`detach` in gdb, or `kill {self.tracer}`), and it goes on"
+        return f"`kill -CONT {self.pid}` lets it go on"
 
     def age_s(self, now: float | None = None) -> float:
         """How long it has been running; a clock that was set back makes nothing younger than 0."""
@@ -254,4 +273,24 @@ def _read(process: psutil.Process) -> Process:
             began=process.create_time(),
             cpu_s=times.user + times.system,
             rss_bytes=process.memory_info().rss,
+            tracer=_tracer(process.pid) if process.status() == psutil.STATUS_TRACING_STOP else 0,
         )
+
+
+def _tracer(pid: int) -> int:
+    """Return the process that debugs one; 0 where that is not told."""
+    with contextlib.suppress(OSError):
+        text = Path(f"/proc/{pid}/status").read_text()
+        return int(text.partition("TracerPid:")[2].split()[0])
+    return 0
+
+
+def open_files(pid: int) -> str:
+    """Tell that a process has as many open files as it may; empty where it has fewer, or nothing is known."""
+    # macOS tells no limits of others.
+    with contextlib.suppress(psutil.Error, OSError, AttributeError):
+        process = psutil.Process(pid)
+        count, limit = process.num_fds(), process.rlimit(psutil.RLIMIT_NOFILE)[0]
+        if 0 <= limit <= count:
+            return f"has too many open files: {count} of {limit}"
+    return ""

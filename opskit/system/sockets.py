@@ -13,7 +13,7 @@ from typing import Any
 import psutil
 
 from opskit.records import Record, field, replace
-from opskit.system.process import Process, cores_used, read_process
+from opskit.system.process import Process, cores_used, open_files, read_process
 
 #: Processes that hold ports in the name of containers.
 PROXIES = ("docker-proxy", "com.docker.backend", "com.docker.vpnkit", "OrbStack Helper", "limactl")
@@ -78,7 +78,8 @@ class Owner(Record):
 class Listener(Record):
     """The process that listens on a port, and whether it works or sleeps.
 
-    `cpu` is in cores, its children's included; `stopped` is SIGSTOP or a debugger.
+    `cpu` is in cores, its children's included; `stopped` tells that it is halted, `release` what ends that.
+    `hindrance` is what keeps it from its work, as the end of a sentence.
     """
 
     pid: int
@@ -86,10 +87,16 @@ class Listener(Record):
     command: tuple[str, ...]
     stopped: bool
     cpu: float
+    hindrance: str = ""
+    release: str = ""
 
     @property
     def words(self) -> str:
         return f"process {self.pid} ({self.name})"
+
+    @property
+    def condition(self) -> str:
+        return f"{self.words} {self.hindrance or ('is stopped' if self.stopped else 'is idle')}"
 
 
 async def listener(port: int) -> Listener | None:
@@ -105,8 +112,9 @@ def _listener(port: int) -> Listener | None:
         return None
     if process is None or (process := read_process(process.pid)) is None:
         return None
-    stopped = process.stopped or process.traced
-    return Listener(process.pid, process.name, process.command, stopped, cpu)
+    halt = process.halt
+    hindrance = halt or open_files(process.pid)
+    return Listener(process.pid, process.name, process.command, bool(halt), cpu, hindrance, process.release)
 
 
 def listening_process(port: int) -> Process | None:

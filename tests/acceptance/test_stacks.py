@@ -14,6 +14,7 @@ from tests.acceptance.stacks import (
     agents,
     configuration,
     containers,
+    incidents,
     machine,
     midnight,
     model_servers,
@@ -30,7 +31,7 @@ from tests.parts.postgres import postgres
 __all__ = ["postgres"]
 
 AREAS = (
-    midnight,
+    incidents, midnight,
     addresses, agents, configuration, containers, machine, model_servers, ollama, proxies, records, strangers,
 )  # fmt: skip
 SIDE_BY_SIDE = 4

@@ -28,6 +28,7 @@ MAX_ROWS = 1000
 _STEPS = 10_000
 _POSTGRES = ("postgres", "postgresql")
 #: `FATAL: database "x" does not exist`, `FATAL: password authentication failed for user "x"`, ...
+_ENCODE = "its address ends at a / # or ? of the password, to be written %2F, %23 and %3F"
 _REJECTIONS = ("does not exist", "authentication failed", "no pg_hba.conf entry", "permission denied for")
 #: What a user may read is not what there is: information_schema hides tables without a privilege.
 _COLUMNS = """
@@ -179,7 +180,9 @@ def _postgres(url: str, timeout_s: float) -> Any:
             options=f"-c default_transaction_read_only=on -c statement_timeout={limit * 1000}",
         )
     except psycopg.Error as exc:
-        raise DatabaseError("connect", str(exc), certain=_certain(str(exc))) from exc
+        is_cut = "@" in url and "@" not in urlsplit(url).netloc
+        why = f"{_ENCODE}: {exc}" if is_cut else str(exc)
+        raise DatabaseError("connect", why, certain=is_cut or _certain(why)) from exc
 
 
 def _certain(message: str) -> bool:

@@ -7,7 +7,7 @@ from opskit.checks.probe_record import NodeProbe
 from opskit.checks.spec import Check, CheckContext, NotHere, Observation, assessing
 from opskit.config.origins import SERVER_VARIABLE
 from opskit.config.url import port_by_scheme
-from opskit.doctor.cause import Cause, claims_of_member, warning
+from opskit.doctor.cause import Cause, claims_of, warning
 from opskit.doctor.evidence import Evidence, ExaminedContainer
 from opskit.doctor.target import ExaminationTarget
 from opskit.facts.environment import HOST_NAMES, UrlParts, addresses_in, is_loopback_name
@@ -237,7 +237,7 @@ def _published_elsewhere(evidence: Evidence) -> Iterator[Cause]:
                 ),
                 remedy=f'publish it on all addresses (`ports: ["{port}:..."]`), or set the address of '
                 f"{member.name} to http://{addresses[0]}:{port}",
-                claims=claims_of_member(member.name),
+                claims=claims_of(member.name),
             )
 
 
@@ -261,7 +261,7 @@ def _localhost_of_ours(evidence: Evidence) -> Iterator[Cause]:
                     f"{right} accepts connections",
                 ),
                 remedy=f"set the address of {member.name} to {right}",
-                claims=claims_of_member(member.name),
+                claims=claims_of(member.name),
             )
 
 

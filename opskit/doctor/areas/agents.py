@@ -12,8 +12,10 @@ from opskit.checks.spec import Check, CheckContext, Observation, assessing
 from opskit.doctor.cause import Cause
 from opskit.doctor.evidence import Evidence
 from opskit.doctor.target import ExaminationTarget
+from opskit.explain.search import system_explanation
 from opskit.records import replace
 from opskit.result import Finding, Status
+from opskit.system.network import postgres_url
 from opskit.text import counted, listing
 
 #: Where an agent takes work (SPEC D2), and what switches Victoria's levels on (SPEC D1).
@@ -23,6 +25,16 @@ _LEVELS = {"enhanced": "USE_VICTORIA_ENHANCED", "initiative": "ENABLE_EVENT_MONI
 _OWN_JOBS = ("opskit-victoria.service", "dev.opskit.victoria")
 #: A server that is silent is left a little earlier, with words of its own.
 _DATABASE_S = 20.0
+#: Who has held a lock for so long that it is no ordinary work, and waits for none.
+_BLOCKING = """
+SELECT held.pid, coalesce(held.state, 'unknown') AS state, count(*) AS clients,
+       coalesce(nullif(held.application_name, ''), held.usename) AS name
+  FROM pg_stat_activity waiting JOIN pg_stat_activity held ON held.pid = ANY(pg_blocking_pids(waiting.pid))
+ WHERE waiting.wait_event_type = 'Lock' AND held.wait_event_type IS DISTINCT FROM 'Lock'
+   AND clock_timestamp() - waiting.query_start > interval '5 s'
+ GROUP BY held.pid, 2, 4 ORDER BY clients DESC
+"""
+_WAITING = "{clients} clients wait for a lock of process {pid} ({name}, {state})"
 _REMEDY = (
     "wait where it starts or recovers; else start what DATABASE_URL names (`docker ps --all` shows "
     "containers, `systemctl status postgresql` a unit), or correct DATABASE_URL"
@@ -31,22 +43,30 @@ _REMEDY = (
 
 def checks(target: ExaminationTarget) -> Iterator[Check]:
     """Yield the check of the PostgreSQL that DATABASE_URL names; a file is made by the first who needs it."""
-    url = target.environ.get("DATABASE_URL", "").strip()
-    if url.startswith(("postgresql://", "postgres://")):
+    url = postgres_url(target.environ.get("DATABASE_URL"))
+    if url is not None:
         check = partial(assessing, name="database", timeout_s=_DATABASE_S, tags=("agents",))
         yield check("database", _database, url, "DATABASE_URL")
 
 
 async def _database(url: str, context: CheckContext) -> Observation:
-    """Look at it as a checklist does; one that takes no writes is of no use to agents."""
-    # pydantic and psycopg are for a machine that has one.
+    """Look at it as a checklist does; one that takes no writes, or where clients wait, is of no use."""
+    # psycopg is for a machine that has one.
     from opskit.checks.kinds.databases import DatabaseParams, database
 
-    seen = await database.observe(DatabaseParams(url=url), context)
+    seen = await database.observe(DatabaseParams(url=url, query=_BLOCKING), context)
     if isinstance(seen, Finding):
         raise TypeError
-    problem = seen.problem or (seen.detail if seen.values["standby"] else "")
-    return replace(seen, problem=problem, state="not usable" if problem else "ok", remedy=_REMEDY, settled=())
+    problem, remedy, blocking = seen.problem, _REMEDY, seen.values.get("row")
+    known = system_explanation(problem)
+    if not problem and seen.values["standby"]:
+        problem = seen.detail
+    elif blocking is not None:
+        problem, pid = _WAITING.format(**blocking), blocking["pid"]
+        remedy = f"`SELECT pg_terminate_backend({pid})` ends that session and undoes its transaction"
+    state = "ok" if not problem else "not usable" if known is None else known.title
+    remedy = remedy if known is None else known.remedy
+    return replace(seen, problem=problem, state=state, remedy=remedy, settled=())
 
 
 def of_answering(probe: AgentProbe, evidence: Evidence, failing: Cause) -> Iterator[Cause]:

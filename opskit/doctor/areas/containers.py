@@ -12,7 +12,8 @@ from opskit.doctor.areas.docker import IMPORTS, ROOTS
 from opskit.doctor.cause import Cause, Fix, key_of, warning
 from opskit.doctor.evidence import Evidence, ExaminedContainer, examined_containers
 from opskit.doctor.target import ExaminationTarget
-from opskit.facts.last_words import read_last_words
+from opskit.explain.search import system_explanation
+from opskit.facts.container_survey import read_last_words
 from opskit.facts.stack_containers import read_service_obstacles, read_stack_containers
 from opskit.llm.fit import gib
 from opskit.records import replace
@@ -89,7 +90,9 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
         cause = _of(container, evidence)
         if cause is not None:
             half_restored = evidence.half_restored(container.container.compose_files)
-            yield replace(cause, because=half_restored, fix=None) if half_restored else cause
+            if half_restored:
+                cause = replace(cause, fix=None)
+            yield replace(cause, because=(*half_restored, *_of_needs(container, evidence)))
     finding = evidence.finding("containers")
     if finding is not None and finding.status is Status.PASS:
         yield from _missing_containers(evidence)
@@ -119,7 +122,9 @@ def of_member(evidence: Evidence, name: str) -> tuple[str, ...]:
 def _of(examined: ExaminedContainer, evidence: Evidence) -> Cause | None:
     container, assessment, name = examined.container, examined.assessment, examined.name
     image = (f"image {container.image}",) if container.image else ()
-    if words := evidence.last_words.get(container.id):
+    words = evidence.last_words.get(container.id, "")
+    known = system_explanation(words or assessment.detail, NAME=name, IMAGE=container.image)
+    if words:
         image = (f"its log says: {shortened(evidence.target.mask(words), _WORDS_CHARS)}", *image)
     if container.oom_killed:
         return _out_of_memory(examined, image)
@@ -134,7 +139,7 @@ def _of(examined: ExaminedContainer, evidence: Evidence) -> Cause | None:
         claims=_CLAIMS,
         status=Status.WARN if assessment.condition is ContainerCondition.LEFT else Status.FAIL,
     )
-    log = f"`docker logs --tail 50 {name}` tells why"
+    log = f"`docker logs --tail 50 {name}` tells why" if known is None else known.remedy
     restart = _fix("restart", name) if assessment.repair is ContainerRepair.RESTART else None
     match assessment.state:
         case ContainerState.UNCHECKED:
@@ -168,7 +173,25 @@ def _of(examined: ExaminedContainer, evidence: Evidence) -> Cause | None:
         case state if state in _LOST_NETWORK and container.running:
             title = f"container {name} has lost its network"
             return replace(base, id="container-network-lost", title=title, fix=restart)
-    return _stopped(base, examined, log) if examined.of_stack else None
+    if not examined.of_stack:
+        return None
+    stopped = _stopped(base, examined, log)
+    # What the words of its end tell of is there still when it is started again.
+    return stopped if known is None else replace(stopped, fix=None)
+
+
+def _of_needs(examined: ExaminedContainer, evidence: Evidence) -> Iterator[str]:
+    """Yield keys of the causes of containers that a container needs, the nearest first."""
+    container, project = examined.container, examined.project
+    declared = [facts.project for facts in evidence.projects if facts.name == project and facts.project]
+    needs = [container.service or "", *container.depends_on]
+    for name in needs:
+        services = [plan.services[name] for plan in declared if name in plan.services]
+        needs += [need for service in services for need in service.needs if need not in needs]
+    for need in needs[1:]:
+        peers = [peer for peer in evidence.containers if project is not None and peer.project == project]
+        names = [peer.name for peer in peers if peer.container.service == need]
+        yield from (key_of(kind, name) for name in names for kind in _SILENCING)
 
 
 def _fix(verb: Literal["start", "restart"], name: str) -> Fix:

@@ -216,8 +216,8 @@ def _held(lock: HeldLock) -> Cause:
     if process is not None:
         signs.append(f"it was started {span(process.age_s())} ago")
         remedy = f"`kill {process.pid}` ends it"
-        if process.stopped:
-            remedy = f"`kill -CONT {process.pid}` lets it go on"
+        if process.halt:
+            remedy = process.release
     return warning(
         id="lock-held",
         target=lock.name,

@@ -5,8 +5,7 @@ from collections.abc import Iterator, Sequence
 from opskit.checks.node_assessment import assess_fit
 from opskit.checks.probe_record import NodeProbe
 from opskit.checks.state import NodeState
-from opskit.doctor.areas.nodes import claims_of
-from opskit.doctor.cause import Cause, key_of, warning
+from opskit.doctor.cause import Cause, claims_of, key_of, warning
 from opskit.doctor.evidence import Evidence
 from opskit.llm.fit import Fit
 from opskit.system.network import authority

@@ -13,9 +13,10 @@ from opskit.config.schema import AgentConfig, NodeConfig
 from opskit.doctor.areas.addresses import ollama_port_of
 from opskit.doctor.areas.agents import of_answering
 from opskit.doctor.areas.containers import names_of_member, of_member
-from opskit.doctor.cause import Cause, Fix, claims_of_member, key_of
+from opskit.doctor.cause import Cause, Fix, claims_of, key_of
 from opskit.doctor.evidence import Evidence, read_victoria_job
 from opskit.doctor.target import ExaminationTarget, Member
+from opskit.explain.search import system_explanation
 from opskit.facts.address import AddressProblem
 from opskit.facts.agent import read_agent_paths
 from opskit.facts.machine import read_program
@@ -145,10 +146,6 @@ def causes(evidence: Evidence) -> Iterator[Cause]:
             yield from of_answering(agent, evidence, _base(agent, evidence))
 
 
-def claims_of(*names: str) -> frozenset[str]:
-    return frozenset(f"node {name}" for name in names)
-
-
 def _is_expected(member: Member) -> bool:
     return member.explicit or member.required
 
@@ -224,13 +221,14 @@ def _wrong_address(probe: NodeProbe | AgentProbe, problem: AddressProblem, evide
 def _base(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause:
     """What it is called when it merely answers with errors."""
     kind, name = "node" if isinstance(probe, NodeProbe) else "agent", probe.config.name
+    known = system_explanation(probe.detail)
     return Cause(
         id=f"{kind}-failing",
         target=name,
         title=f"{name} answers with errors",
         evidence=(probe.detail,),
-        remedy=probe.advice() or "",
-        claims=frozenset({f"{kind} {name}"}),
+        remedy="; ".join(filter(None, ("" if known is None else known.remedy, probe.advice()))),
+        claims=claims_of(name),
         because=of_member(evidence, name),
     )
 
@@ -298,13 +296,13 @@ def _port_taken(probe: NodeProbe | AgentProbe, words: str, evidence: Evidence) -
     owner_words = "something" if not owners else "this very process" if owners[0].is_ours else owners[0].words
     shows = f"`opskit verify --add port port={port}` shows it whole; " if owners else ""
     correct = f"correct the address of {member.name} (`opskit config show`)"
-    return Cause(
+    return replace(
+        _base(probe, evidence),
         id="port-taken",
-        target=member.name,
         title=f"port {port} is held by {owner_words}, not by {what}",
         evidence=(words, f"`{member.name}` is expected at {host}:{port}"),
         remedy=f"{shows}move it to another port, or {correct}",
-        claims=claims_of_member(member.name),
+        claims=claims_of(member.name),
     )
 
 
@@ -329,29 +327,26 @@ def _nothing_inside(probe: NodeProbe | AgentProbe, name: str, evidence: Evidence
 
 def _stopped_process(probe: NodeProbe | AgentProbe, evidence: Evidence) -> Cause | None:
     """The cause of a silence that ends when the process is let go on."""
-    member, process = probe.config, probe.process
+    member = probe.config
     runner = probe.runner.stopped if isinstance(probe, NodeProbe) and probe.runner is not None else None
-    stopped = {owner.pid: owner.words for owner in reversed(evidence.owners(member)) if owner.is_stopped}
-    if not stopped and process is not None and process.stopped:
-        stopped = {process.pid: f"process {process.pid}"}
-    if not stopped and runner is not None:
-        stopped = {runner.pid: f"process {runner.pid} ({runner.name}), which serves a model,"}
+    owners = ((owner.process, owner.words) for owner in evidence.owners(member))
+    halted = [(process, words) for process, words in owners if process is not None and process.halt]
+    if runner is not None:
+        halted.append((runner, f"{runner.words}, which serves a model,"))
     # The queue of a stopped process may be full: then it accepts no connection.
-    if probe.state not in (NodeState.WEDGED, NodeState.UNREACHABLE) or not stopped:
+    if probe.state not in (NodeState.WEDGED, NodeState.UNREACHABLE) or not halted:
         return None
-    pid, words = stopped.popitem()
+    process, words = halted[0]
+    let_go, undo = ("kill", "-CONT", str(process.pid)), f"`kill -STOP {process.pid}`"
     return Cause(
         id="process-stopped",
         target=member.name,
-        title=f"{'the' if runner is None else 'a'} process of {member.name} is stopped",
-        evidence=(
-            f"{words} was stopped by SIGSTOP or a debugger; its port is open all the same",
-            probe.detail,
-        ),
-        remedy=f"`kill -CONT {pid}` lets it go on",
-        claims=claims_of_member(member.name),
+        title=f"{'the' if runner is None else 'a'} process of {member.name} {process.halt}",
+        evidence=(f"{words} {process.halt}; its port is open all the same", probe.detail),
+        remedy=process.release,
+        claims=claims_of(member.name),
         because=of_member(evidence, member.name),
-        fix=Fix(("kill", "-CONT", str(pid)), safe=True, target=member.name, undo=f"`kill -STOP {pid}`"),
+        fix=Fix(let_go, safe=True, target=member.name, undo=undo) if process.stopped else None,
     )
 
 

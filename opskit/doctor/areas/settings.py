@@ -5,8 +5,7 @@ import re
 from collections.abc import Iterator, Mapping
 
 from opskit.checks.probe_record import NodeProbe
-from opskit.doctor.areas.nodes import claims_of
-from opskit.doctor.cause import Cause, warning
+from opskit.doctor.cause import Cause, claims_of, warning
 from opskit.doctor.evidence import Evidence
 from opskit.facts.environment import OLLAMA_SETTINGS, known
 from opskit.llm.fit import gib

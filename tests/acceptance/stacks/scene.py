@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
@@ -197,6 +197,14 @@ def wait_for_port(port: int, host: str = "127.0.0.1") -> None:
             time.sleep(0.02)
         else:
             return
+
+
+def wait_until(true: Callable[[], bool]) -> None:
+    """Until something is so; fails where it never is."""
+    limit = time.monotonic() + LIMIT_S
+    while not true():
+        assert time.monotonic() < limit
+        time.sleep(0.02)
 
 
 def _end(process: subprocess.Popen[Any]) -> None:

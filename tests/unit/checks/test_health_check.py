@@ -134,6 +134,7 @@ RAN = [
     (shell(CURL), 0, "sh: x: not found"),
     (("CMD", "sleep", "9"), -1, "Health check exceeded timeout (600ms)"),
     (shell("sleep 9; curl x"), -1, "Health check exceeded timeout (1s): sh: curl: not found"),
+    (("CMD", "true"), -1, f"{RUNC}read init-p: connection reset by peer: unknown"),
     (shell(CURL), 1, ""),
     (shell(CURL), 1, "no disk"),
     (shell(CURL), 1, "curl: (7) Failed to connect to localhost port 80: Connection refused"),

@@ -69,6 +69,15 @@ def test_a_root_comes_before_what_follows_from_it(known: list[Cause], found: lis
     assert all(parent is None or parent in parents for parent in parents.values())
 
 
+def test_a_cause_follows_from_one_of_a_later_kind():
+    """What restarts because what it needs has stopped is no root, though its kind ranks first."""
+    base = Cause(id="container-stopped", target="base", title="", evidence=(), remedy="")
+    needs = (key_of("container-stopped", "base"),)
+    api = Cause(id="container-restarting", target="api", title="", evidence=(), remedy="", because=needs)
+    entries, _ = attribute([api, base], [])
+    assert [(entry.cause.target, entry.parent) for entry in entries] == [("base", None), ("api", base.key)]
+
+
 @given(causes, findings)
 def test_each_finding_is_explained_at_most_once(known: list[Cause], found: list[Finding]):
     """Open findings are explained by one cause that claims them, or left; those that are well by none."""

@@ -2,7 +2,7 @@
 
 import pytest
 
-from opskit.facts.last_words import last_words
+from opskit.facts.container_survey import last_words
 from opskit.logs.record import LogEntry
 
 
