@@ -4,6 +4,7 @@ Before a command begins, and after it, Ctrl-C ends the process as it ends any pr
 KeyboardInterrupt; where a loop runs, it is the end of the command's task.
 """
 
+import io
 import os
 import signal
 import sys
@@ -24,19 +25,52 @@ _TURN_S = 0.1
 _THREAD_S = 1.0
 
 
+class InputFile(io.FileIO):
+    """Standard input. Ctrl-C ends a read of it also where it came just before the read began.
+
+    Python looks for signals before a system call, the kernel once it waits in it; the pipe of
+    `Interrupts` tells of those in between.
+    """
+
+    def __init__(self) -> None:
+        super().__init__(0, "rb", closefd=False)
+
+    def readinto(self, buffer: "Any", /) -> int | None:
+        import select
+
+        while Interrupts.woken is not None:
+            if self.fileno() in select.select([self.fileno(), Interrupts.woken], [], [])[0]:
+                break
+            _drain(Interrupts.woken)
+        return super().readinto(buffer)
+
+
 class Interrupts:
     """Turns Ctrl-C into KeyboardInterrupt while it is armed. `came` counts how often it was pressed."""
+
+    #: What can be read from when a signal came.
+    woken: "int | None" = None
 
     def __init__(self) -> None:
         self.came = 0
 
     @contextmanager
-    def armed(self) -> "Iterator[None]":
+    def armed(self) -> "Iterator[int]":
+        """Yields what can be read from when a signal came."""
+        outer, (woken, waker) = Interrupts.woken, os.pipe()
+        os.set_blocking(woken, False)
+        os.set_blocking(waker, False)
         before = signal.signal(signal.SIGINT, self._interrupt)
+        before_waker = signal.set_wakeup_fd(waker, warn_on_full_buffer=False)
+        Interrupts.woken = woken
         try:
-            yield
+            yield woken
         finally:
             signal.signal(signal.SIGINT, before)
+            signal.set_wakeup_fd(before_waker)
+            Interrupts.woken = outer
+            os.close(woken)
+            os.close(waker)
 
     def _interrupt(self, _number: int, _frame: "FrameType | None") -> None:
         import warnings
@@ -51,6 +85,13 @@ class Interrupts:
         raise KeyboardInterrupt
 
 
+def _drain(woken: int) -> None:
+    try:
+        os.read(woken, 512)
+    except BlockingIOError:
+        return  # another wait was quicker
+
+
 class _LoopInterrupts(Interrupts):
     """Turns Ctrl-C into the end of a loop's main task. A loop that does not turn, and a second Ctrl-C, is
     KeyboardInterrupt at the line that runs.
@@ -62,11 +103,12 @@ class _LoopInterrupts(Interrupts):
         self._loop = loop
 
     @contextmanager
-    def armed(self) -> "Iterator[None]":
+    def armed(self) -> "Iterator[int]":
         before = signal.signal(signal.SIGALRM, self._overdue)
         try:
-            with super().armed():
-                yield
+            with super().armed() as woken:
+                self._loop.add_reader(woken, _drain, woken)
+                yield woken
         finally:
             signal.setitimer(signal.ITIMER_REAL, 0)
             signal.signal(signal.SIGALRM, before)

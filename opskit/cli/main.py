@@ -10,6 +10,7 @@ import signal
 import sys
 from collections.abc import Sequence
 
+from opskit.cli.context import InputFile, Interrupts, leave_threads
 from opskit.system.output import NarrationFile, OutputFile
 
 TYPE_CHECKING = False  # as `typing` has it, which is 3 ms that a plain search does not need
@@ -39,8 +40,6 @@ def main() -> None:
 
 
 def status(arguments: list[str]) -> int:
-    from opskit.cli.context import Interrupts
-
     debug, as_json = "--debug" in arguments, "--json" in arguments
     interrupts = Interrupts()
     try:
@@ -150,8 +149,6 @@ def _option(exc: "Any", path: str, arguments: Sequence[str]) -> str:
 
 def _handed_over(code: int) -> int:
     """Hand over what was printed; the exit status, which is another one where that cannot be done."""
-    from opskit.cli import context
-
     try:
         sys.stdout.flush()
     except BrokenPipeError:
@@ -167,7 +164,7 @@ def _handed_over(code: int) -> int:
             render.error(exc, as_json=False)
         code = int(exc.exit)
     if code == 130:
-        context.leave_threads(code)
+        leave_threads(code)
     return code
 
 
@@ -189,8 +186,9 @@ def _prepare_streams() -> None:
         # Arguments, paths and what other programs print are ASCII here too: begin again with UTF-8 for all.
         command = [sys.executable, "-X", "utf8", *sys.orig_argv[1:]]
         os.execv(sys.executable, command)  # noqa: S606 - this very program
-    if sys.stdin is None:
-        sys.stdin = open(0, encoding="utf-8", closefd=False)  # noqa: SIM115 - lives as long as the process
+    stdin = io.BufferedReader(InputFile())
+    encoding, errors = getattr(sys.stdin, "encoding", "utf-8"), getattr(sys.stdin, "errors", "strict")
+    sys.stdin = io.TextIOWrapper(stdin, encoding, errors)
     sys.stdout = _text(OutputFile(1), sys.stdout)
     sys.stderr = _text(NarrationFile(2), sys.stderr)
 

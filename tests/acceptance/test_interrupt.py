@@ -34,6 +34,11 @@ SHORT = (
 )
 #: Says that it is about to enter `main`, where the promise begins.
 ENTRY = "import os\nfrom opskit.cli.main import main\nos.write(2, b'!')\nmain()\n"
+#: Leaves signals to a thread that does nothing.
+ELSEWHERE = (
+    "import signal, threading\nthreading.Thread(target=threading.Event().wait, daemon=True).start()\n"
+    "signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT})\n"
+)
 TAGGED = (
     "2026-11-20T08:00:{:02d}Z [LLM_RESPONSE] correlation_id=8979fe84-3a15-468c-96c9-75832539{:04d} node=a "
     "model=b seconds=1.5 status=200 first_token_s=0.1 tokens=5 \n"
@@ -41,11 +46,11 @@ TAGGED = (
 
 
 def started(
-    arguments: Sequence[str], home: Path, *, stdin: int = subprocess.DEVNULL
+    arguments: Sequence[str], home: Path, *, stdin: int = subprocess.DEVNULL, entry: str = ENTRY
 ) -> subprocess.Popen[bytes]:
     home.mkdir(exist_ok=True)
     return subprocess.Popen(
-        [sys.executable, "-c", ENTRY, *arguments],
+        [sys.executable, "-c", entry, *arguments],
         env=environment(home),
         stdin=stdin,
         stdout=subprocess.PIPE,
@@ -92,6 +97,25 @@ def test_ctrl_c_at_any_moment_is_quiet(command: list[str], offset_ms: int, tmp_p
         assert word not in err
     # Some may have done their work before the signal came.
     assert status in (130, -signal.SIGINT, *((0, 1, 3) if command in SHORT else ()))
+
+
+@pytest.mark.parametrize(
+    "command", [["logs", "-"], ["explain", "-"], ["run", "-"], ["quality", "-"]], ids=" ".join
+)
+def test_a_ctrl_c_that_breaks_no_wait_is_seen(command: list[str], tmp_path: Path) -> None:
+    """As one that comes just before a wait: another thread gets the signal, no system call is interrupted."""
+    with started(command, tmp_path / "home", stdin=subprocess.PIPE, entry=ELSEWHERE + ENTRY) as process:
+        assert process.stderr is not None
+        assert process.stderr.read(1) == b"!"
+        until(lambda: has_entered(process.pid))
+        until(lambda: not has_entered(process.pid) or sys.platform == "darwin")
+        until(lambda: psutil.Process(process.pid).status() == psutil.STATUS_SLEEPING)
+        process.send_signal(signal.SIGINT)
+        try:
+            assert process.wait(60) == 130
+        finally:
+            process.kill()
+        assert b"Traceback" not in process.stderr.read()
 
 
 @pytest.fixture(scope="module")

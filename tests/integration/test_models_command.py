@@ -11,7 +11,6 @@ import time
 from collections.abc import AsyncIterator
 from pathlib import Path
 
-import psutil
 import pytest
 
 from opskit.sandbox.faults import parse_fault
@@ -467,7 +466,6 @@ def on_terminal(stage: Stage, home: Path, answer: str | None) -> tuple[int, str]
         while b"Replace the resident model?" not in seen and time.monotonic() < deadline:
             seen += os.read(process.stderr.fileno(), 4096) or b"(it ended) Replace the resident model?"
         if answer is None:
-            waits_for_input(process)
             process.send_signal(signal.SIGINT)
         else:
             os.write(terminal, answer.encode())
@@ -476,13 +474,3 @@ def on_terminal(stage: Stage, home: Path, answer: str | None) -> tuple[int, str]
     finally:
         process.kill()
         os.close(terminal)
-
-
-def waits_for_input(process: subprocess.Popen[bytes]) -> None:
-    """Return when it reads the answer: Python does not see a signal that comes just before a read."""
-    assert process.stdout is not None
-    assert process.stdout.read(1) == b" "  # the end of the question
-    limit = time.monotonic() + 30
-    while psutil.Process(process.pid).status() != psutil.STATUS_SLEEPING:
-        assert time.monotonic() < limit
-        time.sleep(0.001)
