@@ -62,6 +62,14 @@ def endpoint(url: str) -> tuple[str, int]:
     return parts.hostname or "", parts.port or (443 if parts.scheme == "https" else 80)
 
 
+def has_port(url: str) -> bool:
+    """Tell whether the port of a URL, and what stands in front of it, can be read; it may be left out."""
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
+
+
 def authority(host: str, port: int | None) -> str:
     """Write host and port as a URL has them, with an IPv6 address in brackets."""
     shown = f"[{host}]" if ":" in host else host
