@@ -17,6 +17,7 @@ from opskit.config.document import Path, Report, dotted, retyped, unknown
 from opskit.config.fields import Seconds, Text, Texts, count, json_schema
 from opskit.config.values import Parameters, validated
 from opskit.errors import OpskitError
+from opskit.records import names
 from opskit.text import amount
 
 MATCHERS = (
@@ -178,15 +179,19 @@ def read_check(
     raw: Mapping[str, Any], at: Path, report: Report, *, where: str, folder: FilePath
 ) -> Check | None:
     """Return the check that `raw` describes; None, or an unusable one, after problems in `report`."""
+    name = raw.get("kind")
+    kind = KINDS.get(name) if isinstance(name, str) else None
+    if kind is not None:
+        # Before the mistakes that follow from it.
+        sections = dict.fromkeys(kind.yields, "expect") | dict.fromkeys(names(kind.params), "with")
+        for key in raw.keys() & (sections.keys() - set(names(CheckShape))):
+            report((*at, key), f"belongs under `{sections[key]}`")
     own = {key: value for key, value in raw.items() if key not in CheckShape.OF_THE_KIND}
     shape = validated(CheckShape, own, at, report)
-    name = raw.get("kind")
-    if not isinstance(name, str):
+    if kind is None:
+        if isinstance(name, str):
+            report((*at, "kind"), unknown(name, KINDS, "kind"))
         return None
-    if name not in KINDS:
-        report((*at, "kind"), unknown(name, KINDS, "kind"))
-        return None
-    kind = KINDS[name]
     params = validated(kind.params, raw.get("with"), (*at, "with"), report)
     if "expect" in raw:
         expect = compile_expectation(raw["expect"], kind.yields, (*at, "expect"), report)

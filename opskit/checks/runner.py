@@ -8,6 +8,7 @@ from functools import partial
 from typing import Any
 
 from opskit.checks.attempt import Failure, attempt, in_order
+from opskit.checks.matchers import CannotJudge, NotSeen
 from opskit.checks.spec import Check, CheckContext, Expectation, NotHere, Observation, Unjudged
 from opskit.errors import OpskitError
 from opskit.facts.survey import Survey
@@ -28,6 +29,8 @@ def judged(check: Check, observation: Observation, seconds: float) -> Finding:
     """
     expected = check.expect.matchers.keys()
     reasons = check.expect.mismatches(observation.values)
+    # What was seen tells more than what could not be.
+    reasons = [reason for reason in reasons if not isinstance(reason, CannotJudge)] or reasons
     finding = partial(_finding, check, seconds=seconds, observation=observation)
     seen = Expectation({key: check.expect.matchers[key] for key in expected - observation.unseen})
     if observation.unseen.intersection(expected) and not seen.mismatches(observation.values):
@@ -40,6 +43,8 @@ def judged(check: Check, observation: Observation, seconds: float) -> Finding:
         reasons = [observation.problem]
     else:
         undecided = observation.undecided
+        if reasons and all(isinstance(reason, NotSeen) for reason in reasons):
+            undecided = undecided or "; ".join(reasons)
         if reasons and (observation.problem or observation.detail):
             reasons.append(f"({observation.problem or observation.detail})")
     if not reasons:
