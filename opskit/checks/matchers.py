@@ -251,8 +251,7 @@ def length(inner: Matcher) -> Matcher:
     def mismatch(value: Any) -> str | None:
         if not isinstance(value, str | bytes | list | tuple | Mapping):
             return _is_no("text or list", value, expected)
-        size = len(value)
-        reason = inner.mismatch(PartCount(size) if isinstance(value, PartText) else size)
+        reason = inner.mismatch(len(value))
         return None if reason is None else _because([reason], f"has a length that {reason}")
 
     return Matcher(expected, mismatch)

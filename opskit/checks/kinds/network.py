@@ -7,7 +7,7 @@ import socket
 from typing import Annotated, Any, Literal
 from urllib.parse import urljoin, urlsplit
 
-from opskit.checks.matchers import PartCount, part
+from opskit.checks.matchers import part
 from opskit.checks.spec import CheckContext, Observation, kind
 from opskit.config.fields import AnyText, Bytes, Flag, Port, Text
 from opskit.config.values import Parameters, Rule
@@ -238,7 +238,7 @@ async def http(params: HttpParams, context: CheckContext) -> Observation:
         "status": reply.status,
         "headers": reply.headers,
         "body": part(reply.text, is_cut=reply.truncated),
-        "size_bytes": PartCount(len(reply.body)) if reply.truncated else len(reply.body),
+        "size_bytes": len(reply.body),
         "truncated": reply.truncated,
         "first_byte_s": reply.first_byte_s,
         "seconds": reply.seconds,
