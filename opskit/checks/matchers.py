@@ -81,11 +81,6 @@ class PartCount(int):
     __slots__ = ()
 
 
-def part(text: str, *, is_cut: bool) -> str:
-    """Return a text that was read up to a bound, and what is known of its end."""
-    return PartText(text) if is_cut else text
-
-
 def shown(value: Any) -> str:
     """Return a value as it stands in a sentence: short, on one line."""
     text = repr(str(value)) if isinstance(value, str) else str(value)

@@ -157,16 +157,12 @@ def _short(value: Any, depth: int = 3) -> Any:
     return value
 
 
-MAX_CONCURRENT = 50
-OnFinding = Callable[[Finding], None]
-
-
 async def run(
     checks: Sequence[Check],
     survey: Survey,
     *,
-    max_concurrent: int = MAX_CONCURRENT,
-    on_finding: OnFinding = lambda _finding: None,
+    max_concurrent: int = 50,
+    on_finding: Callable[[Finding], None] = lambda _finding: None,
 ) -> list[Finding]:
     """The findings in the order of `checks`, whose requirements must all be among them.
 

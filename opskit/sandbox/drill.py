@@ -42,10 +42,6 @@ _SPARE = (
 )
 
 
-#: What the caller must see in the end.
-Expect = Literal["spare", "primary", "broken", "error", "either"]
-
-
 class Scenario(Record):
     """One fault and its right outcome.
 
@@ -60,7 +56,7 @@ class Scenario(Record):
     primary: Literal["ollama", "mlx"] = "ollama"
     fault: str = ""
     first: frozenset[str] = frozenset()
-    expect: Expect = "spare"
+    expect: Literal["spare", "primary", "broken", "error", "either"] = "spare"
     resident: bool = True
     streamed: bool = False
     spare: bool = True

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from opskit.checks.kinds.processes import Pattern
-from opskit.checks.matchers import part
+from opskit.checks.matchers import PartText
 from opskit.checks.spec import CheckContext, Observation, kind
 from opskit.config.fields import Bytes, Seconds, Text, Texts
 from opskit.config.values import Parameters
@@ -84,7 +84,7 @@ def _read_file(path: Path, params: FileParams, wanted: frozenset[str]) -> Observ
         if kind == "file" and "content" in wanted:
             with path.open("rb") as stream:
                 content = stream.read(params.max_bytes).decode("utf-8", "replace")
-                values["content"] = part(content, is_cut=bool(stream.read(1)))
+                values["content"] = PartText(content) if stream.read(1) else content
         if kind == "folder":
             values["entries"] = len(list(path.iterdir())) if "entries" in wanted else 0
     except OSError as exc:

@@ -7,7 +7,7 @@ import socket
 from typing import Annotated, Any, Literal
 from urllib.parse import urljoin, urlsplit
 
-from opskit.checks.matchers import part
+from opskit.checks.matchers import PartText
 from opskit.checks.spec import CheckContext, Observation, kind
 from opskit.config.fields import AnyText, Bytes, Flag, Port, Text
 from opskit.config.values import Parameters, Rule
@@ -237,7 +237,7 @@ async def http(params: HttpParams, context: CheckContext) -> Observation:
     values = {
         "status": reply.status,
         "headers": reply.headers,
-        "body": part(reply.text, is_cut=reply.truncated),
+        "body": PartText(reply.text) if reply.truncated else reply.text,
         "size_bytes": len(reply.body),
         "truncated": reply.truncated,
         "first_byte_s": reply.first_byte_s,

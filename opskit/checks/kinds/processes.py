@@ -13,7 +13,7 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
-from opskit.checks.matchers import part
+from opskit.checks.matchers import PartText
 from opskit.checks.spec import CheckContext, Observation, kind
 from opskit.checks.upkeep import words_without_secrets
 from opskit.config.document import FromEnvironment
@@ -203,8 +203,8 @@ async def command(params: CommandParams, context: CheckContext) -> Observation:
     took = time.monotonic() - began
     values = {
         "exit": done.exit,
-        "stdout": part(done.out, is_cut=done.cut),
-        "stderr": part(done.err, is_cut=done.cut),
+        "stdout": PartText(done.out) if done.cut else done.out,
+        "stderr": PartText(done.err) if done.cut else done.err,
         "truncated": done.cut,
     }
     ended = f"exit {done.exit}" if done.exit >= 0 else f"ended by signal {-done.exit}"
