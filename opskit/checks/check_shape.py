@@ -1,7 +1,6 @@
-"""One check as it stands in a checklist: its shape, its expectation compiled to matchers, its JSON schema.
+"""One check as it stands in a checklist: its shape, its expectation compiled to matchers, the list of kinds.
 
-Every mistake is reported at its place. The schema (draft 2020-12, for editors) and the list of kinds (for
-people) come from one declaration.
+Every mistake is reported at its place.
 """
 
 from collections.abc import Mapping
@@ -17,6 +16,7 @@ from opskit.config.document import Path, Report, dotted, retyped, unknown
 from opskit.config.fields import Seconds, Text, Texts, count, json_schema
 from opskit.config.values import Parameters, validated
 from opskit.errors import OpskitError
+from opskit.records import names
 from opskit.text import amount
 
 MATCHERS = (
@@ -29,8 +29,6 @@ _MAX_RETRIES = 1000
 #: What a check may be repeated for: each node, agent or database that is configured.
 Each = Literal["nodes", "agents", "databases"]
 EACH = get_args(Each)
-_DIALECT = "https://json-schema.org/draft/2020-12/schema"
-_MATCHER = {"$ref": "#/$defs/matcher"}
 
 
 def compile_expectation(raw: Any, known: Mapping[str, str], at: Path, report: Report) -> Expectation:
@@ -178,15 +176,19 @@ def read_check(
     raw: Mapping[str, Any], at: Path, report: Report, *, where: str, folder: FilePath
 ) -> Check | None:
     """Return the check that `raw` describes; None, or an unusable one, after problems in `report`."""
+    name = raw.get("kind")
+    kind = KINDS.get(name) if isinstance(name, str) else None
+    if kind is not None:
+        # Before the mistakes that follow from it.
+        sections = dict.fromkeys(kind.yields, "expect") | dict.fromkeys(names(kind.params), "with")
+        for key in raw.keys() & (sections.keys() - set(names(CheckShape))):
+            report((*at, key), f"belongs under `{sections[key]}`")
     own = {key: value for key, value in raw.items() if key not in CheckShape.OF_THE_KIND}
     shape = validated(CheckShape, own, at, report)
-    name = raw.get("kind")
-    if not isinstance(name, str):
+    if kind is None:
+        if isinstance(name, str):
+            report((*at, "kind"), unknown(name, KINDS, "kind"))
         return None
-    if name not in KINDS:
-        report((*at, "kind"), unknown(name, KINDS, "kind"))
-        return None
-    kind = KINDS[name]
     params = validated(kind.params, raw.get("with"), (*at, "with"), report)
     if "expect" in raw:
         expect = compile_expectation(raw["expect"], kind.yields, (*at, "expect"), report)
@@ -225,31 +227,6 @@ def _never(at: Path, message: str) -> None:
     raise AssertionError(f"{dotted(at)}: {message}")
 
 
-def schema() -> dict[str, Any]:
-    check = json_schema(CheckShape)
-    check["properties"] = {
-        **check["properties"],
-        "kind": {"enum": list(KINDS)},
-        "with": {"type": "object"},
-        "expect": {"type": "object", "minProperties": 1},
-    }
-    check["allOf"] = [_rule(kind) for kind in KINDS.values()]
-    return {
-        "$schema": _DIALECT,
-        "title": "opskit checklist",
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {
-            "title": {"type": "string"},
-            "vars": {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}},
-            "include": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
-            "checks": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/check"}},
-        },
-        "anyOf": [{"required": ["checks"]}, {"required": ["include"]}],
-        "$defs": {"matcher": _matcher(), "check": check},
-    }
-
-
 def kinds() -> list[dict[str, Any]]:
     """Each kind with its parameters, what it yields and what holds without `expect`."""
     return [
@@ -270,7 +247,7 @@ def _parameters(schema: dict[str, Any]) -> dict[str, str]:
     words = {}
     for name, parameter in schema.get("properties", {}).items():
         options = [parameter, *parameter.get("anyOf", ())]
-        types = [str(part["type"]) for part in options if "type" in part and "pattern" not in part]
+        types = [str(part["type"]) for part in options if "type" in part]
         values = [str(value) for option in options for value in option.get("enum", ())]
         distinct = dict.fromkeys(values or [word for word in types if word != "null"])
         words[name] = " | ".join(distinct) or "any value"
@@ -280,41 +257,3 @@ def _parameters(schema: dict[str, Any]) -> dict[str, str]:
         elif default not in (None, "", [], {}):
             words[name] += f", default {default}"
     return words
-
-
-def _rule(kind: Kind) -> dict[str, Any]:
-    params = json_schema(kind.params)
-    properties: dict[str, Any] = dict.fromkeys(kind.yields, _MATCHER)
-    if JSON in properties:
-        properties[JSON] = {"anyOf": [_MATCHER, {"type": "object", "patternProperties": {r"^\$": _MATCHER}}]}
-    then: dict[str, Any] = {
-        "properties": {
-            "with": params,
-            "expect": {"type": "object", "additionalProperties": False, "properties": properties},
-        }
-    }
-    if params.get("required"):
-        then["required"] = ["with"]
-    return {"if": {"properties": {"kind": {"const": kind.name}}, "required": ["kind"]}, "then": then}
-
-
-def _matcher() -> dict[str, Any]:
-    text = {"type": "string", "minLength": 1}
-    many = {"type": "array", "minItems": 1, "items": _MATCHER}
-    number = {"type": ["number", "string"]}
-    operands: dict[str, Any] = {
-        "equal": True,
-        **dict.fromkeys(("gt", "ge", "lt", "le"), number),
-        **dict.fromkeys(("matches", "prefix", "suffix", "has_key", "semver"), text),
-        **dict.fromkeys(("all", "any"), many),
-        **dict.fromkeys(("contains", "len", "not"), _MATCHER),
-        "jsonpath": {"type": "object", "minProperties": 1, "additionalProperties": _MATCHER},
-    }
-    section = {
-        "type": "object",
-        "minProperties": 1,
-        "additionalProperties": False,
-        "properties": {name: operands[name] for name in MATCHERS},
-    }
-    plain = {"type": ["string", "number", "boolean", "null"]}
-    return {"anyOf": [plain, {"type": "array", "minItems": 1}, section]}

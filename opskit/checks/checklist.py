@@ -17,6 +17,7 @@ from opskit.config.document import (
     Path,
     Problem,
     Report,
+    names,
     printable,
     read_file,
     substitute,
@@ -118,6 +119,9 @@ def load(
         path, shown = _located(name, cwd)
         loading.file(path, shown, given, ())
     loading.connect()
+    for name in given if not loading.problems else ():
+        if name not in loading.variables:
+            raise ConfigError(_no_such("uses the variable", name, loading.variables), remedy=_HELP)
     if loading.problems:
         raise ChecklistError(sorted(loading.problems, key=lambda problem: (problem.path, problem.line or 0)))
     return Checklist(tuple(loading.titles), tuple(loading.checks.values()))
@@ -129,24 +133,28 @@ def _located(name: str, cwd: FilePath) -> tuple[FilePath, str]:
     lists = shipped()
     if name in lists and not path.is_file():
         return lists[name], f"{name}.yaml"
-    if not path.exists():
-        raise ConfigError(
-            f"{printable(name, PATH_CHARS)}: there is no such file, and no list of opskit has this name",
-            code="CONFIG_002",
-            remedy=f"give a path, or one of: {', '.join(lists)}",
-        )
+    problem = "" if path.exists() else "there is no such file, and no list of opskit has this name"
+    problem = "it is a folder" if path.is_dir() else problem
+    if problem:
+        remedy = f"give a file, or one of: {', '.join(lists)}"
+        raise ConfigError(f"{printable(name, PATH_CHARS)}: {problem}", code="CONFIG_002", remedy=remedy)
     return path, printable(name, PATH_CHARS)
 
 
 class _ChecklistFile(MutableRecord):
-    """One document and its problems; `broken` are names of checks that could not be read."""
+    """One document and its problems; `broken` are names of checks that could not be read.
+
+    Only the first problem of a place is reported: others follow from it.
+    """
 
     document: Document
     problems: list[Problem]
     broken: set[str] = field(default_factory=set)
 
     def report(self, at: Path, message: str) -> None:
-        self.problems.append(self.document.problem(at, message))
+        problem = self.document.problem(at, message)
+        if not any((other.where, other.key) == (problem.where, problem.key) for other in self.problems):
+            self.problems.append(problem)
 
 
 class _Loading(MutableRecord):
@@ -155,6 +163,8 @@ class _Loading(MutableRecord):
     problems: list[Problem] = field(default_factory=list)
     titles: list[str] = field(default_factory=list)
     checks: dict[str, Check] = field(default_factory=dict)
+    #: Every name that a file sets or refers to.
+    variables: set[str] = field(default_factory=set)
     _done: set[FilePath] = field(default_factory=set)
     _places: dict[str, tuple[_ChecklistFile, int]] = field(default_factory=dict)
 
@@ -174,10 +184,12 @@ class _Loading(MutableRecord):
             if key not in _TOP:
                 file.report((key,), unknown(key, _TOP))
         variables = self._variables(file, given)
-        names = {**self.environ, **variables}
+        declared = document.data.get("vars")
+        self.variables.update(declared if isinstance(declared, dict) else (), names(str(document.data)))
+        known = {**self.environ, **variables}
         if title is not None and not isinstance(title, str):
             file.report(("title",), "must be text")
-        for at, text in _included(file, names):
+        for at, text in _included(file, known):
             target = path.parent / text
             if target.resolve() in (*parents, real):
                 file.report(at, f"{printable(text)} includes this file again")
@@ -195,7 +207,7 @@ class _Loading(MutableRecord):
             file.report(("checks",), "must be a list of checks")
         else:
             for index, entry in enumerate(entries or ()):
-                self._add(file, index, entry, names, path.parent)
+                self._add(file, index, entry, known, path.parent)
 
     def _add(self, file: _ChecklistFile, index: int, entry: Any, names: Names, folder: FilePath) -> None:
         """Add the check of an entry: with `repeat_for` one for each node, agent or database."""
@@ -213,7 +225,9 @@ class _Loading(MutableRecord):
                 file.broken.add(str(entry.get("name")))
             elif check.name in self.checks:
                 first = self.checks[check.name].where
-                file.report((*at, "name"), f"{printable(check.name)} is the name of a check at {first}")
+                is_itself = self._places[check.name] == (file, index)
+                twice = f"{printable(check.name)} is the name of a check at {first}"
+                file.report((*at, "name"), "must hold ${each}: the check is repeated" if is_itself else twice)
             else:
                 self.checks[check.name] = check
                 self._places[check.name] = file, index

@@ -63,6 +63,24 @@ class CannotJudge(str):
     __slots__ = ()
 
 
+class NotSeen(CannotJudge):
+    """A mismatch, or a match, that the part of the value which was not read may change."""
+
+    __slots__ = ()
+
+
+class PartText(str):
+    """The beginning of a text, of which more was there than was read."""
+
+    __slots__ = ()
+
+
+class PartCount(int):
+    """A number of which so many were counted, and there are more."""
+
+    __slots__ = ()
+
+
 def shown(value: Any) -> str:
     """Return a value as it stands in a sentence: short, on one line."""
     text = repr(str(value)) if isinstance(value, str) else str(value)
@@ -106,7 +124,12 @@ def _is_no(types: str, value: Any, expected: str) -> CannotJudge:
 
 def _because(reasons: Iterable[str | None], text: str) -> str:
     """Return `text` as a reason which cannot judge when one of the inner reasons cannot."""
-    return CannotJudge(text) if any(isinstance(reason, CannotJudge) for reason in reasons) else text
+    kinds = {type(reason) for reason in reasons}
+    return next((kind(text) for kind in (NotSeen, CannotJudge) if kind in kinds), text)
+
+
+def _not_seen(value: Any, expected: str) -> NotSeen:
+    return NotSeen(f"{differs(value, expected)} (only a part was read)")
 
 
 def equal(wanted: Any) -> Matcher:
@@ -116,10 +139,16 @@ def equal(wanted: Any) -> Matcher:
     def mismatch(value: Any) -> str | None:
         if value is MISSING:
             return None if wanted is None else differs(value, expected)
+        if isinstance(value, PartText) and isinstance(wanted, str) and wanted.startswith(value):
+            return _not_seen(value, expected)
+        if isinstance(value, PartCount) and isinstance(wanted, int) and wanted >= value:
+            return _not_seen(value, expected)
         if same(value, wanted):
             return None
         if written_alike(value, wanted):
             return CannotJudge(f"{differs(value, expected)} (one is text, the other is not)")
+        if isinstance(wanted, list) and any(same(value, item) for item in wanted):
+            return f"{differs(value, expected)} (for one of several write {{any: {shown(wanted)}}})"
         return differs(value, expected)
 
     return Matcher(expected, mismatch)
@@ -131,7 +160,9 @@ def _test(expected: str, types: str, judges: Callable[[Any], bool], holds: Calla
     def mismatch(value: Any) -> str | None:
         if not judges(value):
             return _is_no(types, value, expected)
-        return None if holds(value) else differs(value, expected)
+        if holds(value):
+            return None
+        return _not_seen(value, expected) if isinstance(value, PartText) else differs(value, expected)
 
     return Matcher(expected, mismatch)
 
@@ -139,7 +170,15 @@ def _test(expected: str, types: str, judges: Callable[[Any], bool], holds: Calla
 def ordered(order: str, bound: float, written: str) -> Matcher:
     """Match what is more or less than a number; `written` is how it stands in the checklist."""
     words, compare = ORDERS[order]
-    return _test(f"{words} {written}", "number", _is_number, lambda value: compare(value, bound))
+    whole = _test(f"{words} {written}", "number", _is_number, lambda value: compare(value, bound))
+
+    def mismatch(value: Any) -> str | None:
+        # What is counted further only grows.
+        if isinstance(value, PartCount) and compare(value, bound) is (order in ("lt", "le")):
+            return _not_seen(value, whole.expected)
+        return whole.mismatch(value)
+
+    return Matcher(whole.expected, mismatch)
 
 
 def _is_number(value: Any) -> bool:
@@ -190,7 +229,9 @@ def contains(inner: Matcher, text: str | None = None) -> Matcher:
         if isinstance(value, str | Mapping):
             if text is None:
                 return _is_no("list", value, expected)
-            return None if text in value else differs(value, expected)
+            if text in value:
+                return None
+            return _not_seen(value, expected) if isinstance(value, PartText) else differs(value, expected)
         if not isinstance(value, list | tuple):
             return _is_no("text or list", value, expected)
         reasons = [inner.mismatch(item) for item in value]
@@ -255,6 +296,8 @@ def negated(inner: Matcher) -> Matcher:
         if reason is None:
             # What is not there and may be null was judged.
             return str(differs(value, expected))
+        if isinstance(reason, NotSeen):
+            return _not_seen(value, expected)
         return reason if isinstance(reason, CannotJudge) else None
 
     return Matcher(expected, mismatch)

@@ -38,7 +38,8 @@ class Expectation(Record):
             # A value that was not seen is not null.
             reason = matcher.mismatch(values[key]) if key in values else matcher.absent()
             if reason is not None:
-                sentences.append(f"{key} {reason}")
+                # How sure a reason is, is in its type.
+                sentences.append(type(reason)(f"{key} {reason}"))
         return sentences
 
 

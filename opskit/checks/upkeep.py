@@ -22,6 +22,10 @@ if TYPE_CHECKING:
     from opskit.facts.port_owner import PortOwner
 
 _ABSENCES = (FaultKind.REFUSED, FaultKind.UNREACHABLE)
+#: The value of a header, and the password of a URL.
+_SECRET_PART = re.compile(
+    r"(?i)(\b[\w-]*(?:auth|key|token|secret|cookie)[\w-]*: *|://[^\s/:@]*:)[^\s@].*?(?=@|$)"
+)
 _SECRET_OPTION = re.compile(r"--?[\w-]*(key|token|secret|password|passwd|auth)", re.IGNORECASE)
 
 
@@ -101,7 +105,7 @@ def _again(owner: "PortOwner", user: str) -> str:
         return ""
     known = {} if owner.environment is None else owner.environment.settings
     names = sorted(known.keys() & (OLLAMA_SETTINGS | RUNTIME_SETTINGS))
-    words = [*(f"{name}={known[name]}" for name in names), *_without_secrets(process.command)]
+    words = [*(f"{name}={known[name]}" for name in names), *words_without_secrets(process.command)]
     line = shlex.join(words)
     if owner.folder is not None:
         line = f"cd {shlex.quote(str(owner.folder))} && {line}"
@@ -109,10 +113,11 @@ def _again(owner: "PortOwner", user: str) -> str:
     return f"`{sudo}kill {process.pid}`, then `{line}`"
 
 
-def _without_secrets(command: tuple[str, ...]) -> list[str]:
-    """Return the words with `***` for the value of each option that may hold a secret."""
+def words_without_secrets(command: Sequence[str]) -> list[str]:
+    """Return the words with `***` for what may be a secret: the value of an option, a header, a password."""
     words: list[str] = []
-    for word in command:
+    for raw in command:
+        word = _SECRET_PART.sub(r"\1***", raw)
         name, sign, _ = word.partition("=")
         is_value = bool(words) and "=" not in words[-1] and _SECRET_OPTION.fullmatch(words[-1]) is not None
         if sign and _SECRET_OPTION.fullmatch(name):

@@ -73,7 +73,11 @@ def check(shared: SharedOptions) -> None:
         findings = [Finding("config", path or "defaults", Status.PASS, state="ok", detail=detail)]
         for key, _, words in (note.partition(": ") for note in loaded.notes):
             findings.append(Finding("config", key, Status.WARN, state="note", detail=words))
-        lines = [f"{detail}: ok"]
+        unset = [(key, origin.unset) for key, origin in loaded.origins.items() if origin.unset]
+        for key, name in unset:
+            words, remedy = f"the variable {name} is not set", f"set {name}, or take {key} out"
+            findings.append(Finding("config", key, Status.WARN, state="unset", detail=words, remedy=remedy))
+        lines = [f"{detail}: ok", *(f"{key}: the variable {name} is not set" for key, name in unset)]
     report = Report("config check", findings)
     shared.end(
         Exit.OK if report.ok else Exit.CONFIG,

@@ -19,9 +19,8 @@ def drill(
     A right answer, or an honest error, is a pass.
     Uses the router and budgets of your configuration, on simulated servers; your own are left alone.
     """
-    from opskit.sandbox.drill import chosen
+    from opskit.sandbox.drill import all_scenarios, chosen
     from opskit.sandbox.drill import drill as play
-    from opskit.sandbox.scenarios import all_scenarios
     from opskit.tags import TagLog
     from opskit.text import near_names
 

@@ -136,6 +136,9 @@ class _FileReader(MutableRecord):
             self._set((*path, "enabled"), False, at=path)
             return
         before = len(self.problems)
+        if isinstance(entry, str):
+            source = "" if builtin or schema is AgentConfig else ", source: ollama"
+            self._report(path, f"must be a section: write {{url: ADDRESS{source}}}")
         values = self._validated(schema, entry, path)
         if len(self.problems) == before and not builtin and values.get("enabled", True):
             if "url" not in values:

@@ -195,7 +195,7 @@ def docker_address(environ: Mapping[str, str]) -> DockerAddress:
     chosen_by = chosen_by or ("default" if is_usual else "the Docker context in use")
     if host is None:
         return DockerAddress(chosen_by=chosen_by, problem=problem, has_program=has_program)
-    exists = host.socket is not None and Path(host.socket).exists()
+    exists = host.socket is not None and os.access(host.socket, os.F_OK)
     return DockerAddress(
         shown=host.shown,
         chosen_by=chosen_by,
@@ -240,7 +240,7 @@ def _other_sockets(environ: Mapping[str, str], asked: str | None) -> list[str]:
         home / ".colima/default/docker.sock",
         runtime / "docker.sock",
     )
-    sockets = {os.path.realpath(path): str(path) for path in usual if path.exists()}
+    sockets = {os.path.realpath(path): str(path) for path in usual if os.access(path, os.F_OK)}
     if asked is not None:
         sockets.pop(os.path.realpath(asked), None)
     return list(sockets.values())

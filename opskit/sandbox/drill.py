@@ -1,9 +1,19 @@
-"""Plays the scenarios against a configuration's own router and budgets; judges what a caller would see."""
+"""Plays faults that real servers show against a configuration's own router and budgets.
+
+A primary and a healthy spare stand on loopback; the primary is scanned while it is well, then the fault is
+switched on, as in life; judged is what a caller would see. The scenarios stand in `scenarios.toml`.
+"""
 
 import asyncio
 import contextlib
 import time
+import tomllib
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from functools import cache
+from pathlib import Path
+from typing import Literal
+
+from msgspec import convert
 
 from opskit.config.schema import Config, NodeConfig, Source
 from opskit.llm.answer import Answer, Ask, Attempt, NoAnswer, Session
@@ -16,7 +26,6 @@ from opskit.result import Finding, Status
 from opskit.sandbox.faults import parse_fault
 from opskit.sandbox.mlx import SimulatedMlx
 from opskit.sandbox.ollama import SimModel, SimulatedOllama
-from opskit.sandbox.scenarios import Scenario, all_scenarios
 from opskit.sandbox.server import SimulatedServer
 from opskit.tags import TagLog, correlated
 
@@ -31,6 +40,41 @@ _SPARE = (
     "milliseconds, keeps a note of what happened, and gives the patient time to recover before it is asked "
     "anything else, so that callers never pay twice for one failure."
 )
+
+
+class Scenario(Record):
+    """One fault and its right outcome.
+
+    `fault` is a spec for the primary, without its name (`crash,times=1`). `first` are the faults or verdicts
+    that the first attempt may be recorded with, empty when it must succeed. `expect`: the spare's answer, the
+    primary's own, a stream that breaks with an explicit error, or an honest error. `scanned`: the primary is
+    known before the fault. `player` names how it is played: `once` for what one request can show.
+    """
+
+    name: str
+    injected: str
+    primary: Literal["ollama", "mlx"] = "ollama"
+    fault: str = ""
+    first: frozenset[str] = frozenset()
+    expect: Literal["spare", "primary", "broken", "error", "either"] = "spare"
+    resident: bool = True
+    streamed: bool = False
+    spare: bool = True
+    waits: bool = False
+    scanned: bool = True
+    player: str = "once"
+
+
+@cache
+def all_scenarios() -> tuple[Scenario, ...]:
+    """Return every scenario, named after its fault, and after its primary where that is not Ollama."""
+    text = Path(__file__).with_name("scenarios.toml").read_text("utf-8")
+    scenarios = []
+    for name, row in tomllib.loads(text).items():
+        kind = name.removeprefix("mlx-").removeprefix("llama-")
+        named = {"name": name, "primary": "ollama" if kind == name else "mlx", "fault": kind}
+        scenarios.append(convert(named | row, Scenario))
+    return tuple(scenarios)
 
 
 class ScenarioResult(Record):

@@ -73,14 +73,9 @@ K = SandboxFaultKind
 Kinds = Collection[SandboxFaultKind]
 
 _ALL = frozenset(K)
-OLLAMA_FAULTS, MLX_FAULTS, AGENT_FAULTS = (
-    frozenset(kind for kind in K if kind.nodes & nodes) for nodes in (_OLLAMA, _MLX, _AGENT)
-)
 SHOWN_BY = {
-    "ollama": OLLAMA_FAULTS,
-    "mlx": MLX_FAULTS,
-    "victoria": AGENT_FAULTS,
-    "veronica": AGENT_FAULTS,
+    node: frozenset(kind for kind in K if node in kind.nodes)
+    for node in ("ollama", "mlx", "victoria", "veronica")
 }
 """Node names of the grammar, each with the faults it can show."""
 
@@ -164,7 +159,7 @@ def parse_fault(spec: str) -> FaultSpec:
         raise ValueError(_unknown("node", node, SHOWN_BY))
     if colon and not model:
         raise ValueError(f"{spec!r} has a colon but no model name after it")
-    if model and shows is AGENT_FAULTS:
+    if model and node in _AGENT:
         raise ValueError(f"{node} is an agent, its faults take no model name")
     name, comma, settings = setting.partition(",")
     if name not in set(SandboxFaultKind):

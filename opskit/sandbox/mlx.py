@@ -14,7 +14,7 @@ from typing import Any
 from aiohttp import HttpVersion10, web
 
 from opskit.sandbox import mlx_wire as wire
-from opskit.sandbox.faults import MLX_FAULTS, FaultBoard, SandboxFault, refusals
+from opskit.sandbox.faults import SHOWN_BY, FaultBoard, SandboxFault, refusals
 from opskit.sandbox.faults import SandboxFaultKind as K
 from opskit.sandbox.generation import (
     GENERATION,
@@ -129,7 +129,7 @@ class SimulatedMlx(SimulatedServer):
         for tests that ask this object: nothing on the wire says them. `load_s` is how long a swap takes,
         `token_s` the pause between tokens. Raises ValueError for a fault that an MLX server cannot show.
         """
-        super().__init__("mlx", MLX_FAULTS, faults, host, port)
+        super().__init__("mlx", SHOWN_BY["mlx"], faults, host, port)
         self.swaps: list[str] = []
         """Models asked for that were not the resident one, in order, whether or not they could be loaded."""
         self.listed = list(listed)

@@ -12,7 +12,7 @@ from aiohttp.typedefs import Handler
 
 from opskit.records import Record, replace
 from opskit.sandbox import ollama_wire as wire
-from opskit.sandbox.faults import OLLAMA_FAULTS, FaultBoard, SandboxFault, refusals
+from opskit.sandbox.faults import SHOWN_BY, FaultBoard, SandboxFault, refusals
 from opskit.sandbox.faults import SandboxFaultKind as K
 from opskit.sandbox.generation import (
     GENERATION,
@@ -87,7 +87,7 @@ class SimulatedOllama(SimulatedWebServer):
         between tokens, `keep_alive_s` how long an idle model stays (negative: for ever). Raises ValueError
         for a fault that Ollama cannot show.
         """
-        super().__init__("ollama", OLLAMA_FAULTS, faults, host, port)
+        super().__init__("ollama", SHOWN_BY["ollama"], faults, host, port)
         self.models = {model.name: model for model in models}
         self.version = version
         self.installed_at = datetime.now(UTC)

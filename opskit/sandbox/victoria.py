@@ -10,7 +10,7 @@ from typing import Any
 
 from aiohttp import web
 
-from opskit.sandbox.faults import AGENT_FAULTS, FaultBoard, SandboxFault
+from opskit.sandbox.faults import SHOWN_BY, FaultBoard, SandboxFault
 from opskit.sandbox.faults import SandboxFaultKind as K
 from opskit.sandbox.generation import Reply, default_reply
 from opskit.sandbox.server import GARBAGE, SLOW_TOKEN_S, SimulatedWebServer, json_object
@@ -47,7 +47,7 @@ class SimulatedAgent(SimulatedWebServer):
         `name` is `victoria` or `veronica`, `reply` what it answers to a goal, `levels` the `victoria_levels`
         of `/status`. Raises ValueError for a fault that an agent cannot show.
         """
-        super().__init__(name, AGENT_FAULTS, faults, host, port)
+        super().__init__(name, SHOWN_BY[name], faults, host, port)
         self.levels = dict(LEVELS if levels is None else levels)
         self.tasks: dict[str, dict[str, Any]] = {}
         """What `/run/status/{task_id}` tells of each task."""

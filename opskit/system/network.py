@@ -68,6 +68,14 @@ def postgres_url(url: str | None) -> str | None:
     return f"postgresql://{address}" if scheme.partition("+")[0] in ("postgres", "postgresql") else None
 
 
+def has_port(url: str) -> bool:
+    """Tell whether the port of a URL, and what stands in front of it, can be read; it may be left out."""
+    try:
+        return urlsplit(url).port != 0
+    except ValueError:
+        return False
+
+
 def authority(host: str, port: int | None) -> str:
     """Write host and port as a URL has them, with an IPv6 address in brackets."""
     shown = f"[{host}]" if ":" in host else host

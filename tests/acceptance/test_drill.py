@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from opskit.sandbox.scenarios import all_scenarios
+from opskit.sandbox.drill import all_scenarios
 from tests.parts.command import opskit
 
 QUICK = "budgets: {first_token_s: 3, idle_s: 1, metadata_s: 1, queue_s: 10}\ncircuit: {open_s: 0.5}\n"

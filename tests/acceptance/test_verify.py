@@ -99,7 +99,6 @@ def test_a_mistake_in_a_checklist_is_one_line_with_its_place(home: Path):
         (("--name", "nope"), 78),
         (("--format", "yaml"), 2),
         (("--var", "novalue"), 2),
-        (("--retry-timeout", "soon"), 2),
         (("--max-concurrent", "0"), 2),
         (("--output", "/nowhere/x"), 2),
     ],
@@ -143,15 +142,6 @@ def test_what_hangs_does_not_hold_the_command(home: Path):
     assert result.document["findings"][0]["state"] == "timeout"
 
 
-def test_a_run_is_repeated_until_it_passes(home: Path):
-    """--retry-timeout waits for something that comes later."""
-    script = "'test -e there || { touch there; exit 1; }'"
-    checks = f"- {{name: a, kind: command, with: {{run: [sh, -c, {script}]}}}}\n"
-    result = verify(home, checks, "--retry-timeout", "30s", "--json")
-    assert result.status == 0
-    assert result.document["findings"][0]["evidence"]["attempts"] == 2
-
-
 def test_a_check_is_written_from_the_live_state(home: Path):
     """--add records what is there; the list that grows from it passes as long as nothing changes."""
     home.mkdir()
@@ -183,9 +173,8 @@ def test_what_cannot_be_recorded_is_refused(home: Path, arguments: tuple[str, ..
     assert part in result.err
 
 
-def test_the_schema_and_the_kinds_are_printed(home: Path):
-    """Editors get a JSON schema, people the kinds with what they yield."""
-    assert opskit("verify", "--schema", home=home).document["$schema"].endswith("2020-12/schema")
+def test_the_kinds_are_printed(home: Path):
+    """People and programs get the kinds with what they yield."""
     listed = opskit("verify", "--kinds", "--json", home=home).document["kinds"]
     assert {"http", "container", "model", "agent_chain", "database"} <= {one["kind"] for one in listed}
     assert "yields status" in opskit("verify", "--kinds", home=home).out
@@ -223,3 +212,54 @@ def test_json_is_one_document(home: Path):
     """Schema version, command, status and findings, as for every command."""
     document = json.loads(verify(home, PASS, "--json").out)
     assert (document["schema_version"], document["command"], document["status"]) == (1, "verify", "pass")
+
+
+def test_a_check_is_repeated_until_it_passes(home: Path):
+    """`retry` waits for something that comes later."""
+    script = "'test -e there || { touch there; exit 1; }'"
+    retry = "retry: {count: 3, delay: 10ms}"
+    checks = f"- {{name: a, kind: command, with: {{run: [sh, -c, {script}]}}, {retry}}}\n"
+    result = verify(home, checks, "--json")
+    assert result.status == 0
+    assert result.document["findings"][0]["evidence"]["attempts"] == 2
+
+
+@pytest.mark.parametrize(
+    "checks, arguments, parts",
+    [
+        ("- {name: a, kind: disk}\n", ("--var", "diks=/"), ("uses the variable 'diks'",)),
+        ("- {name: a, kind: http, url: http://localhost/}\n", (), ("checks.0.url: belongs under `with`",)),
+        ("- {name: a, kind: disk, used_percent: {lt: 9}}\n", (), ("belongs under `expect`",)),
+        ("- {name: a, kind: probe, repeat_for: nodes}\n", (), ("must hold ${each}",)),
+        ("- {name: a, kind: http, with: {url: 'http://h:80a/'}}\n", (), ("c.yaml:2:", "port")),
+        (
+            "- {name: a, kind: database, with: {url: 'postgresql://u:geheim#1@h:5432/d'}}\n",
+            (),
+            ("c.yaml:2:", "%23"),
+        ),
+    ],
+)
+def test_a_mistake_of_a_checklist_is_told_with_its_mend(
+    home: Path, checks: str, arguments: tuple[str, ...], parts: tuple[str, ...]
+):
+    """The message names the place and what to write, and no secret; nothing is run."""
+    result = verify(home, checks, *arguments)
+    assert (result.status, result.out) == (78, "")
+    assert all(part in result.err for part in parts), result.err
+    assert "geheim" not in result.err
+
+
+def test_a_folder_in_place_of_a_checklist_is_told(home: Path):
+    """What to give instead is said of checklists, not of the configuration."""
+    result = opskit("verify", ".", home=home)
+    assert result.status == 78
+    assert "it is a folder" in result.err
+    assert "give a file" in result.err
+
+
+def test_a_secret_among_the_words_of_a_command_is_not_shown(home: Path):
+    """Neither a header, nor the value of an option, nor a password in a URL reaches a report."""
+    words = "[sh, -c, 'exit 1', x, 'Authorization: Bearer geheim1', --token, geheim2, 'http://u:geheim3@h/']"
+    result = verify(home, f"- {{name: a, kind: command, with: {{run: {words}}}}}\n", "--json")
+    assert result.status == 1
+    assert "geheim" not in result.out + result.err

@@ -12,16 +12,19 @@ import sqlite3
 import stat
 import time
 from collections.abc import Iterator, Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Annotated, Any
 from urllib.parse import quote, urlsplit
 
 from opskit.checks.kinds.network import OWN_SHARE
+from opskit.checks.matchers import PartCount
 from opskit.checks.spec import CheckContext, Observation, Unjudged, kind
 from opskit.config.fields import Text
 from opskit.config.values import Parameters, Rule
 from opskit.records import Record
-from opskit.system.network import authority
+from opskit.system.network import has_port
+from opskit.text import counted
 
 MAX_ROWS = 1000
 #: Instructions of SQLite between two looks at the clock: some tens of microseconds.
@@ -34,7 +37,7 @@ _REJECTIONS = ("does not exist", "authentication failed", "no pg_hba.conf entry"
 _COLUMNS = """
 SELECT a.attname FROM pg_attribute a
   JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
- WHERE c.relname = %s AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped
+ WHERE c.relname = ANY(%s) AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND a.attnum > 0 AND NOT a.attisdropped
    AND n.nspname = ANY(CASE WHEN %s = '' THEN current_schemas(true) ELSE %s::name[] END)
  ORDER BY a.attnum
 """
@@ -59,13 +62,22 @@ def can_be_read(url: str) -> bool:
 def _is_database(text: str) -> str:
     if not can_be_read(text):
         raise ValueError("must be sqlite:///FILE or postgresql://USER@HOST:PORT/NAME")
-    return text
+    return text if text.startswith("sqlite") else _is_postgres(text)
 
 
 def _is_postgres(text: str) -> str:
-    if urlsplit(text).scheme not in _POSTGRES:
+    if text.partition(":")[0] not in _POSTGRES:
         raise ValueError("must be postgresql://USER@HOST:PORT/NAME")
+    if not all(has_port(f"{_POSTGRES[0]}://{host}") for host in _hosts(text).split(",")):
+        raise ValueError(
+            "has no port from 1 to 65535 behind its host; in a password `/` is %2F, `#` %23, `@` %40"
+        )
     return text
+
+
+def _hosts(url: str) -> str:
+    """Return the hosts of an address with their ports, as they stand in it."""
+    return urlsplit(url).netloc.rpartition("@")[2]
 
 
 class DatabaseParams(Parameters):
@@ -108,9 +120,11 @@ class DatabaseSession(Record):
 
     def columns(self, table: str) -> list[str]:
         """Return the columns of a table or a view (`schema.name` too); none where there is none."""
-        schema, _, name = table.rpartition(".")
         if self.postgres:
-            rows = self.query(_COLUMNS, (name, schema, [schema]))
+            schema, _, name = table.rpartition(".")
+            # A name may stand as it is, or as in SQL, which folds it unless it is quoted.
+            names = [name.strip('"')] if '"' in name else [name, name.lower()]
+            rows = self.query(_COLUMNS, (names, schema, [schema]))
         else:
             rows = self.query("SELECT name FROM pragma_table_info(?)", (table,))
         return [str(value) for row in rows for value in row.values()]
@@ -119,12 +133,13 @@ class DatabaseSession(Record):
         """Return the rows by column, at most one more than MAX_ROWS."""
         cursor = self.connection.cursor()
         try:
+            # A streamed statement is a single one: none in front of it can end the read-only transaction.
             # Without values psycopg leaves `%` alone.
-            cursor.execute(text, values) if values else cursor.execute(text)
-            if cursor.description is None:
-                return []
-            names = [str(column[0]) for column in cursor.description]
-            return [dict(zip(names, row, strict=True)) for row in cursor.fetchmany(MAX_ROWS + 1)]
+            rows = cursor.stream(text, values or None) if self.postgres else cursor.execute(text, values)
+            return [
+                {str(column[0]): value for column, value in zip(cursor.description, row, strict=True)}
+                for row in islice(rows, MAX_ROWS + 1)
+            ]
         except Exception as exc:
             # Both drivers follow the same convention (PEP 249), in modules of their own.
             if type(exc).__module__.partition(".")[0] not in ("sqlite3", "psycopg"):
@@ -172,17 +187,18 @@ def _postgres(url: str, timeout_s: float) -> Any:
     psycopg = driver()
     limit = max(1, int(timeout_s))
     try:
-        return psycopg.connect(
+        connection = psycopg.connect(
             url,
-            autocommit=True,
             connect_timeout=limit,
             application_name="opskit verify",
-            options=f"-c default_transaction_read_only=on -c statement_timeout={limit * 1000}",
+            options=f"-c statement_timeout={limit * 1000}",
         )
     except psycopg.Error as exc:
         is_cut = "@" in url and "@" not in urlsplit(url).netloc
         why = f"{_ENCODE}: {exc}" if is_cut else str(exc)
         raise DatabaseError("connect", why, certain=is_cut or _certain(why)) from exc
+    connection.read_only = True
+    return connection
 
 
 def _certain(message: str) -> bool:
@@ -210,7 +226,7 @@ def without_password(url: str) -> str:
     parts = urlsplit(url)
     if parts.scheme == "sqlite":
         return parts.path or url
-    return f"{authority(parts.hostname or 'local', parts.port)}{parts.path}"
+    return f"{_hosts(url) or 'local'}{parts.path}"
 
 
 @kind(
@@ -253,10 +269,12 @@ def _read_database(params: DatabaseParams, url: str, timeout_s: float) -> Observ
                 detail += f", table {params.table} {'is there' if columns else 'is missing'}"
             if params.query is not None:
                 rows = session.query(params.query)
-                values |= {"rows": min(len(rows), MAX_ROWS), "more": len(rows) > MAX_ROWS}
+                is_cut = len(rows) > MAX_ROWS
+                values |= {"rows": PartCount(MAX_ROWS) if is_cut else len(rows), "more": is_cut}
                 values["row"] = rows[0] if rows else None
                 values["value"] = next(iter(rows[0].values()), None) if rows else None
-                detail += f", {values['rows']} rows, first value {str(values['value'])[:60]}"
+                shown = f"more than {MAX_ROWS} rows" if is_cut else counted(len(rows), "row")
+                detail += f", {shown}, first value {str(values['value'])[:60]}"
     except DatabaseError as error:
         values["error"] = error.phase
         problem = f"{'it cannot be opened' if error.phase == 'connect' else 'the query failed'}: {error}"

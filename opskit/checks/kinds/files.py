@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from opskit.checks.kinds.processes import Pattern
+from opskit.checks.matchers import PartText
 from opskit.checks.spec import CheckContext, Observation, kind
 from opskit.config.fields import Bytes, Seconds, Text, Texts
 from opskit.config.values import Parameters
@@ -82,7 +83,8 @@ def _read_file(path: Path, params: FileParams, wanted: frozenset[str]) -> Observ
                 values["sha256"] = hashlib.file_digest(stream, "sha256").hexdigest()
         if kind == "file" and "content" in wanted:
             with path.open("rb") as stream:
-                values["content"] = stream.read(params.max_bytes).decode("utf-8", "replace")
+                content = stream.read(params.max_bytes).decode("utf-8", "replace")
+                values["content"] = PartText(content) if stream.read(1) else content
         if kind == "folder":
             values["entries"] = len(list(path.iterdir())) if "entries" in wanted else 0
     except OSError as exc:
@@ -288,7 +290,7 @@ async def log_pattern(params: LogParams, context: CheckContext) -> Observation:
         detail = f"/{params.pattern}/ is seen {counted(tally.count, 'time')}{window}, last: {values['last']}"
         return Observation(values, detail, state="seen")
     if tally.untimed:
-        problem = f"/{params.pattern}/ is seen {tally.untimed} times, in lines without a time"
+        problem = f"/{params.pattern}/ is seen {counted(tally.untimed, 'time')}, in lines without a time"
         return Observation(values, problem=problem, undecided=problem, state="unknown")
     return Observation(values, f"/{params.pattern}/ is not seen{window}", state="not seen")
 

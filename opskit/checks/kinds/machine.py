@@ -190,7 +190,8 @@ def nvidia(text: str) -> list[Gpu]:
     for row in csv.reader(text.splitlines(), skipinitialspace=True):
         if len(row) == 5:
             total, used, busy, heat = (_number(cell) for cell in row[1:])
-            gpus.append(Gpu(row[0].strip(), _mebibytes(total), _mebibytes(used), busy, heat))
+            memory = [None if number is None else int(number * _MIB) for number in (total, used)]
+            gpus.append(Gpu(row[0].strip(), memory[0], memory[1], busy, heat))
     return gpus
 
 
@@ -201,10 +202,6 @@ def apple(text: str) -> list[Gpu]:
     except (ValueError, AttributeError):
         return []
     return [Gpu(str(entry.get("sppci_model") or entry.get("_name"))) for entry in entries]
-
-
-def _mebibytes(number: float | None) -> int | None:
-    return None if number is None else int(number * _MIB)
 
 
 def _number(cell: str) -> float | None:

@@ -5,8 +5,9 @@ import ipaddress
 import json
 import socket
 from typing import Annotated, Any, Literal
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 
+from opskit.checks.matchers import PartText
 from opskit.checks.spec import CheckContext, Observation, kind
 from opskit.config.fields import AnyText, Bytes, Flag, Port, Text
 from opskit.config.values import Parameters, Rule
@@ -14,11 +15,13 @@ from opskit.facts.endpoint import NO_JSON, EndpointRequest, connection_problem, 
 from opskit.facts.port_owner import PortFacts, read_port
 from opskit.providers.base import CallError
 from opskit.records import field
-from opskit.system.network import authority, connects, has_no_address
+from opskit.system.network import authority, connects, has_no_address, has_port
+from opskit.text import shortened, size
 
 #: The kind's own words come a little before the runner's deadline.
 OWN_SHARE = 0.9
 _SHOWN_CHARS = 300
+_SAID_CHARS = 120
 
 
 class TcpParams(Parameters):
@@ -95,6 +98,10 @@ async def dns(params: DnsParams, _: CheckContext) -> Observation:
     return Observation(values, f"{params.name} is {', '.join(addresses[:4])}", state="ok")
 
 
+#: What is not known of a port whose process this user may not see.
+_OF_THE_OWNER = frozenset({"owner", "process", "pid", "command", "user", "unit", "container"})
+
+
 class PortParams(Parameters):
     port: Port
     protocol: Literal["tcp", "udp"] = "tcp"
@@ -124,7 +131,8 @@ async def port(params: PortParams, context: CheckContext) -> Observation:
         return _unowned(facts, where)
     public, user = any(owner.is_public for owner in facts.owners), owner.process and owner.process.user
     values = {"listening": True, "public": public, "user": user, **port_values(facts)}
-    return Observation(values, f"{where} is held by {owner.words}", state="held")
+    unseen = _OF_THE_OWNER if owner.is_hidden else frozenset[str]()
+    return Observation(values, f"{where} is held by {owner.words}", state="held", unseen=unseen)
 
 
 def port_values(facts: PortFacts) -> dict[str, Any]:
@@ -152,7 +160,8 @@ def _unowned(facts: PortFacts, where: str) -> Observation:
         problem = f"{where}: {hidden}"
         return Observation(values, problem=problem, undecided=problem, state="unknown")
     if facts.listening:
-        return Observation(values, f"{where} is held; {hidden}", state="held")
+        unseen = _OF_THE_OWNER | {"addresses", "public"}
+        return Observation(values, f"{where} is held; {hidden}", state="held", unseen=unseen)
     return Observation(values, f"nothing listens on {where} of localhost; {hidden}", state="free")
 
 
@@ -160,6 +169,8 @@ def _address(text: str) -> str:
     parts = urlsplit(text)
     if parts.scheme not in ("http", "https") or not parts.hostname:
         raise ValueError("must be a URL such as http://localhost:8010/health")
+    if not has_port(text):
+        raise ValueError("has a port that is not between 1 and 65535")
     if not text.isprintable() or " " in text:
         raise ValueError("holds a character that has no place in a URL")
     return text
@@ -226,7 +237,7 @@ async def http(params: HttpParams, context: CheckContext) -> Observation:
     values = {
         "status": reply.status,
         "headers": reply.headers,
-        "body": reply.text,
+        "body": PartText(reply.text) if reply.truncated else reply.text,
         "size_bytes": len(reply.body),
         "truncated": reply.truncated,
         "first_byte_s": reply.first_byte_s,
@@ -235,9 +246,19 @@ async def http(params: HttpParams, context: CheckContext) -> Observation:
     detail = f"HTTP {reply.status} in {reply.seconds:.3f} s"
     if "json" in context.wanted and (document := reply.json) is not NO_JSON:
         values["json"] = document
-    elif "json" in context.wanted:
+    elif "json" in context.wanted and not reply.truncated:
         detail += "; the body is no JSON"
     if reply.truncated:
         detail += f"; only the first {params.max_bytes} bytes were read"
+    if reply.status >= 400:
+        detail += f"; it says: {shortened(reply.problem, _SAID_CHARS)}"
+    elif reply.status >= 300 and (location := reply.headers.get("location")):
+        target = without_secrets(urljoin(params.url, location))
+        if params.follow:
+            problem = f"{without_secrets(params.url)} redirects again and again, at last to {target}"
+            return Observation(values, problem=problem, state="redirects", code="COMM_002")
+        detail += f", to {target} (`follow: true` goes there)"
+    remedy = f"`max_bytes: {size(4 * params.max_bytes)}` reads more" if reply.truncated else None
     evidence = {"body": reply.text[:_SHOWN_CHARS]} if reply.status >= 400 else {}
-    return Observation(values, detail, state="ok", evidence=evidence)
+    unseen = frozenset({"json"} if reply.truncated else ())
+    return Observation(values, detail, state="ok", evidence=evidence, remedy=remedy, unseen=unseen)

@@ -13,13 +13,15 @@ import time
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated, Any
 
+from opskit.checks.matchers import PartText
 from opskit.checks.spec import CheckContext, Observation, kind
+from opskit.checks.upkeep import words_without_secrets
 from opskit.config.document import FromEnvironment
 from opskit.config.fields import AnyText, Bytes, Text
 from opskit.config.values import Parameters, Rule
 from opskit.records import field
 from opskit.system.program import NotStarted, run
-from opskit.text import listing, shortened
+from opskit.text import listing, shortened, size
 
 if TYPE_CHECKING:
     from opskit.system.process import Process
@@ -125,6 +127,9 @@ async def process(params: ProcessParams, context: CheckContext) -> Observation:
     if not processes:
         return Observation(values, f"no process {params.shown}", state="stopped")
     shown = listing([f"process {process.pid} ({process.name})" for process in processes], 1)
+    if values["states"] == ["stopped"]:
+        detail = f"{shown} is stopped: `kill -CONT {processes[0].pid}` lets it go on"
+        return Observation(values, detail, state="stopped")
     return Observation(values, f"{shown} runs", state="running")
 
 
@@ -151,13 +156,7 @@ CommandLine = Annotated[
     tuple[AnyText, ...],
     Rule(
         lambda value: words(value) if isinstance(value, str) else value,
-        {
-            "anyOf": [
-                {"type": "array", "minItems": 1, "items": {"type": "string"}},
-                {"type": "string", "minLength": 1},
-            ],
-            "description": "the words of a command, or one text that is cut into words; no shell runs",
-        },
+        {"anyOf": [{"type": "array"}, {"type": "string"}]},
     ),
 ]
 
@@ -185,7 +184,7 @@ class CommandParams(Parameters):
         "error": "'not started', or null",
     },
     {"exit": 0},
-    lambda p: shortened(shlex.join(p.run), 80),
+    lambda p: shortened(shlex.join(words_without_secrets(p.run)), 80),
     timeout_s=30.0,
 )
 async def command(params: CommandParams, context: CheckContext) -> Observation:
@@ -204,13 +203,16 @@ async def command(params: CommandParams, context: CheckContext) -> Observation:
     took = time.monotonic() - began
     values = {
         "exit": done.exit,
-        "stdout": done.out,
-        "stderr": done.err,
+        "stdout": PartText(done.out) if done.cut else done.out,
+        "stderr": PartText(done.err) if done.cut else done.err,
         "truncated": done.cut,
     }
     ended = f"exit {done.exit}" if done.exit >= 0 else f"ended by signal {-done.exit}"
     said = f": {done.complaint}" if done.exit and (done.out or done.err) else ""
-    return Observation(values, f"{ended} in {took:.3f} s{said}", state="ok" if done.exit == 0 else "failed")
+    said += f"; only the first {params.max_output} bytes were read" if done.cut else ""
+    remedy = f"`max_output: {size(4 * params.max_output)}` reads more" if done.cut else None
+    state = "ok" if done.exit == 0 else "failed"
+    return Observation(values, f"{ended} in {took:.3f} s{said}", state=state, remedy=remedy)
 
 
 def words(text: str) -> tuple[str, ...]:

@@ -7,9 +7,6 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from opskit.sandbox.faults import (
-    AGENT_FAULTS,
-    MLX_FAULTS,
-    OLLAMA_FAULTS,
     SHOWN_BY,
     WHOLE_NODE,
     FaultBoard,
@@ -17,6 +14,8 @@ from opskit.sandbox.faults import (
     SandboxFaultKind,
     parse_fault,
 )
+
+OLLAMA_FAULTS, MLX_FAULTS, AGENT_FAULTS = (SHOWN_BY[node] for node in ("ollama", "mlx", "victoria"))
 
 K = SandboxFaultKind
 
@@ -91,7 +90,7 @@ def specs(draw):
     """Any node, model and fault that go together."""
     node = draw(st.sampled_from(sorted(SHOWN_BY)))
     kind = draw(st.sampled_from(sorted(SHOWN_BY[node])))
-    alone = kind in WHOLE_NODE or SHOWN_BY[node] is AGENT_FAULTS
+    alone = kind in WHOLE_NODE or SHOWN_BY[node] == AGENT_FAULTS
     model = None if alone else draw(st.none() | TEXTS.filter(lambda name: "=" not in name))
     settings = {}
     for field, values in {
