@@ -1,6 +1,7 @@
-"""One check as it stands in a checklist: its shape, its expectation compiled to matchers, the list of kinds.
+"""One check as it stands in a checklist: its shape, its expectation compiled to matchers, its JSON schema.
 
-Every mistake is reported at its place.
+Every mistake is reported at its place. The schema (draft 2020-12, for editors) and the list of kinds (for
+people) come from one declaration.
 """
 
 from collections.abc import Mapping
@@ -29,6 +30,8 @@ _MAX_RETRIES = 1000
 #: What a check may be repeated for: each node, agent or database that is configured.
 Each = Literal["nodes", "agents", "databases"]
 EACH = get_args(Each)
+_DIALECT = "https://json-schema.org/draft/2020-12/schema"
+_MATCHER = {"$ref": "#/$defs/matcher"}
 
 
 def compile_expectation(raw: Any, known: Mapping[str, str], at: Path, report: Report) -> Expectation:
@@ -227,6 +230,31 @@ def _never(at: Path, message: str) -> None:
     raise AssertionError(f"{dotted(at)}: {message}")
 
 
+def schema() -> dict[str, Any]:
+    check = json_schema(CheckShape)
+    check["properties"] = {
+        **check["properties"],
+        "kind": {"enum": list(KINDS)},
+        "with": {"type": "object"},
+        "expect": {"type": "object", "minProperties": 1},
+    }
+    check["allOf"] = [_rule(kind) for kind in KINDS.values()]
+    return {
+        "$schema": _DIALECT,
+        "title": "opskit checklist",
+        "type": "object",
+        "additionalProperties": False,
+        "properties": {
+            "title": {"type": "string"},
+            "vars": {"type": "object", "additionalProperties": {"type": ["string", "number", "boolean"]}},
+            "include": {"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]},
+            "checks": {"type": "array", "minItems": 1, "items": {"$ref": "#/$defs/check"}},
+        },
+        "anyOf": [{"required": ["checks"]}, {"required": ["include"]}],
+        "$defs": {"matcher": _matcher(), "check": check},
+    }
+
+
 def kinds() -> list[dict[str, Any]]:
     """Each kind with its parameters, what it yields and what holds without `expect`."""
     return [
@@ -247,7 +275,7 @@ def _parameters(schema: dict[str, Any]) -> dict[str, str]:
     words = {}
     for name, parameter in schema.get("properties", {}).items():
         options = [parameter, *parameter.get("anyOf", ())]
-        types = [str(part["type"]) for part in options if "type" in part]
+        types = [str(part["type"]) for part in options if "type" in part and "pattern" not in part]
         values = [str(value) for option in options for value in option.get("enum", ())]
         distinct = dict.fromkeys(values or [word for word in types if word != "null"])
         words[name] = " | ".join(distinct) or "any value"
@@ -257,3 +285,41 @@ def _parameters(schema: dict[str, Any]) -> dict[str, str]:
         elif default not in (None, "", [], {}):
             words[name] += f", default {default}"
     return words
+
+
+def _rule(kind: Kind) -> dict[str, Any]:
+    params = json_schema(kind.params)
+    properties: dict[str, Any] = dict.fromkeys(kind.yields, _MATCHER)
+    if JSON in properties:
+        properties[JSON] = {"anyOf": [_MATCHER, {"type": "object", "patternProperties": {r"^\$": _MATCHER}}]}
+    then: dict[str, Any] = {
+        "properties": {
+            "with": params,
+            "expect": {"type": "object", "additionalProperties": False, "properties": properties},
+        }
+    }
+    if params.get("required"):
+        then["required"] = ["with"]
+    return {"if": {"properties": {"kind": {"const": kind.name}}, "required": ["kind"]}, "then": then}
+
+
+def _matcher() -> dict[str, Any]:
+    text = {"type": "string", "minLength": 1}
+    many = {"type": "array", "minItems": 1, "items": _MATCHER}
+    number = {"type": ["number", "string"]}
+    operands: dict[str, Any] = {
+        "equal": True,
+        **dict.fromkeys(("gt", "ge", "lt", "le"), number),
+        **dict.fromkeys(("matches", "prefix", "suffix", "has_key", "semver"), text),
+        **dict.fromkeys(("all", "any"), many),
+        **dict.fromkeys(("contains", "len", "not"), _MATCHER),
+        "jsonpath": {"type": "object", "minProperties": 1, "additionalProperties": _MATCHER},
+    }
+    section = {
+        "type": "object",
+        "minProperties": 1,
+        "additionalProperties": False,
+        "properties": {name: operands[name] for name in MATCHERS},
+    }
+    plain = {"type": ["string", "number", "boolean", "null"]}
+    return {"anyOf": [plain, {"type": "array", "minItems": 1}, section]}

@@ -154,10 +154,10 @@ def checked_id(given: str, option: str) -> str:
     return given
 
 
-def duration(given: str, option: str) -> float:
-    """Seconds of a text such as 90s or 5m. Raises UsageError, for nothing at all too."""
+def duration(given: str, option: str, *, zero: bool = False) -> float:
+    """Seconds of a text such as 90s or 5m. Raises UsageError, for nothing at all too unless `zero`."""
     seconds = duration_s(given)
-    if not seconds:
+    if seconds is None or (seconds == 0 and not zero):
         raise UsageError(f"{option} {given!r} is no duration", remedy="write 500ms, 90s, 5m or 1h")
     return seconds
 

@@ -9,7 +9,7 @@ import typer
 
 from opskit.checks import formats
 from opskit.cli import context, render
-from opskit.cli.inputs import choice, write_output
+from opskit.cli.inputs import choice, duration, write_output
 from opskit.cli.options import SharedOptions, shares
 from opskit.errors import UsageError
 from opskit.result import plain_document
@@ -38,7 +38,9 @@ def verify(
     var: Annotated[list[str] | None, "NAME=VALUE", "Set a variable; repeatable."] = None,
     form: Annotated[str, "--format", "|".join(formats.FORMATS), "How to print the report."] = "text",
     output: Annotated[Path | None, "Write the report to a file instead."] = None,
+    retry_timeout: Annotated[str, "Try again what did not pass, for so long (30s, 2m)."] = "0s",
     max_concurrent: Annotated[int, typer.Option(min=1, max=1000, help="How many checks run at once.")] = 50,
+    schema: Annotated[bool, "Print the JSON schema of checklists."] = False,
     kinds: Annotated[bool, "List the kinds of checks."] = False,
     list_: Annotated[bool, "--list", "List checks without running them."] = False,
     add: Annotated[
@@ -49,6 +51,11 @@ def verify(
 
     Exits 0 (all well), 1 (failed), 3 (could not be judged), 78 (no valid checklist).
     """
+    if schema:
+        from opskit.checks.check_shape import schema as schema_of_checklists
+
+        render.document(schema_of_checklists())
+        return
     if kinds:
         from opskit.checks.check_shape import kinds as all_kinds
 
@@ -75,6 +82,7 @@ def verify(
         shared.show(plain_document("verify", checklists=names), lambda: render.line("\n".join(names)))
         return
     variables = _assignments(var or [], "variable", "write --var name=value")
+    retry_timeout_s = duration(retry_timeout, "--retry-timeout", zero=True)
     if not file:
         render.note(f"no checklist was named: running `{DEFAULT_LIST}`")
 
@@ -96,7 +104,9 @@ def verify(
                 _print_checks(shared, checklist, checks)
                 return 0
             async with _app(verification, shared) as app:
-                findings = await runner.run(checks, app.survey, max_concurrent=max_concurrent)
+                findings = await runner.run(
+                    checks, app.survey, max_concurrent=max_concurrent, retry_timeout_s=retry_timeout_s
+                )
         return _print_report(Report("verify", findings), form, output)
 
     if status := context.run(verified()):

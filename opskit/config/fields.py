@@ -13,6 +13,7 @@ from opskit.config.document import retyped
 from opskit.config.values import Parameters, Rule
 
 _MAX_SECONDS = 24 * 3600.0
+_VARIABLE = {"type": "string", "pattern": r"\$\{"}
 _TEXT = {"type": "string"}
 _TYPES = {bool: "boolean", int: "integer", float: "number", str: "string", NoneType: "null"}
 
@@ -33,9 +34,9 @@ def text(least: int = 0, most: int | None = None, **more: Any) -> Rule:
     return Rule(read, {**_TEXT, **{name: bound for name, bound in bounds.items() if bound}, **more})
 
 
-def count(least: int, most: int) -> Rule:
+def count(least: int, most: int, **bounds: int) -> Rule:
     """Return the rule of a whole number between two others."""
-    schema = {"type": "integer", "minimum": least}
+    schema = {"anyOf": [{"type": "integer", "minimum": least, **bounds}, _VARIABLE]}
     return Rule(lambda value: values.whole(retyped(value), least, most), schema)
 
 
@@ -50,9 +51,9 @@ AnyText = Annotated[str, text()]
 Text = Annotated[str, text(1)]
 #: A list of one item may stand without its brackets.
 Texts = Annotated[tuple[Text, ...], Rule(lambda value: [value] if isinstance(value, str) else value)]
-Flag = Annotated[bool, Rule(_flag)]
+Flag = Annotated[bool, Rule(_flag, {"anyOf": [{"type": "boolean"}, _VARIABLE]})]
 Count = Annotated[int, count(0, values.MAX_COUNT)]
-Port = Annotated[int, count(1, 65535)]
+Port = Annotated[int, count(1, 65535, maximum=65535)]
 Seconds = Annotated[
     float,
     Rule(

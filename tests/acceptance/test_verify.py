@@ -99,6 +99,7 @@ def test_a_mistake_in_a_checklist_is_one_line_with_its_place(home: Path):
         (("--name", "nope"), 78),
         (("--format", "yaml"), 2),
         (("--var", "novalue"), 2),
+        (("--retry-timeout", "soon"), 2),
         (("--max-concurrent", "0"), 2),
         (("--output", "/nowhere/x"), 2),
     ],
@@ -142,6 +143,15 @@ def test_what_hangs_does_not_hold_the_command(home: Path):
     assert result.document["findings"][0]["state"] == "timeout"
 
 
+def test_a_run_is_repeated_until_it_passes(home: Path):
+    """--retry-timeout waits for something that comes later."""
+    script = "'test -e there || { touch there; exit 1; }'"
+    checks = f"- {{name: a, kind: command, with: {{run: [sh, -c, {script}]}}}}\n"
+    result = verify(home, checks, "--retry-timeout", "30s", "--json")
+    assert result.status == 0
+    assert result.document["findings"][0]["evidence"]["attempts"] == 2
+
+
 def test_a_check_is_written_from_the_live_state(home: Path):
     """--add records what is there; the list that grows from it passes as long as nothing changes."""
     home.mkdir()
@@ -173,8 +183,9 @@ def test_what_cannot_be_recorded_is_refused(home: Path, arguments: tuple[str, ..
     assert part in result.err
 
 
-def test_the_kinds_are_printed(home: Path):
-    """People and programs get the kinds with what they yield."""
+def test_the_schema_and_the_kinds_are_printed(home: Path):
+    """Editors get a JSON schema, people the kinds with what they yield."""
+    assert opskit("verify", "--schema", home=home).document["$schema"].endswith("2020-12/schema")
     listed = opskit("verify", "--kinds", "--json", home=home).document["kinds"]
     assert {"http", "container", "model", "agent_chain", "database"} <= {one["kind"] for one in listed}
     assert "yields status" in opskit("verify", "--kinds", home=home).out

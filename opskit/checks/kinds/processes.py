@@ -156,7 +156,13 @@ CommandLine = Annotated[
     tuple[AnyText, ...],
     Rule(
         lambda value: words(value) if isinstance(value, str) else value,
-        {"anyOf": [{"type": "array"}, {"type": "string"}]},
+        {
+            "anyOf": [
+                {"type": "array", "minItems": 1, "items": {"type": "string"}},
+                {"type": "string", "minLength": 1},
+            ],
+            "description": "the words of a command, or one text that is cut into words; no shell runs",
+        },
     ),
 ]
 

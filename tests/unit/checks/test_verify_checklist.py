@@ -1,11 +1,13 @@
 """What checklists may hold, and what is said with file and line when they cannot be used."""
 
+import json
 from pathlib import Path
 
 import pytest
 
-from opskit.checks.check_shape import kinds
+from opskit.checks.check_shape import kinds, schema
 from opskit.checks.checklist import Checklist, ChecklistError, load, shipped
+from opskit.checks.kinds import KINDS
 from opskit.errors import ConfigError
 
 
@@ -194,6 +196,13 @@ def test_a_path_that_is_neither_file_nor_list_names_the_lists(tmp_path: Path):
         load(["smok"], given={}, environ={}, cwd=tmp_path)
     assert "smoke" in raised.value.remedy
     assert int(raised.value.exit) == 78
+
+
+def test_the_schema_describes_every_kind():
+    """Each kind has a rule with its parameters and values, and the whole is JSON."""
+    rules = json.loads(json.dumps(schema()))["$defs"]["check"]["allOf"]
+    assert [rule["if"]["properties"]["kind"]["const"] for rule in rules] == list(KINDS)
+    assert all(rule["then"]["properties"]["expect"]["properties"] for rule in rules)
 
 
 def test_kinds_tell_their_defaults():

@@ -224,6 +224,53 @@ async def test_a_check_is_retried_as_often_as_it_says(tmp_path: Path, retries: i
     assert found.evidence["attempts"] == retries + 1
 
 
+async def test_a_run_is_repeated_until_all_pass(tmp_path: Path):
+    """With --retry-timeout what failed is asked again, and what waited for it is judged at last."""
+    found = await run(
+        tmp_path,
+        check("a", after(3)),
+        check("b", good, requires=("a",)),
+        retry_timeout_s=30,
+        again_s=0.001,
+    )
+    assert statuses(found) == {"a": "pass", "b": "pass"}
+
+
+async def test_a_repeated_run_ends_when_its_time_is_over(tmp_path: Path):
+    """What never passes keeps its finding, and a check that hangs does not outlast the time."""
+    found = await run(
+        tmp_path, check("a", bad), check("b", hangs, timeout_s=0.01), retry_timeout_s=0.1, again_s=0.01
+    )
+    assert statuses(found) == {"a": "fail", "b": "fail"}
+    assert found[0].evidence["attempts"] > 1
+
+
+async def test_a_last_attempt_that_is_cut_short_hides_no_finding(tmp_path: Path):
+    """When the time of the whole run ends in the middle of an attempt, the failure seen before is told."""
+    asked = 0
+
+    async def once(params: Any, context: CheckContext) -> Observation:
+        nonlocal asked
+        asked += 1
+        return await (bad if asked == 1 else hangs)(params, context)
+
+    (found,) = await run(tmp_path, check("a", once, timeout_s=60), retry_timeout_s=0.1, again_s=0.001)
+    assert (asked, found.remedy) == (2, "mend it")
+
+
+async def test_what_passed_is_not_asked_again(tmp_path: Path):
+    """A repeated run leaves alone what is well."""
+    asked = 0
+
+    async def counted(params: Any, context: CheckContext) -> Observation:
+        nonlocal asked
+        asked += 1
+        return await good(params, context)
+
+    await run(tmp_path, check("a", counted), check("b", after(2)), retry_timeout_s=30, again_s=0.001)
+    assert asked == 1
+
+
 @pytest.mark.parametrize(
     "severity, status, exit_",
     [("critical", "fail", 1), ("error", "fail", 1), ("warning", "warn", 0), ("info", "warn", 0)],
