@@ -29,6 +29,7 @@ if TYPE_CHECKING:
 _ERROR_BODY_BYTES = 64 * 1024
 #: What web frameworks say of a page that they do not have.
 _NO_PAGE = re.compile(r"(404:? )?((page |file )?not found)?\.?", re.IGNORECASE)
+_PAGE = "an HTML page"
 _METADATA_BYTES = 16 * 1024 * 1024
 
 
@@ -99,6 +100,9 @@ class HttpClient:
         async with self._open("POST", path, body) as response:
             if response.status_code != 200:
                 raise await _status_error(response)
+            if _is_page(response):
+                page = (await _status_error(response)).text
+                raise bad_payload(f"{path} answered 200 with {_PAGE} ({page})")
             yield response
 
     async def _json(
@@ -117,9 +121,8 @@ class HttpClient:
             raw = await _read(response, _METADATA_BYTES)
         if not raw and empty is not None:
             return empty
-        is_page = response.headers.get("Content-Type", "").startswith("text/html")
         what = (
-            "an empty body" if not raw else f"{'an HTML page' if is_page else 'something'} that is not JSON"
+            "an empty body" if not raw else f"{_PAGE if _is_page(response) else 'something'} that is not JSON"
         )
         return parsed(raw, f"{path} answered {response.status_code} with {what}")
 
@@ -205,6 +208,10 @@ async def _read(response: ServerReply, limit: int) -> bytes:
             if len(body) > limit:
                 raise CallError(CallCause.PAYLOAD, f"a reply of more than {limit} bytes", phase="stream")
     return bytes(body)
+
+
+def _is_page(response: ServerReply) -> bool:
+    return response.headers.get("Content-Type", "").startswith("text/html")
 
 
 async def _status_error(response: ServerReply) -> CallError:

@@ -130,16 +130,22 @@ class PlainReply:
 
     async def aiter_bytes(self) -> AsyncGenerator[bytes, None]:
         """Yield the body, unpacked where the server has packed it."""
-        packed = self.headers.get("Content-Encoding", "").lower() in _PACKED
-        unpacker = zlib.decompressobj(_EITHER_FORMAT) if packed else None
+        packing = self.headers.get("Content-Encoding", "").lower()
+        if packing not in ("", "identity", *_PACKED):
+            why = f"the reply is packed as {packing!r}, which was not asked for"
+            raise CallError(CallCause.PAYLOAD, why, phase="stream", status=self.status_code)
+        unpacker = None
         while self._connection is not None:
             data = await self._connection.data()
             if data is None:
                 connection, self._connection = self._connection, None
                 await self._client.release(connection)
-            elif unpacker is None:
+            elif packing not in _PACKED:
                 yield data
             else:
+                # Some take `deflate` at its word, and leave out the head of zlib's format.
+                bare = packing == "deflate" and data[0] & 15 != zlib.DEFLATED
+                unpacker = unpacker or zlib.decompressobj(-zlib.MAX_WBITS if bare else _EITHER_FORMAT)
                 try:
                     yield unpacker.decompress(data)
                 except zlib.error as exc:
