@@ -15,7 +15,7 @@ from opskit.config.schema import Config
 from opskit.llm.answer import Answer, Ask, Attempt, AttemptOutcome, NoAnswer
 from opskit.llm.catalog import NodeView
 from opskit.llm.faults import FaultKind
-from opskit.llm.one_token import is_overdue, may_be_asked
+from opskit.llm.one_token import is_overdue, loaded_again, may_be_asked
 from opskit.llm.plan import ModelRequest
 from opskit.llm.router import Router
 from opskit.llm.selection import ExaminedModel, Load
@@ -35,7 +35,8 @@ class ExamResult(Record):
     """How one model did.
 
     `state` is ok, slow, a fault, a verdict, or unloaded. Times are of the warm request, its load apart:
-    `load_s` None means that nothing had to be loaded, or that it is unknown.
+    `load_s` None means that nothing had to be loaded, or that it is unknown. `reloaded`: the server did not
+    keep the model until then.
     """
 
     examinee: ExaminedModel
@@ -50,6 +51,7 @@ class ExamResult(Record):
     tokens_per_s: float | None = None
     thinking_s: float | None = None
     answer: str = ""
+    reloaded: bool = False
 
     @property
     def works(self) -> bool:
@@ -183,12 +185,16 @@ def _success(examinee: ExaminedModel, answer: Answer, load_s: float | None, *, s
     sign_s = first_s if attempt.first_sign_s is None else attempt.first_sign_s - loading
     total_s = attempt.seconds - loading
     slow = sign_s > slow_s
+    reloaded = loaded_again(answer.usage, sign_s) if slow else ""
     text = " ".join(answer.text.split())
     return ExamResult(
         examinee,
         Status.WARN if slow else Status.PASS,
         "slow" if slow else "ok",
-        f"its first token took {sign_s:.1f} s while it was warm" if slow else text[:120],
+        f"its first token took {sign_s:.1f} s {f'({reloaded})' if reloaded else 'while it was warm'}"
+        if slow
+        else text[:120],
+        reloaded=bool(reloaded),
         load_s=load_s,
         first_token_s=first_s,
         total_s=total_s,

@@ -70,7 +70,7 @@ class RequestState:
     def record(self, call: ActiveCall) -> None:
         self.attempts.append(_attempt(call, fallback=self.is_fallback))
         if call.committed and not call.ok:
-            self.partial = call.text
+            self.partial = call.text[: call.shown]
 
     def avoid(self, call: ActiveCall, now: float) -> None:
         """After a failure: not this model again, not this node when the fault was the node's."""
