@@ -184,6 +184,10 @@ def _success(examinee: ExaminedModel, answer: Answer, load_s: float | None, *, s
     first_s = (attempt.first_token_s or 0.0) - loading
     sign_s = first_s if attempt.first_sign_s is None else attempt.first_sign_s - loading
     total_s = attempt.seconds - loading
+    if answer.prompt_cut is not None:
+        detail = f"its chat template leaves out the question: {answer.prompt_cut.text}"
+        state = FaultKind.BROKEN_TEMPLATE.value
+        return ExamResult(examinee, Status.FAIL, state, detail, "MODEL_004", load_s, total_s=total_s)
     slow = sign_s > slow_s
     reloaded = loaded_again(answer.usage, sign_s) if slow else ""
     text = " ".join(answer.text.split())
