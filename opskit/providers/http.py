@@ -171,9 +171,12 @@ async def lines(response: ServerReply, *, limit_bytes: int = 8 * 1024 * 1024) ->
 
 
 def parsed(raw: bytes | str, complaint: str) -> Any:
-    """JSON, or CallError(PAYLOAD) with the complaint. Deep nesting is no JSON of ours either."""
+    """JSON, or CallError(PAYLOAD) with the complaint. Deep nesting is no JSON of ours either.
+
+    Half a character, as a model may write it, is replaced.
+    """
     try:
-        return json.loads(raw)
+        return json.loads(raw if isinstance(raw, str) else raw.decode("utf-8-sig", "replace"))
     except (ValueError, RecursionError) as exc:
         raise bad_payload(complaint) from exc
 
