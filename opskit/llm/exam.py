@@ -35,8 +35,7 @@ class ExamResult(Record):
     """How one model did.
 
     `state` is ok, slow, a fault, a verdict, or unloaded. Times are of the warm request, its load apart:
-    `load_s` None means that nothing had to be loaded, or that it is unknown. `reloaded`: the server did not
-    keep the model until then.
+    `load_s` None means that nothing had to be loaded, or that it is unknown.
     """
 
     examinee: ExaminedModel
@@ -51,7 +50,6 @@ class ExamResult(Record):
     tokens_per_s: float | None = None
     thinking_s: float | None = None
     answer: str = ""
-    reloaded: bool = False
 
     @property
     def works(self) -> bool:
@@ -198,7 +196,6 @@ def _success(examinee: ExaminedModel, answer: Answer, load_s: float | None, *, s
         f"its first token took {sign_s:.1f} s {f'({reloaded})' if reloaded else 'while it was warm'}"
         if slow
         else text[:120],
-        reloaded=bool(reloaded),
         load_s=load_s,
         first_token_s=first_s,
         total_s=total_s,

@@ -50,10 +50,6 @@ _OTHER_TURN = lazy_pattern(
     rf"\s{{0,9}}(?:{_TURN}\s{{0,9}})+?(?:(?:{_TURN}\s{{0,9}}|<[|｜])(?:user|human|system)\b|\[INST\])",
     re.IGNORECASE,
 )
-#: The end of a growing text that may become one of these.
-_TURN_PART = lazy_pattern(
-    rf"(?:{_TURN}\s{{0,9}}\w{{0,9}}\s{{0,9}}){{0,9}}(?:[<\[][^\s<>\]]{{0,40}})?\Z", re.IGNORECASE
-)
 TAG = lazy_pattern(
     r"</?(?=[^<>\s]{1,38}\s{0,9}/?>)[a-z][\w:-]*\s*/?>|<!--.{0,2000}?-->"
     r"|&(?:nbsp|[et][nhm]\w{0,4}sp|zwn?j|shy|[lr]rm|#x?[0-9a-f]{1,6});",
@@ -162,11 +158,9 @@ def _begins(text: str) -> int:
 
 
 def shown_length(text: str, prompts: Sequence[str]) -> int:
-    """Return how much of a growing answer is surely of its own turn, and no control token."""
-    if "<" not in text[-_LONGEST:] or _speaks_of_tokens(prompts):
-        return len(text)
-    part = _TURN_PART.search(text, max(0, len(text) - _LONGEST))
-    return len(text) if part is None else part.start()
+    """Return how much of a growing answer can be shown: an end that may be a control token waits."""
+    is_plain = "<" not in text[-_LONGEST:] or _speaks_of_tokens(prompts)
+    return len(text) if is_plain else len(_finished(text))
 
 
 def _speaks_of_tokens(prompts: Iterable[str]) -> bool:

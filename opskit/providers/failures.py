@@ -224,7 +224,7 @@ def proxy_error(proxy: str, error: CallError) -> CallError:
 
 def redirect(response: ServerReply) -> str | None:
     """Return where a reply sends its reader, without user, query and fragment; None for any other reply."""
-    target = response.headers.get("Location")
+    target = response.headers.get("location")
     if target is None or not 300 <= response.status_code < 400:
         return None
     try:

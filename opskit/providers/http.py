@@ -115,7 +115,7 @@ class HttpClient:
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> Any:
         async with _deadline(timeout_s), self._open(method, path, body, headers) as response:
-            self._dated = response.headers.get("Date"), datetime.now(UTC)
+            self._dated = response.headers.get("date"), datetime.now(UTC)
             if not 200 <= response.status_code < 300:
                 raise await _status_error(response)
             raw = await _read(response, _METADATA_BYTES)
@@ -140,7 +140,7 @@ class HttpClient:
         if not self.keep_alive:
             sent["Connection"] = "close"
         response = await self._client.send(method, path, content, sent)
-        self.server = response.headers.get("Server", "")
+        self.server = response.headers.get("server", "")
         try:
             yield response
         finally:
@@ -214,7 +214,7 @@ async def _read(response: ServerReply, limit: int) -> bytes:
 
 
 def _is_page(response: ServerReply) -> bool:
-    return response.headers.get("Content-Type", "").startswith("text/html")
+    return response.headers.get("content-type", "").startswith("text/html")
 
 
 async def _status_error(response: ServerReply) -> CallError:
@@ -234,17 +234,17 @@ def status_error(response: ServerReply, raw: bytes) -> CallError:
         text = f"the server has no page {urlsplit(str(response.url)).path}"
     if location is not None:
         text = f"it redirects to {location}"
-    server = response.headers.get("Server", "")
+    server = response.headers.get("server", "")
     relayed = relayed_text(response.status_code, server, raw)
     return CallError(
         CallCause.STATUS,
         relayed or text or without_reason(response.status_code),
         status=response.status_code,
-        retry_after_s=retry_after(response.headers.get("Retry-After")),
+        retry_after_s=retry_after(response.headers.get("retry-after")),
         error_type=error_type,
         location=location,
         relayed=relayed is not None,
         server=server,
-        challenge=response.headers.get("WWW-Authenticate", "").partition(" ")[0].lower(),
+        challenge=response.headers.get("www-authenticate", "").partition(" ")[0].lower(),
         is_page=raw.lstrip().startswith(b"<"),
     )

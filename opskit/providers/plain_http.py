@@ -13,8 +13,10 @@ import socket
 import ssl
 import time
 import zlib
+from asyncio.staggered import staggered_race
 from base64 import b64encode
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
@@ -38,25 +40,6 @@ _EITHER_FORMAT = 32 + zlib.MAX_WBITS
 Header = tuple[bytes, bytes]
 #: A family of addresses, and an address in it as its sockets take it.
 Address = tuple[socket.AddressFamily, Any]
-
-
-class Headers(Mapping[str, str]):
-    """The headers of a reply by name, in any case of letters; repeated ones are joined by commas."""
-
-    def __init__(self, pairs: list[Header]) -> None:
-        self._values: dict[str, str] = {}
-        for name, value in pairs:
-            key, text = name.decode("ascii", "replace").lower(), value.decode("utf-8", "replace")
-            self._values[key] = f"{self._values[key]}, {text}" if key in self._values else text
-
-    def __getitem__(self, name: str) -> str:
-        return self._values[name.lower()]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
 
 
 class _Connection:
@@ -119,7 +102,11 @@ class PlainReply:
     def __init__(self, client: "PlainClient", connection: _Connection, head: h11.Response, url: str) -> None:
         self.url = url
         self.status_code = head.status_code
-        self.headers = Headers(list(head.headers))
+        #: By their names in lower case; repeated ones are joined by commas.
+        self.headers: dict[str, str] = {}
+        for name, value in head.headers:
+            key, text = name.decode("ascii", "replace"), value.decode("utf-8", "replace")
+            self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
         self.content = b""
         self._client = client
         self._connection: _Connection | None = connection
@@ -130,7 +117,7 @@ class PlainReply:
 
     async def aiter_bytes(self) -> AsyncGenerator[bytes, None]:
         """Yield the body, unpacked where the server has packed it."""
-        packing = self.headers.get("Content-Encoding", "").lower()
+        packing = self.headers.get("content-encoding", "").lower()
         if packing not in ("", "identity", *_PACKED):
             why = f"the reply is packed as {packing!r}, which was not asked for"
             raise CallError(CallCause.PAYLOAD, why, phase="stream", status=self.status_code)
@@ -268,31 +255,12 @@ async def _addresses(host: str, port: int) -> list[Address]:
 
 async def _first_that_connects(addresses: list[Address]) -> socket.socket:
     """Return a connected socket. Raises OSError; a refusal tells more than a missing route elsewhere."""
-    attempts: set[asyncio.Task[socket.socket]] = set()
-    failures: list[OSError] = []
-    waiting = iter(addresses)
-    try:
-        while True:
-            address = next(waiting, None)
-            if address is not None:
-                attempts.add(asyncio.create_task(_connect(*address)))
-            elif not attempts:
-                raise min(failures, key=lambda failure: failure.errno != errno.ECONNREFUSED)
-            limit_s = None if address is None else _NEXT_ADDRESS_S
-            done, attempts = await asyncio.wait(
-                attempts, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED
-            )
-            for attempt in done:
-                error = attempt.exception()
-                if error is None:
-                    return attempt.result()
-                if not isinstance(error, OSError):
-                    raise error
-                failures.append(error)
-    finally:
-        for attempt in attempts:
-            attempt.cancel()
-            attempt.add_done_callback(_drop)
+    attempts = [partial(_connect, *address) for address in addresses]
+    connected, _, failures = await staggered_race(attempts, _NEXT_ADDRESS_S)
+    if isinstance(connected, socket.socket):
+        return connected
+    reasons = [failure for failure in failures if failure is not None]
+    raise min(reasons, key=lambda reason: getattr(reason, "errno", None) != errno.ECONNREFUSED)
 
 
 async def _connect(family: socket.AddressFamily, address: Any) -> socket.socket:
@@ -304,12 +272,6 @@ async def _connect(family: socket.AddressFamily, address: Any) -> socket.socket:
         unconnected.close()
         raise
     return unconnected
-
-
-def _drop(attempt: asyncio.Task[socket.socket]) -> None:
-    """Close what connected after another address had."""
-    if not attempt.cancelled() and attempt.exception() is None:
-        attempt.result().close()
 
 
 def tls_context(*, insecure: bool = False) -> ssl.SSLContext:
