@@ -17,14 +17,7 @@ from opskit.checks.state import (
 from opskit.config.schema import Config
 from opskit.llm.faults import Fault, FaultKind, classify
 from opskit.llm.loads import load_budget_s
-from opskit.llm.one_token import (
-    OneToken,
-    is_overdue,
-    loaded_again,
-    may_be_asked,
-    one_token,
-    remaining_s,
-)
+from opskit.llm.one_token import OneToken, is_overdue, may_be_asked, one_token, remaining_s
 from opskit.llm.verdict import judge
 from opskit.providers.base import (
     CallError,
@@ -107,10 +100,9 @@ async def ask_for_token(
         probe.end(NodeState.FAILING, detail, stage="first token", seconds=got.seconds, fault=fault)
     took = got.seconds if got.first_s is None else got.first_s
     probe.add("first token", Status.PASS, took, f"{chosen.name} in {took:.2f} s")
+    again = f" (the server was waited for: {got.loading})" if got.loading else ""
+    detail = unparsable or f"{chosen.name} gave its first token in {took:.2f} s{again}"
     state = NodeState.SLOW if took > whole.probe.slow_first_token_s else NodeState.OK
-    why = f"the server was waited for: {got.loading}" if got.loading else ""
-    why = why or (loaded_again(got.usage, took) if state is NodeState.SLOW else "")
-    detail = unparsable or f"{chosen.name} gave its first token in {took:.2f} s{f' ({why})' * bool(why)}"
     return state, detail, took
 
 

@@ -15,7 +15,7 @@ from opskit.config.schema import Config
 from opskit.llm.answer import Answer, Ask, Attempt, AttemptOutcome, NoAnswer
 from opskit.llm.catalog import NodeView
 from opskit.llm.faults import FaultKind
-from opskit.llm.one_token import is_overdue, loaded_again, may_be_asked
+from opskit.llm.one_token import is_overdue, may_be_asked
 from opskit.llm.plan import ModelRequest
 from opskit.llm.router import Router
 from opskit.llm.selection import ExaminedModel, Load
@@ -187,15 +187,15 @@ def _success(examinee: ExaminedModel, answer: Answer, load_s: float | None, *, s
         state = FaultKind.BROKEN_TEMPLATE.value
         return ExamResult(examinee, Status.FAIL, state, detail, "MODEL_004", load_s, total_s=total_s)
     slow = sign_s > slow_s
-    reloaded = loaded_again(answer.usage, sign_s) if slow else ""
+    warmth = "while it was warm"
+    if (reload_s := answer.usage.load_s or 0.0) > sign_s / 2:
+        warmth = f"({reload_s:.1f} s of it were a load: a longer OLLAMA_KEEP_ALIVE of the server keeps it)"
     text = " ".join(answer.text.split())
     return ExamResult(
         examinee,
         Status.WARN if slow else Status.PASS,
         "slow" if slow else "ok",
-        f"its first token took {sign_s:.1f} s {f'({reloaded})' if reloaded else 'while it was warm'}"
-        if slow
-        else text[:120],
+        f"its first token took {sign_s:.1f} s {warmth}" if slow else text[:120],
         load_s=load_s,
         first_token_s=first_s,
         total_s=total_s,

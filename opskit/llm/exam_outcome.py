@@ -182,11 +182,7 @@ def report(outcome: ExamOutcome, views: Sequence[NodeView]) -> Report:
 
 def _tested(result: ExamResult, kind: ServerKind) -> Finding:
     examinee = result.examinee
-    slow = (
-        "`opskit models loaded` shows how long it stays, and whether it is on the CPU"
-        if result.state == "slow"
-        else None
-    )
+    slow = "`opskit models loaded` shows whether it is partly on the CPU" if result.state == "slow" else None
     times = {
         key: value for key, value in result.as_json().items() if key.endswith("_s") and value is not None
     }

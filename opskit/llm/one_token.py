@@ -56,13 +56,6 @@ def is_overdue(model: Resident) -> bool:
     return (remaining_s(model) or 0.0) < -_UNLOADING_S
 
 
-def loaded_again(usage: Usage, first_s: float) -> str:
-    """Say that a server loaded the model for the request whose first token took so long; else empty."""
-    if (load_s := usage.load_s or 0.0) <= first_s / 2:
-        return ""
-    return f"{load_s:.1f} s of it were a load: a longer OLLAMA_KEEP_ALIVE of the server keeps the model"
-
-
 class OneToken(MutableRecord):
     """What came of a question.
 

@@ -167,6 +167,8 @@ def _rejection(call: ActiveCall, verdict: Verdict) -> str:
         rejected = f"no text, but a call of {names}, which was not offered"
     if call.finish_reason == CONTENT_FILTER:
         return f"{rejected}: a filter of the server ended it"
+    if call.finish_reason == "abort":
+        return f"{rejected}: the server broke it off (abort)"
     if call.finish_reason != "length" or verdict not in (Verdict.ONLY_THINKING, Verdict.CUT_OFF):
         return rejected
     tokens, limit = call.usage.completion_tokens, call.ask.max_tokens

@@ -82,8 +82,8 @@ def runs_away(text: str, prompts: Sequence[str]) -> bool:
 
 
 def _is_cut(finish_reason: str, *, length_is_fine: bool) -> bool:
-    """Tell whether the server ended the answer: at the limit of tokens, or because a filter forbids it."""
-    return finish_reason == CONTENT_FILTER or (finish_reason == "length" and not length_is_fine)
+    """Tell whether the server ended the answer: at the limit of tokens, by a filter, or as it gave up."""
+    return finish_reason in (CONTENT_FILTER, "abort") or (finish_reason == "length" and not length_is_fine)
 
 
 def _is_empty(said: str, answer: str, prompts: Sequence[str]) -> bool:

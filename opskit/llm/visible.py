@@ -140,21 +140,16 @@ def end_of_turn(text: str, prompts: Sequence[str]) -> int | None:
     """
     if "<" not in text[-_LONGEST:] or _speaks_of_tokens(prompts):
         return None
-    first = _TOKEN.search(text, _begins(text))
+    begins = _BEGINNING.match(text)
+    first = _TOKEN.search(text, begins.end() if begins else 0)
     is_over = first and text[: first.start()].strip() and _OTHER_TURN.match(text, first.start())
     return first.start() if first and is_over else None
 
 
 def without_ending(text: str, prompts: Sequence[str]) -> str:
     """Return a text without the control tokens at its end."""
-    if _speaks_of_tokens(prompts) or "<s>" in text[_begins(text) :]:
-        return text
-    return _ENDING.sub("", text)
-
-
-def _begins(text: str) -> int:
-    beginning = _BEGINNING.match(text)
-    return beginning.end() if beginning else 0
+    is_struck_out = "<s>" in text.lstrip()[1:]
+    return text if is_struck_out or _speaks_of_tokens(prompts) else _ENDING.sub("", text)
 
 
 def shown_length(text: str, prompts: Sequence[str]) -> int:

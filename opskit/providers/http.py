@@ -134,8 +134,10 @@ class HttpClient:
         body: Mapping[str, Any] | None,
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> AsyncIterator[ServerReply]:
-        content, sent = _encoded(body), dict(headers)
+        content, sent = None, dict(headers)
         if body is not None:
+            # Half a surrogate pair, as broken bytes on a command line become, is replaced.
+            content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
             sent = {"Content-Type": "application/json", **sent}
         if not self.keep_alive:
             sent["Connection"] = "close"
@@ -171,10 +173,7 @@ async def lines(response: ServerReply, *, limit_bytes: int = 8 * 1024 * 1024) ->
 
 
 def parsed(raw: bytes | str, complaint: str) -> Any:
-    """JSON, or CallError(PAYLOAD) with the complaint. Deep nesting is no JSON of ours either.
-
-    Half a character, as a model may write it, is replaced.
-    """
+    """JSON, half a character replaced, or CallError(PAYLOAD) with the complaint, also for deep nesting."""
     try:
         return json.loads(raw if isinstance(raw, str) else raw.decode("utf-8-sig", "replace"))
     except (ValueError, RecursionError) as exc:
@@ -187,11 +186,6 @@ def parsed_object(raw: bytes | str) -> Mapping[str, Any]:
     if not isinstance(chunk, Mapping):
         raise bad_payload("the reply is not an object")
     return chunk
-
-
-def _encoded(body: Mapping[str, Any] | None) -> bytes | None:
-    """JSON in UTF-8; half a surrogate pair, as broken bytes on a command line become, is replaced."""
-    return None if body is None else json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
 
 
 @contextlib.asynccontextmanager

@@ -58,6 +58,13 @@ async def test_a_filter_that_ends_an_answer_is_named(tmp_path):
     assert "a filter of the server ended it" in result.err
 
 
+async def test_an_answer_that_its_server_broke_off_is_none(tmp_path):
+    """vLLM and SGLang end one so whose request they gave up."""
+    result, _ = await asked(stream(sse(delta("The war")), sse(delta(finish="abort")), DONE), tmp_path)
+    assert (result.status, result.out) == (1, ""), result
+    assert "the server broke it off (abort)" in result.err
+
+
 async def test_an_answer_at_its_limit_names_the_setting(tmp_path):
     """A person can raise what cut the answer."""
     result, _ = await asked(stream(sse(delta("The war began", finish="length")), DONE), tmp_path)
