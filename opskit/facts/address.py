@@ -242,10 +242,7 @@ async def _of_name(parts: SplitResult, where: str) -> AddressProblem:
 
 
 async def _of_plain_http(server: _Server) -> AddressProblem | None:
-    if server.parts.scheme != "http":
-        return None
-    # Whatever the certificate says: no byte of HTTP is sent.
-    if await _certificate(server.url, tls_context(insecure=True)) is None:
+    if server.parts.scheme != "http" or await _certificate(server.url, tls_context(insecure=True)) is None:
         return None
     host, port = endpoint(server.url)
     address = _url(server.parts, scheme="https", port=port)

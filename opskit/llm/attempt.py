@@ -12,14 +12,7 @@ from opskit.llm.plan import Candidate
 from opskit.llm.profile import StepMode
 from opskit.llm.prompt import PromptCut, is_suspicious, prompt_cut
 from opskit.llm.verdict import Verdict, judge, may_be_shown, runs_away
-from opskit.llm.visible import (
-    after_unopened,
-    answer_text,
-    end_of_turn,
-    shown_length,
-    without_ending,
-    without_thinking,
-)
+from opskit.llm.visible import after_unopened, answer_text, own_turn, shown_length, without_thinking
 from opskit.llm.waiting import Waiting, WaitTimer, WatchRequest
 from opskit.providers.base import (
     CallError,
@@ -138,7 +131,7 @@ class ActiveCall(MutableRecord):
                         # The server does not keep to the limit.
                         self.finish_reason = "length"
                         break
-            self.text = without_ending(self.text, self.ask.prompts)
+            self.text = own_turn(self.text, self.ask.prompts)
             if not self.committed:
                 self._drop_unopened()
             self.verdict = self._judged()
@@ -183,7 +176,8 @@ class ActiveCall(MutableRecord):
         if grown and runs_away(self.text, self.ask.prompts):
             self.verdict = Verdict.LOOP
             return ""
-        self._end_turn()
+        if (turn := own_turn(self.text, self.ask.prompts, growing=True)) != self.text:
+            self.text, self.turn_over, self.finish_reason = turn, True, "stop"
         if self.hold_back is None:
             return ""
         if not self.committed:
@@ -194,11 +188,6 @@ class ActiveCall(MutableRecord):
             self._drop_thoughts()
         before, self.shown = self.shown, max(self.shown, shown_length(self.text, self.ask.prompts))
         return self.text[before : self.shown]
-
-    def _end_turn(self) -> None:
-        """Drop what the model says in the turn of somebody else: its answer is over before that."""
-        if (end := end_of_turn(self.text, self.ask.prompts)) is not None:
-            self.text, self.turn_over, self.finish_reason = self.text[:end], True, "stop"
 
     def _drop_unopened(self, *, growing: bool = False) -> None:
         """Drop thoughts that a template opened; once some of the text is shown, all of it is the answer."""

@@ -184,8 +184,8 @@ def _success(examinee: ExaminedModel, answer: Answer, load_s: float | None, *, s
     total_s = attempt.seconds - loading
     if answer.prompt_cut is not None:
         detail = f"its chat template leaves out the question: {answer.prompt_cut.text}"
-        state = FaultKind.BROKEN_TEMPLATE.value
-        return ExamResult(examinee, Status.FAIL, state, detail, "MODEL_004", load_s, total_s=total_s)
+        broken = FaultKind.BROKEN_TEMPLATE.value
+        return ExamResult(examinee, Status.FAIL, broken, detail, "MODEL_004", load_s, total_s=total_s)
     slow = sign_s > slow_s
     warmth = "while it was warm"
     if (reload_s := answer.usage.load_s or 0.0) > sign_s / 2:

@@ -287,6 +287,5 @@ def _does_not_fit(messages: tuple[Message, ...], least: int, read: int, context_
     if least > context_tokens:
         return True
     long_tokens = sum(len(_SPACE.sub(" ", message.content)) for message in messages) // _CHARS_PER_TOKEN
-    # Ollama keeps the first tokens, and half of the rest.
     left_by_a_cut = {context_tokens - (context_tokens - kept) // 2 for kept in _KEPT}
     return long_tokens > context_tokens and read in left_by_a_cut

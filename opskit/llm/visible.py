@@ -133,23 +133,19 @@ def answer_text(text: str, prompts: Sequence[str]) -> str:
     return text if said == text else said.strip()
 
 
-def end_of_turn(text: str, prompts: Sequence[str]) -> int | None:
-    """Return where a text goes on as a turn of somebody else; None where it does not.
+def own_turn(text: str, prompts: Sequence[str], *, growing: bool = False) -> str:
+    """Return a text up to where it goes on as a turn of somebody else; a whole one without its last tokens.
 
     There stands its first control token: a text about templates has others before.
     """
     if "<" not in text[-_LONGEST:] or _speaks_of_tokens(prompts):
-        return None
+        return text
     begins = _BEGINNING.match(text)
     first = _TOKEN.search(text, begins.end() if begins else 0)
-    is_over = first and text[: first.start()].strip() and _OTHER_TURN.match(text, first.start())
-    return first.start() if first and is_over else None
-
-
-def without_ending(text: str, prompts: Sequence[str]) -> str:
-    """Return a text without the control tokens at its end."""
+    if first and text[: first.start()].strip() and _OTHER_TURN.match(text, first.start()):
+        return text[: first.start()]
     is_struck_out = "<s>" in text.lstrip()[1:]
-    return text if is_struck_out or _speaks_of_tokens(prompts) else _ENDING.sub("", text)
+    return text if growing or is_struck_out else _ENDING.sub("", text)
 
 
 def shown_length(text: str, prompts: Sequence[str]) -> int:

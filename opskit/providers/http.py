@@ -29,7 +29,6 @@ if TYPE_CHECKING:
 _ERROR_BODY_BYTES = 64 * 1024
 #: What web frameworks say of a page that they do not have.
 _NO_PAGE = re.compile(r"(404:? )?((page |file )?not found)?\.?", re.IGNORECASE)
-_PAGE = "an HTML page"
 _METADATA_BYTES = 16 * 1024 * 1024
 
 
@@ -102,7 +101,7 @@ class HttpClient:
                 raise await _status_error(response)
             if _is_page(response):
                 page = (await _status_error(response)).text
-                raise bad_payload(f"{path} answered 200 with {_PAGE} ({page})")
+                raise bad_payload(f"{path} answered 200 with an HTML page ({page})")
             yield response
 
     async def _json(
@@ -122,7 +121,9 @@ class HttpClient:
         if not raw and empty is not None:
             return empty
         what = (
-            "an empty body" if not raw else f"{_PAGE if _is_page(response) else 'something'} that is not JSON"
+            "an empty body"
+            if not raw
+            else f"{'an HTML page' if _is_page(response) else 'something'} that is not JSON"
         )
         return parsed(raw, f"{path} answered {response.status_code} with {what}")
 

@@ -30,7 +30,7 @@ from opskit.providers.base import (
     distinct,
 )
 from opskit.providers.failures import error_text
-from opskit.providers.http import HttpClient, lines, parsed_object
+from opskit.providers.http import HttpClient, lines, parsed, parsed_object
 from opskit.providers.kinds import OLLAMA
 from opskit.providers.reading import StreamReader
 from opskit.providers.values import count, mapping, mappings, seconds_of, text
@@ -235,22 +235,30 @@ def _body(request: ChatRequest) -> dict[str, Any]:
 
 async def _chunks(rows: AsyncGenerator[bytes, None]) -> AsyncGenerator[Mapping[str, Any], None]:
     """One object a line; or, from something that does not stream, one document over several lines."""
-    document, is_stream = bytearray(), False
+    document, first = bytearray(), True
     async with contextlib.aclosing(rows):
         async for line in rows:
-            document += line
-            if not document.strip():
+            if not line.strip():
                 continue
-            try:
-                chunk = parsed_object(bytes(document))
-            except CallError:
-                if is_stream or len(document) > _DOCUMENT_BYTES:
-                    raise
-                continue
-            yield chunk
-            document, is_stream = bytearray(), True
-    if document.strip():
+            if document:
+                document += line
+                if len(document) > _DOCUMENT_BYTES:
+                    break
+            elif first and not _is_json(line):
+                document += line
+            else:
+                yield parsed_object(line)
+            first = False
+    if document:
         yield parsed_object(bytes(document))
+
+
+def _is_json(line: bytes) -> bool:
+    try:
+        parsed(line, "")
+    except CallError:
+        return False
+    return True
 
 
 def _entries(body: Any, path: str) -> list[Mapping[str, Any]]:

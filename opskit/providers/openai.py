@@ -247,10 +247,7 @@ class _ChatReply:
         self._calls: dict[int, list[str]] = {}
 
     def read(self, chunk: Mapping[str, Any]) -> list[Event]:
-        """Return what a chunk adds; one without choices counts tokens, or is a sign of life.
-
-        Raises CallError for an error in it, and for a call without an end.
-        """
+        """Return what a chunk adds. Raises CallError for an error in it, and for a call without an end."""
         _raise_in_band(chunk)
         self._usage, self._served = _usage(chunk, self._usage), _served(chunk) or self._served
         self.has_choices = bool(self.has_choices) or isinstance(chunk.get("choices"), list)

@@ -13,10 +13,8 @@ import socket
 import ssl
 import time
 import zlib
-from asyncio.staggered import staggered_race
 from base64 import b64encode
 from collections.abc import AsyncGenerator, Mapping
-from functools import partial
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
@@ -121,18 +119,15 @@ class PlainReply:
         if packing not in ("", "identity", *_PACKED):
             why = f"the reply is packed as {packing!r}, which was not asked for"
             raise CallError(CallCause.PAYLOAD, why, phase="stream", status=self.status_code)
-        unpacker = None
+        unpacker = zlib.decompressobj(_EITHER_FORMAT) if packing in _PACKED else None
         while self._connection is not None:
             data = await self._connection.data()
             if data is None:
                 connection, self._connection = self._connection, None
                 await self._client.release(connection)
-            elif packing not in _PACKED:
+            elif unpacker is None:
                 yield data
             else:
-                # Some take `deflate` at its word, and leave out the head of zlib's format.
-                bare = packing == "deflate" and data[0] & 15 != zlib.DEFLATED
-                unpacker = unpacker or zlib.decompressobj(-zlib.MAX_WBITS if bare else _EITHER_FORMAT)
                 try:
                     yield unpacker.decompress(data)
                 except zlib.error as exc:
@@ -255,12 +250,31 @@ async def _addresses(host: str, port: int) -> list[Address]:
 
 async def _first_that_connects(addresses: list[Address]) -> socket.socket:
     """Return a connected socket. Raises OSError; a refusal tells more than a missing route elsewhere."""
-    attempts = [partial(_connect, *address) for address in addresses]
-    connected, _, failures = await staggered_race(attempts, _NEXT_ADDRESS_S)
-    if isinstance(connected, socket.socket):
-        return connected
-    reasons = [failure for failure in failures if failure is not None]
-    raise min(reasons, key=lambda reason: getattr(reason, "errno", None) != errno.ECONNREFUSED)
+    attempts: set[asyncio.Task[socket.socket]] = set()
+    failures: list[OSError] = []
+    waiting = iter(addresses)
+    try:
+        while True:
+            address = next(waiting, None)
+            if address is not None:
+                attempts.add(asyncio.create_task(_connect(*address)))
+            elif not attempts:
+                raise min(failures, key=lambda failure: failure.errno != errno.ECONNREFUSED)
+            limit_s = None if address is None else _NEXT_ADDRESS_S
+            done, attempts = await asyncio.wait(
+                attempts, timeout=limit_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            for attempt in done:
+                error = attempt.exception()
+                if error is None:
+                    return attempt.result()
+                if not isinstance(error, OSError):
+                    raise error
+                failures.append(error)
+    finally:
+        for attempt in attempts:
+            attempt.cancel()
+            attempt.add_done_callback(_drop)
 
 
 async def _connect(family: socket.AddressFamily, address: Any) -> socket.socket:
@@ -272,6 +286,12 @@ async def _connect(family: socket.AddressFamily, address: Any) -> socket.socket:
         unconnected.close()
         raise
     return unconnected
+
+
+def _drop(attempt: asyncio.Task[socket.socket]) -> None:
+    """Close what connected after another address had."""
+    if not attempt.cancelled() and attempt.exception() is None:
+        attempt.result().close()
 
 
 def tls_context(*, insecure: bool = False) -> ssl.SSLContext:
