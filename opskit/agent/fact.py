@@ -65,17 +65,21 @@ class FactSolver:
         goal = run.goal
         asked = (*goal.history, Message("user", goal.text))
         attempts: list[Attempt] = []
+        answered = False
         for rules in ("", "fact"):
             messages = (Message("system", prompt(rules)), *asked) if rules else asked
             ask = Ask(messages, request, _TOKENS, strict_context=goal.strict_context, probabilities=True)
             try:
                 answer = await self._app.router.chat(ask, run.session)
             except NoAnswer as refused:
+                failed = any(attempt.outcome is not AttemptOutcome.REJECTED for attempt in refused.attempts)
                 attempts += refused.attempts
-                if any(attempt.outcome is not AttemptOutcome.REJECTED for attempt in refused.attempts):
+                if failed or (rules and not answered):
+                    refused.attempts = tuple(attempts)
                     raise
                 continue
             attempts += answer.attempts
+            answered = True
             if not answer.tokens or is_sure(answer.tokens, goal.text):
                 return answer, attempts
         raise NoAnswer(

@@ -104,7 +104,11 @@ async def examine_address(config: NodeConfig | AgentConfig, error: CallError) ->
     if error.cause is CallCause.PROXY:
         return _of_way_out(server.parts, error)
     if error.relayed:
-        return _of_proxy(server, error)
+        remedy = (
+            f"start the server behind {server.url}, or correct its address in the configuration of the proxy "
+            "(nginx: `proxy_pass`); its error log names the address that it asks"
+        )
+        return AddressProblem(f"HTTP {error.status}: {error.text}", remedy)
     if error.location is not None:
         return await _of_redirect(server, error.location)
     if error.cause is CallCause.REFUSED:
@@ -238,7 +242,7 @@ async def _of_name(parts: SplitResult, where: str) -> AddressProblem:
 
 
 async def _of_plain_http(server: _Server) -> AddressProblem | None:
-    if server.parts.scheme != "http" or not await _speaks_tls(server.url):
+    if server.parts.scheme != "http" or await _certificate(server.url, tls_context(insecure=True)) is None:
         return None
     host, port = endpoint(server.url)
     address = _url(server.parts, scheme="https", port=port)
@@ -272,14 +276,6 @@ async def _of_redirect(server: _Server, location: str) -> AddressProblem:
         return _login(server, f"{detail}: a login stands before {server.noun}")
     where = address if page else "the address at which the server itself answers"
     return AddressProblem(detail, f"write {where}: a redirect is not followed")
-
-
-def _of_proxy(server: _Server, error: CallError) -> AddressProblem:
-    remedy = (
-        f"start the server behind {server.url}, or correct its address in the configuration of the proxy "
-        "(nginx: `proxy_pass`); its error log names the address that it asks"
-    )
-    return AddressProblem(f"HTTP {error.status}: {error.text}", remedy)
 
 
 def _of_login(server: _Server, error: CallError) -> AddressProblem | None:
@@ -347,11 +343,6 @@ async def _is_agent(config: AgentConfig, url: str) -> bool:
         except CallError as error:
             return error.status in (401, 403) and not error.relayed
     return True
-
-
-async def _speaks_tls(url: str) -> bool:
-    """Tell whether a TLS handshake succeeds, whatever the certificate says. No byte of HTTP is sent."""
-    return await _certificate(url, tls_context(insecure=True)) is not None
 
 
 async def _names_of_certificate(parts: SplitResult) -> tuple[str, ...]:

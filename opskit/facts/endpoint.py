@@ -121,7 +121,7 @@ async def fetch(request: EndpointRequest) -> Reply:
         try:
             response = await client.send(method, "", body, {})
             first_byte_s = time.monotonic() - began
-            target = urljoin(url, response.headers.get("Location", ""))
+            target = urljoin(url, response.headers.get("location", ""))
             is_redirect = 300 <= response.status_code < 400 and target.startswith(("http://", "https://"))
             if not (request.follow and is_redirect) or target == url or redirects == _MOST_REDIRECTS:
                 break
@@ -140,7 +140,7 @@ async def fetch(request: EndpointRequest) -> Reply:
         await response.aclose()
     return Reply(
         status=response.status_code,
-        headers=dict(response.headers),
+        headers=response.headers,
         body=content,
         truncated=truncated,
         first_byte_s=first_byte_s,

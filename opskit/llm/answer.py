@@ -11,7 +11,7 @@ from opskit.llm.plan import ModelRequest, Skipped
 from opskit.llm.profile import StepMode
 from opskit.llm.prompt import PromptCut
 from opskit.providers.base import Message, Token, ToolCall, ToolSpec, Usage
-from opskit.records import MutableRecord, Record, field, replace
+from opskit.records import MutableRecord, Record, asdict, field, replace
 
 
 class Ask(Record):
@@ -118,18 +118,8 @@ class Attempt(Record):
     thought_chars: int = 0
 
     def as_json(self) -> dict[str, Any]:
-        names = (
-            "node",
-            "model",
-            "outcome",
-            "fault",
-            "detail",
-            "seconds",
-            "fallback",
-            "first_token_s",
-            "load_s",
-        )
-        values = {name: getattr(self, name) for name in names}
+        hidden = ("first_sign_s", "finish_reason", "remedy", "usage", "thought_chars")
+        values = {name: value for name, value in asdict(self).items() if name not in hidden}
         return {name: round(v, 4) if isinstance(v, float) else v for name, v in values.items()}
 
 

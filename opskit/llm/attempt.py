@@ -12,7 +12,7 @@ from opskit.llm.plan import Candidate
 from opskit.llm.profile import StepMode
 from opskit.llm.prompt import PromptCut, is_suspicious, prompt_cut
 from opskit.llm.verdict import Verdict, judge, may_be_shown, runs_away
-from opskit.llm.visible import after_unopened, answer_text, without_thinking
+from opskit.llm.visible import after_unopened, answer_text, own_turn, shown_length, without_thinking
 from opskit.llm.waiting import Waiting, WaitTimer, WatchRequest
 from opskit.providers.base import (
     CallError,
@@ -59,7 +59,8 @@ class ActiveCall(MutableRecord):
     """One call of a model, and what it has come to so far; it chooses nothing.
 
     `hold_back` None shows nothing before the whole text has been judged; otherwise text is passed on once it
-    has that many characters and can no longer turn out to be empty or an echo. `deadline` is of the clock;
+    has that many characters and can no longer turn out to be empty or an echo; `shown` counts the characters
+    that were. `turn_over`: the model went on as somebody else, which is not read. `deadline` is of the clock;
     the time of a load does not count against it. `patience_s` is how long a load is waited for. `on_wait`
     gets why it takes long. `served` is the model that answered for the default one.
     """
@@ -76,6 +77,8 @@ class ActiveCall(MutableRecord):
     ended: float = 0.0
     text: str = ""
     committed: bool = False
+    shown: int = 0
+    turn_over: bool = False
     fault: Fault | None = None
     verdict: Verdict | None = None
     served: str | None = None
@@ -122,19 +125,22 @@ class ActiveCall(MutableRecord):
                         yield shown
                     if self.verdict is not None:
                         return
+                    if self.turn_over:
+                        break
                     if len(self.text) + self.thought_chars > limit_chars:
                         # The server does not keep to the limit.
                         self.finish_reason = "length"
                         break
+            self.text = own_turn(self.text, self.ask.prompts)
             if not self.committed:
                 self._drop_unopened()
             self.verdict = self._judged()
             if self.ok and not self.committed:
                 self._drop_thoughts()
             await self._note_prompt_cut(provider)
-            if self.ok and not self.committed and self.hold_back is not None:
+            if self.ok and self.hold_back is not None and (rest := self.text[self.shown :]):
                 self.committed = True
-                yield self.text
+                yield rest
         except CallError as error:
             self.fault = classify(error)
         except _Stopped as stop:
@@ -170,16 +176,18 @@ class ActiveCall(MutableRecord):
         if grown and runs_away(self.text, self.ask.prompts):
             self.verdict = Verdict.LOOP
             return ""
+        if (turn := own_turn(self.text, self.ask.prompts, growing=True)) != self.text:
+            self.text, self.turn_over, self.finish_reason = turn, True, "stop"
         if self.hold_back is None:
             return ""
-        if self.committed:
-            return piece
-        self._drop_unopened(growing=True)
-        if not may_be_shown(self.text, self.ask.prompts, self.hold_back):
-            return ""
-        self.committed = True
-        self._drop_thoughts()
-        return self.text
+        if not self.committed:
+            self._drop_unopened(growing=True)
+            if not may_be_shown(self.text, self.ask.prompts, self.hold_back):
+                return ""
+            self.committed = True
+            self._drop_thoughts()
+        before, self.shown = self.shown, max(self.shown, shown_length(self.text, self.ask.prompts))
+        return self.text[before : self.shown]
 
     def _drop_unopened(self, *, growing: bool = False) -> None:
         """Drop thoughts that a template opened; once some of the text is shown, all of it is the answer."""

@@ -164,16 +164,13 @@ class Catalog:
     def _scan_if_due(self, name: str, *, insist: bool) -> asyncio.Task[None] | None:
         view = self._views.get(name)
         insist = insist and view is not None and view.fault is not None
-        if view is not None and self._clock() - view.at < self._lifetime(view, insist=insist):
+        down_s = min(self._ttl_s, DOWN_URGENT_S if insist else DOWN_TTL_S)
+        lifetime_s = self._ttl_s if view is None or view.fault is None else down_s
+        if view is not None and self._clock() - view.at < lifetime_s:
             return None
         running = self._scans.start(name, f"scan {name}", partial(self._scan, name))
         # A stale list is better than a wait: only a node that was never seen is waited for.
         return running if insist or view is None or view.at == float("-inf") else None
-
-    def _lifetime(self, view: NodeView, *, insist: bool) -> float:
-        if view.fault is None:
-            return self._ttl_s
-        return min(self._ttl_s, DOWN_URGENT_S if insist else DOWN_TTL_S)
 
     def _look_if_due(self, name: str) -> asyncio.Task[None] | None:
         """Renew what is loaded there; the task is given back when the old news must not be used."""

@@ -41,7 +41,8 @@ def is_echo(answer: str, prompt: str) -> bool:
     """Tell whether a visible answer adds nothing to the prompt."""
     asked = parsed(prompt)
     # The words of a prompt stand outside its markup: what is copied with it is compared without it.
-    said = words_of(_without_tags_of(prompt, answer) if asked.has_tags else answer)
+    copied = set(TAG.findall(prompt)) if asked.has_tags else ()
+    said = words_of(TAG.sub(lambda tag: " " if tag[0] in copied else tag[0], answer) if copied else answer)
     if not said or not asked.words:
         return bool(answer.strip()) and not said and not asked.words and answer.strip() == prompt.strip()
     if asked.wants_symbol and _symbols(answer) != _symbols(prompt):
@@ -62,11 +63,6 @@ def is_echo(answer: str, prompt: str) -> bool:
         ):
             return True
     return False
-
-
-def _without_tags_of(prompt: str, answer: str) -> str:
-    copied = set(TAG.findall(prompt))
-    return TAG.sub(lambda tag: " " if tag[0] in copied else tag[0], answer)
 
 
 def may_become_echo(text: str, prompts: Sequence[str]) -> bool:

@@ -182,13 +182,20 @@ def _success(examinee: ExaminedModel, answer: Answer, load_s: float | None, *, s
     first_s = (attempt.first_token_s or 0.0) - loading
     sign_s = first_s if attempt.first_sign_s is None else attempt.first_sign_s - loading
     total_s = attempt.seconds - loading
+    if answer.prompt_cut is not None:
+        detail = f"its chat template leaves out the question: {answer.prompt_cut.text}"
+        broken = FaultKind.BROKEN_TEMPLATE.value
+        return ExamResult(examinee, Status.FAIL, broken, detail, "MODEL_004", load_s, total_s=total_s)
     slow = sign_s > slow_s
+    warmth = "while it was warm"
+    if (reload_s := answer.usage.load_s or 0.0) > sign_s / 2:
+        warmth = f"({reload_s:.1f} s of it were a load: a longer OLLAMA_KEEP_ALIVE of the server keeps it)"
     text = " ".join(answer.text.split())
     return ExamResult(
         examinee,
         Status.WARN if slow else Status.PASS,
         "slow" if slow else "ok",
-        f"its first token took {sign_s:.1f} s while it was warm" if slow else text[:120],
+        f"its first token took {sign_s:.1f} s {warmth}" if slow else text[:120],
         load_s=load_s,
         first_token_s=first_s,
         total_s=total_s,

@@ -8,7 +8,7 @@ from typing import Any
 from opskit.config.schema import Config
 from opskit.llm.catalog import NodeView, Snapshot
 from opskit.llm.exam import MAX_TOKENS, ExamResult
-from opskit.llm.faults import CRASHES, fault_remedy
+from opskit.llm.faults import CRASHES, FaultKind, fault_remedy
 from opskit.llm.fit import Fit
 from opskit.llm.health import Health
 from opskit.llm.plan import ModelRequest, PlanContext, Skipped, plan
@@ -252,8 +252,8 @@ def _remedy(result: ExamResult, kind: ServerKind) -> str | None:
     if state == Verdict.ONLY_THINKING:
         return f"{model} needs more tokens to think than the test allows; choose a model that thinks less"
     if state in set(Verdict):
-        renew = f"{kind.pull_hint(model)} renews it" if kind.pull else "use another conversion of the model"
-        return f"its chat template may be broken: {renew}"
+        renew = fault_remedy(FaultKind.BROKEN_TEMPLATE, model=model, node=node, server=kind, again=again)
+        return f"its chat template or its stop words may be broken: {renew}"
     if state == "unloaded":
         return f"`opskit models test --model {model}` loads it"
     remedy = fault_remedy(state, model=model, node=node, server=kind, again=again)

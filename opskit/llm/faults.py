@@ -284,7 +284,7 @@ def _by_status(error: CallError) -> FaultKind:
 def _by_rest(status: int, text: str, named: str) -> FaultKind:
     """What is left when no text is known."""
     # mlx_lm.server answers every early error with 404 (B2), LiteLLM a missing model with 400: the text tells.
-    if status in (400, 404) and (named == "model_not_found" or _says(FaultKind.NOT_INSTALLED, text)):
+    if status in (200, 400, 404) and (named == "model_not_found" or _says(FaultKind.NOT_INSTALLED, text)):
         return FaultKind.NOT_INSTALLED
     if status == 404:
         return FaultKind.SERVER_ERROR

@@ -286,14 +286,6 @@ def _does_not_fit(messages: tuple[Message, ...], least: int, read: int, context_
     """Tell whether a prompt is surely longer than the context, or probably and counted as if it were cut."""
     if least > context_tokens:
         return True
-    return _with_long_tokens(messages) > context_tokens and read in _left_by_a_cut(context_tokens)
-
-
-def _with_long_tokens(messages: tuple[Message, ...]) -> int:
-    """Return how many tokens the messages have where each is as long as can be expected."""
-    return sum(len(_SPACE.sub(" ", message.content)) for message in messages) // _CHARS_PER_TOKEN
-
-
-def _left_by_a_cut(context_tokens: int) -> set[int]:
-    """Return the counts that Ollama's way of cutting leaves: what it keeps, and half of the rest."""
-    return {context_tokens - (context_tokens - kept) // 2 for kept in _KEPT}
+    long_tokens = sum(len(_SPACE.sub(" ", message.content)) for message in messages) // _CHARS_PER_TOKEN
+    left_by_a_cut = {context_tokens - (context_tokens - kept) // 2 for kept in _KEPT}
+    return long_tokens > context_tokens and read in left_by_a_cut

@@ -70,7 +70,7 @@ class RequestState:
     def record(self, call: ActiveCall) -> None:
         self.attempts.append(_attempt(call, fallback=self.is_fallback))
         if call.committed and not call.ok:
-            self.partial = call.text
+            self.partial = call.text[: call.shown]
 
     def avoid(self, call: ActiveCall, now: float) -> None:
         """After a failure: not this model again, not this node when the fault was the node's."""
@@ -167,6 +167,8 @@ def _rejection(call: ActiveCall, verdict: Verdict) -> str:
         rejected = f"no text, but a call of {names}, which was not offered"
     if call.finish_reason == CONTENT_FILTER:
         return f"{rejected}: a filter of the server ended it"
+    if call.finish_reason == "abort":
+        return f"{rejected}: the server broke it off (abort)"
     if call.finish_reason != "length" or verdict not in (Verdict.ONLY_THINKING, Verdict.CUT_OFF):
         return rejected
     tokens, limit = call.usage.completion_tokens, call.ask.max_tokens

@@ -41,58 +41,47 @@ class Trials:
 
     def start_due(self, situation: PlanContext) -> None:
         """Start a trial for every circuit whose rest is over. Costs the caller nothing."""
-        now = situation.now
-        for name, circuit in self._health.nodes.items():
-            if circuit.state(now) is CircuitState.HALF_OPEN:
-                self._running.start((name, ""), f"trial of {name}", partial(self._try_node, name, circuit))
-        for (name, model), circuit in self._health.models.items():
-            if circuit.state(now) is CircuitState.HALF_OPEN:
-                trial = partial(self._try_model, name, model, circuit)
-                self._running.start((name, model), f"trial of {model} on {name}", trial)
+        circuits = {(name, ""): circuit for name, circuit in self._health.nodes.items()} | self._health.models
+        for (name, model), circuit in circuits.items():
+            if circuit.state(situation.now) is CircuitState.HALF_OPEN:
+                trial = partial(self._try, name, model, circuit)
+                self._running.start((name, model), f"trial of {model or 'the server'} on {name}", trial)
 
     async def aclose(self) -> None:
         await self._running.aclose()
 
-    async def _try_node(self, name: str, circuit: Circuit) -> None:
+    async def _try(self, name: str, model: str, circuit: Circuit) -> None:
         try:
-            await (await self._nodes[name].provider()).version()
+            fault = await self._fault(name, model)
         except CallError as error:
-            self._fail(circuit, classify(error))
-        else:
-            circuit.succeed()
-
-    async def _try_model(self, name: str, model: str, circuit: Circuit) -> None:
-        try:
-            provider = await self._nodes[name].provider()
-            resident = await provider.resident()
-            loaded = next((r for r in resident or () if r.name == model), None)
-            if loaded is None:
-                circuit.succeed()
-                return
-            if not may_be_asked(loaded):
-                evidence = await self._watch(self._nodes[name], model)() if self._watch else None
-                if not is_overdue(loaded) or (evidence is not None and evidence.state != "wedged"):
-                    circuit.succeed()
-                    return
-                why = "a request is still in flight past its expiry"
-                self._fail(circuit, Fault(FaultKind.WEDGED, evidence.words if evidence else why))
-                return
-            got = await one_token(
-                provider,
-                loaded,
-                limit_s=self._budgets.first_token_s,
-                load_s=load_budget_s(self._budgets, loaded.size_bytes),
-                on_left=lambda seconds: note_left(self._log, self._nodes[name].config, model, seconds),
-            )
-        except CallError as error:
-            self._fail(circuit, classify(error))
-            return
-        if got.ended:
+            fault = classify(error)
+        if fault is None:
             circuit.succeed()
         else:
-            self._fail(circuit, Fault(FaultKind.WEDGED, "still no token"))
+            reason = f"{fault.kind.value}: {fault.detail}"
+            circuit.fail(self._clock(), self._health.config, at_once=True, reason=reason)
 
-    def _fail(self, circuit: Circuit, fault: Fault) -> None:
-        circuit.fail(
-            self._clock(), self._health.config, at_once=True, reason=f"{fault.kind.value}: {fault.detail}"
+    async def _fault(self, name: str, model: str) -> Fault | None:
+        """Return what is still wrong with a model, or with the node where that is empty. Raises CallError."""
+        node = self._nodes[name]
+        provider = await node.provider()
+        if not model:
+            await provider.version()
+            return None
+        loaded = next((r for r in await provider.resident() or () if r.name == model), None)
+        if loaded is None:
+            return None
+        if not may_be_asked(loaded):
+            evidence = await self._watch(node, model)() if self._watch else None
+            if not is_overdue(loaded) or (evidence is not None and evidence.state != "wedged"):
+                return None
+            why = "a request is still in flight past its expiry"
+            return Fault(FaultKind.WEDGED, evidence.words if evidence else why)
+        got = await one_token(
+            provider,
+            loaded,
+            limit_s=self._budgets.first_token_s,
+            load_s=load_budget_s(self._budgets, loaded.size_bytes),
+            on_left=lambda seconds: note_left(self._log, node.config, model, seconds),
         )
+        return None if got.ended else Fault(FaultKind.WEDGED, "still no token")

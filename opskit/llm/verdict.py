@@ -4,13 +4,13 @@ An answer that says nothing is empty, one that only gives its prompt back is an 
 right answer is worse than to pass a rare echo: "Good morning!" answers itself, "2+2=4" goes on from "2+2=".
 """
 
+import json
 import re
 from bisect import bisect_left
-from collections.abc import Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
 
-from opskit.llm.call_text import is_call, may_become_call
 from opskit.llm.echo import is_echo, may_become_echo, parsed, payloads_left_out
 from opskit.llm.visible import is_blank, may_become_blank, unmarked, visible, without_thinking
 from opskit.llm.wording import PATTERNS
@@ -46,7 +46,7 @@ def judge(
     """
     said = without_thinking(text, prompts)
     answer = unmarked(said)
-    if is_call(text, said, answer, prompts):
+    if _is_call(text, said, answer, prompts):
         return Verdict.CALL
     if _is_empty(said, answer, prompts):
         if is_loop(without_thinking(text)):
@@ -71,7 +71,7 @@ def may_be_shown(text: str, prompts: Sequence[str], hold_back: int) -> bool:
     shown = visible(text, prompts, growing=True)
     if len(shown) < max(hold_back, 1) or may_become_blank(shown, **wanted):
         return False
-    if may_become_call(text, shown, prompts):
+    if _may_become_call(text, shown, prompts):
         return False
     return not may_become_echo(shown, prompts)
 
@@ -82,8 +82,8 @@ def runs_away(text: str, prompts: Sequence[str]) -> bool:
 
 
 def _is_cut(finish_reason: str, *, length_is_fine: bool) -> bool:
-    """Tell whether the server ended the answer: at the limit of tokens, or because a filter forbids it."""
-    return finish_reason == CONTENT_FILTER or (finish_reason == "length" and not length_is_fine)
+    """Tell whether the server ended the answer: at the limit of tokens, by a filter, or as it gave up."""
+    return finish_reason in (CONTENT_FILTER, "abort") or (finish_reason == "length" and not length_is_fine)
 
 
 def _is_empty(said: str, answer: str, prompts: Sequence[str]) -> bool:
@@ -102,6 +102,69 @@ def _wanted(prompts: Sequence[str]) -> dict[str, bool]:
         "value_wanted": any(prompt.wants_value for prompt in parsed_prompts),
         "symbol_wanted": any(prompt.wants_symbol for prompt in parsed_prompts),
     }
+
+
+#: What begins a call of a function in the notations of the families of models, which servers turn into a
+#: call only where functions were offered; in quotes it is only spoken of.
+_NOTATION = lazy_pattern(
+    r"(?<![`\"'«“])(?:<\|?(?:tool|function)_calls?(?:_begin)?\|?>|<\|python_tag\|>|\[TOOL_CALLS?\]"
+    r"|<｜tool▁calls?▁begin｜>|<function=[\w.-]|<invoke name=|^```tool_(?:code|call)\b"
+    r"|^[ \t]*Action[ \t]*:[ \t]*[\w.-]+[ \t]*\n\s*Action[ _]Input[ \t]*:)",
+    re.IGNORECASE | re.MULTILINE,
+)
+#: JSON, or a line of `Action:`, that still grows and may become a call.
+_BEGINNING = lazy_pattern(
+    r"[\s\[{]*(?:[\[{]\s*\"(?:\w*\Z|(?:name|type|function|tool|id|arguments|parameters|tool_calls)\")|[\[{]\s*\Z)"
+    r"|\s*(?:Action\b|A\w{0,4}\Z)",
+    re.IGNORECASE,
+)
+#: A prompt with one of these words may want such a text.
+_WANTED = lazy_pattern(
+    r"tool|function|\bcall|json|schema|\bapi\b|argument|parameter|\baction|инструмент|функци|вызо[вз]|схем|аргумент"
+    r"|параметр",
+    re.IGNORECASE,
+)
+_ARGUMENTS = ("arguments", "parameters", "args")
+
+
+def _is_call(text: str, said: str, shown: str, prompts: Iterable[str]) -> bool:
+    """Tell whether a text is, or leads to, a call of a function that no prompt speaks of.
+
+    `said` is what is left of it without thoughts, and `shown` without its markup as well.
+    """
+    is_written = _NOTATION.search(said) or text.rstrip().endswith("<|call|>") or _is_json_call(shown)
+    return bool(is_written) and not any(map(_WANTED.search, prompts))
+
+
+def _may_become_call(text: str, shown: str, prompts: Iterable[str]) -> bool:
+    """Tell whether a text that still grows could end as a call; `shown` is what is visible of it."""
+    begins = _BEGINNING.match(shown) or _NOTATION.search(text)
+    return begins is not None and not any(map(_WANTED.search, prompts))
+
+
+def _is_json_call(text: str) -> bool:
+    """Tell whether a text is one call in JSON after the other, or a list of calls, and nothing else."""
+    calls: list[Any] = []
+    if text[:1] not in ("{", "["):
+        return False
+    try:
+        while text:
+            value, end = json.JSONDecoder(strict=False).raw_decode(text)
+            calls += value if isinstance(value, list) else [value]
+            text = text[end:].lstrip(" \n\t,;")
+    except (ValueError, RecursionError):
+        return False
+    return bool(calls) and all(map(_is_named, calls))
+
+
+def _is_named(call: Any) -> bool:
+    if not isinstance(call, Mapping):
+        return False
+    if isinstance(inner := call.get("function"), Mapping):
+        return _is_named(inner)
+    name = call.get("name") or call.get("tool") or call.get("function")
+    given = next((call[key] for key in _ARGUMENTS if key in call), None)
+    return isinstance(name, str) and isinstance(given, Mapping)
 
 
 #: How much of the end of a text is searched for a loop, in characters.

@@ -37,9 +37,17 @@ _CONTROL = lazy_pattern(
     rf"(?:\s{{0,9}}{_ROLE}\b)?",
     re.IGNORECASE,
 )
-#: Control tokens around an answer.
-_AROUND = lazy_pattern(
-    rf"\A(?:\s{{0,9}}<[|｜][^\s<>|｜]{{1,38}}[|｜]>(?:{_ROLE}\b)?)+|(?:<[|｜][^\s<>|｜]{{1,38}}[|｜]>\s{{0,9}})+\Z",
+#: Control tokens that begin or end a turn, which no answer needs at its beginning and its end.
+_TURN = (
+    r"(?:<[|｜][^\s<>|｜]{1,38}[|｜]>|</?s>|<(?:start|end)_of_(?:turn|text|utterance)>"
+    r"|<(?:eos|bos|eot|eom|endoftext)>)"
+)
+_TOKEN = lazy_pattern(_TURN, re.IGNORECASE)
+_BEGINNING = lazy_pattern(rf"\A(?:\s{{0,9}}{_TURN}(?:{_ROLE}\b)?)+", re.IGNORECASE)
+_ENDING = lazy_pattern(rf"(?:{_TURN}\s{{0,9}})+\Z", re.IGNORECASE)
+#: What follows the end of a turn when the model goes on as the person: its server did not stop it.
+_OTHER_TURN = lazy_pattern(
+    rf"\s{{0,9}}(?:{_TURN}\s{{0,9}})+?(?:(?:{_TURN}\s{{0,9}}|<[|｜])(?:user|human|system)\b|\[INST\])",
     re.IGNORECASE,
 )
 TAG = lazy_pattern(
@@ -113,16 +121,41 @@ def after_unopened(text: str, prompts: Iterable[str], *, growing: bool = False) 
 
 
 def answer_text(text: str, prompts: Sequence[str]) -> str:
-    """Return an answer without the thoughts that precede it and the control tokens around it.
+    """Return an answer without the thoughts and the control tokens that precede it.
 
     What only looks like thoughts, in the middle of an answer, stays.
     """
     said = without_thinking(text, prompts)
-    if text.endswith(said) and not any("<|" in prompt for prompt in prompts):
-        said = _AROUND.sub("", said)
+    if text.endswith(said) and not _speaks_of_tokens(prompts):
+        said = _BEGINNING.sub("", said)
     elif not text.endswith(said):
         return text
     return text if said == text else said.strip()
+
+
+def own_turn(text: str, prompts: Sequence[str], *, growing: bool = False) -> str:
+    """Return a text up to where it goes on as a turn of somebody else; a whole one without its last tokens.
+
+    There stands its first control token: a text about templates has others before.
+    """
+    if "<" not in text[-_LONGEST:] or _speaks_of_tokens(prompts):
+        return text
+    begins = _BEGINNING.match(text)
+    first = _TOKEN.search(text, begins.end() if begins else 0)
+    if first and text[: first.start()].strip() and _OTHER_TURN.match(text, first.start()):
+        return text[: first.start()]
+    is_struck_out = "<s>" in text.lstrip()[1:]
+    return text if growing or is_struck_out else _ENDING.sub("", text)
+
+
+def shown_length(text: str, prompts: Sequence[str]) -> int:
+    """Return how much of a growing answer can be shown: an end that may be a control token waits."""
+    is_plain = "<" not in text[-_LONGEST:] or _speaks_of_tokens(prompts)
+    return len(text) if is_plain else len(_finished(text))
+
+
+def _speaks_of_tokens(prompts: Iterable[str]) -> bool:
+    return any("<|" in prompt or "<s>" in prompt or "_of_turn>" in prompt for prompt in prompts)
 
 
 def _closing(name: str) -> re.Pattern[str]:

@@ -224,7 +224,7 @@ def proxy_error(proxy: str, error: CallError) -> CallError:
 
 def redirect(response: ServerReply) -> str | None:
     """Return where a reply sends its reader, without user, query and fragment; None for any other reply."""
-    target = response.headers.get("Location")
+    target = response.headers.get("location")
     if target is None or not 300 <= response.status_code < 400:
         return None
     try:
@@ -285,6 +285,8 @@ def error_text(raw: bytes | Mapping[str, Any]) -> tuple[str, str | None]:
     if not isinstance(error, Mapping):
         return _unwrapped(str(error), SIGN_IN if "signin_url" in body else None)
     message = error.get("message") or error.get("msg") or error.get("type") or json.dumps(error)
+    if isinstance(place := error.get("loc"), list):
+        message = f"{'.'.join(map(str, place))}: {message}"
     kind = next((word for key in ("code", "type") if isinstance(word := error.get(key), str) and word), None)
     text, kind = _unwrapped(str(message), kind)
     counts = [error.get("n_prompt_tokens"), error.get("n_ctx")]

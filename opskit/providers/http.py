@@ -99,6 +99,9 @@ class HttpClient:
         async with self._open("POST", path, body) as response:
             if response.status_code != 200:
                 raise await _status_error(response)
+            if _is_page(response):
+                page = (await _status_error(response)).text
+                raise bad_payload(f"{path} answered 200 with an HTML page ({page})")
             yield response
 
     async def _json(
@@ -111,15 +114,16 @@ class HttpClient:
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> Any:
         async with _deadline(timeout_s), self._open(method, path, body, headers) as response:
-            self._dated = response.headers.get("Date"), datetime.now(UTC)
+            self._dated = response.headers.get("date"), datetime.now(UTC)
             if not 200 <= response.status_code < 300:
                 raise await _status_error(response)
             raw = await _read(response, _METADATA_BYTES)
         if not raw and empty is not None:
             return empty
-        is_page = response.headers.get("Content-Type", "").startswith("text/html")
         what = (
-            "an empty body" if not raw else f"{'an HTML page' if is_page else 'something'} that is not JSON"
+            "an empty body"
+            if not raw
+            else f"{'an HTML page' if _is_page(response) else 'something'} that is not JSON"
         )
         return parsed(raw, f"{path} answered {response.status_code} with {what}")
 
@@ -131,13 +135,15 @@ class HttpClient:
         body: Mapping[str, Any] | None,
         headers: Mapping[str, str] = MappingProxyType({}),
     ) -> AsyncIterator[ServerReply]:
-        content, sent = _encoded(body), dict(headers)
+        content, sent = None, dict(headers)
         if body is not None:
+            # Half a surrogate pair, as broken bytes on a command line become, is replaced.
+            content = json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
             sent = {"Content-Type": "application/json", **sent}
         if not self.keep_alive:
             sent["Connection"] = "close"
         response = await self._client.send(method, path, content, sent)
-        self.server = response.headers.get("Server", "")
+        self.server = response.headers.get("server", "")
         try:
             yield response
         finally:
@@ -168,9 +174,9 @@ async def lines(response: ServerReply, *, limit_bytes: int = 8 * 1024 * 1024) ->
 
 
 def parsed(raw: bytes | str, complaint: str) -> Any:
-    """JSON, or CallError(PAYLOAD) with the complaint. Deep nesting is no JSON of ours either."""
+    """JSON, half a character replaced, or CallError(PAYLOAD) with the complaint, also for deep nesting."""
     try:
-        return json.loads(raw)
+        return json.loads(raw if isinstance(raw, str) else raw.decode("utf-8-sig", "replace"))
     except (ValueError, RecursionError) as exc:
         raise bad_payload(complaint) from exc
 
@@ -181,11 +187,6 @@ def parsed_object(raw: bytes | str) -> Mapping[str, Any]:
     if not isinstance(chunk, Mapping):
         raise bad_payload("the reply is not an object")
     return chunk
-
-
-def _encoded(body: Mapping[str, Any] | None) -> bytes | None:
-    """JSON in UTF-8; half a surrogate pair, as broken bytes on a command line become, is replaced."""
-    return None if body is None else json.dumps(body, ensure_ascii=False).encode("utf-8", "replace")
 
 
 @contextlib.asynccontextmanager
@@ -207,6 +208,10 @@ async def _read(response: ServerReply, limit: int) -> bytes:
     return bytes(body)
 
 
+def _is_page(response: ServerReply) -> bool:
+    return response.headers.get("content-type", "").startswith("text/html")
+
+
 async def _status_error(response: ServerReply) -> CallError:
     try:
         async with asyncio.timeout(2.0):
@@ -224,17 +229,17 @@ def status_error(response: ServerReply, raw: bytes) -> CallError:
         text = f"the server has no page {urlsplit(str(response.url)).path}"
     if location is not None:
         text = f"it redirects to {location}"
-    server = response.headers.get("Server", "")
+    server = response.headers.get("server", "")
     relayed = relayed_text(response.status_code, server, raw)
     return CallError(
         CallCause.STATUS,
         relayed or text or without_reason(response.status_code),
         status=response.status_code,
-        retry_after_s=retry_after(response.headers.get("Retry-After")),
+        retry_after_s=retry_after(response.headers.get("retry-after")),
         error_type=error_type,
         location=location,
         relayed=relayed is not None,
         server=server,
-        challenge=response.headers.get("WWW-Authenticate", "").partition(" ")[0].lower(),
+        challenge=response.headers.get("www-authenticate", "").partition(" ")[0].lower(),
         is_page=raw.lstrip().startswith(b"<"),
     )

@@ -132,8 +132,8 @@ OLLAMA: Final = ServerKind(
         "the model can use)",
         "broken_model_file": "`ollama rm {model}`, then `ollama pull {model}` fetches its files again; "
         "`df -h` shows whether the disk is full; if it fails again, update Ollama",
-        "broken_template": "`ollama show --template {model}` shows it; `ollama pull {model}` fetches the "
-        "published one, for a model of your own correct TEMPLATE in its Modelfile",
+        "broken_template": "`ollama show --template {model}` shows it (`--parameters`: its stop words); "
+        "`ollama pull {model}` fetches the published one, for a model of your own correct its Modelfile",
         "unknown_architecture": "update Ollama, which is too old for {model} (Linux: `curl -fsSL "
         "https://ollama.com/install.sh | sh`, macOS: `brew upgrade ollama`); or choose another model "
         "(`opskit models list`)",

@@ -11,7 +11,7 @@ import json
 import math
 import re
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping
-from typing import Any, Literal
+from typing import Any
 
 from opskit.providers.base import (
     DEFAULT_MODEL,
@@ -206,7 +206,7 @@ class OpenAIStyle(Provider):
 
 async def _chat(items: AsyncIterator[Item]) -> AsyncGenerator[Event, None]:
     """The events of one reply; raises CallError when it ends without an end."""
-    reply, plain = _ChatReply(), list[str]()
+    reply, plain, item = _ChatReply(), list[str](), None
     async for item in items:
         if isinstance(item, Comment):
             yield _progress(item.text)
@@ -216,19 +216,21 @@ async def _chat(items: AsyncIterator[Item]) -> AsyncGenerator[Event, None]:
             for event in reply.ended(reply.reason or "stop"):
                 yield event
             return
+        elif item.event == "error":
+            raise _in_band(item.text.encode())
         elif not item.text.strip():
             yield Progress()
         else:
-            for event in reply.read(parsed_object(item.text), "delta"):
+            for event in reply.read(parsed_object(item.text)):
                 yield event
     if plain and reply.reason is None:
-        for event in reply.read(parsed_object("\n".join(plain)), "message"):
+        for event in reply.read(parsed_object("\n".join(plain))):
             yield event
-    if reply.reason is None:
-        raise CallError(
-            CallCause.ENDED, "the stream ended without a finish reason or [DONE]", phase="stream", status=200
-        )
-    for event in reply.ended(reply.reason):
+    if reply.reason is None and reply.has_choices is not False:
+        what = "the stream ended without a finish reason or [DONE]"
+        what = "the server answered 200 with an empty body" if item is None else what
+        raise CallError(CallCause.ENDED, what, phase="stream", status=200)
+    for event in reply.ended(reply.reason or ""):
         yield event
 
 
@@ -237,23 +239,27 @@ class _ChatReply:
 
     def __init__(self) -> None:
         self.reason: str | None = None
+        #: Whether any chunk had a list of choices; None before the first chunk.
+        self.has_choices: bool | None = None
         self._served: str | None = None
         self._usage = Usage()
         #: Name and arguments of each call of a function, by its index.
         self._calls: dict[int, list[str]] = {}
 
-    def read(self, chunk: Mapping[str, Any], key: Literal["delta", "message"]) -> list[Event]:
+    def read(self, chunk: Mapping[str, Any]) -> list[Event]:
         """Return what a chunk adds. Raises CallError for an error in it, and for a call without an end."""
         _raise_in_band(chunk)
         self._usage, self._served = _usage(chunk, self._usage), _served(chunk) or self._served
+        self.has_choices = bool(self.has_choices) or isinstance(chunk.get("choices"), list)
         events: list[Event] = []
         for choice in mappings(chunk.get("choices")):
-            said = mapping(choice.get(key))
+            # Some stream whole messages, or the texts of plain completions.
+            said = mapping(choice.get("delta", choice.get("message", choice)))
             parts = said.get("content")
             thoughts = [part.get("thinking") for part in mappings(parts)]
             if thinking := _joined([said.get("reasoning") or said.get("reasoning_content"), *thoughts]):
                 events.append(Reasoning(thinking))
-            if content := _joined(parts) or _joined(said.get("refusal")):
+            if content := _joined(parts) or _joined(said.get("refusal")) or _joined(said):
                 events.append(Token(content, _probability(choice)))
             calls = mappings(said.get("tool_calls"))
             # The older shape of a call.
@@ -263,6 +269,9 @@ class _ChatReply:
         return events
 
     def ended(self, reason: str) -> list[Event]:
+        """Return its calls of functions and its end. Raises CallError(PAYLOAD) for another protocol."""
+        if self.has_choices is False:
+            raise bad_payload("the reply has no choices")
         calls = [ToolCall(name, arguments or "{}") for name, arguments in self._calls.values() if name]
         return [*calls, End(reason, self._usage, self._served)]
 
@@ -336,26 +345,21 @@ def _lmstudio(entry: Mapping[str, Any]) -> ModelInfo:
 
 
 def _raise_in_band(chunk: Mapping[str, Any]) -> None:
-    """An error under a 200, in the shapes of OpenAI, OpenRouter and vLLM (C)."""
-    error = chunk.get("error")
-    if error or chunk.get("object") == "error":
-        sentence, kind = error_text(chunk)
-        code = error.get("code") if isinstance(error, Mapping) else chunk.get("code")
-        raise CallError(
-            CallCause.IN_BAND,
-            sentence,
-            phase="stream",
-            status=code if isinstance(code, int) and 400 <= code < 600 else 200,
-            error_type=kind,
-        )
-    if not isinstance(chunk.get("choices"), list):
-        raise bad_payload("the reply has no choices")
-    for choice in mappings(chunk["choices"]):
+    """An error under a 200, in the shapes of OpenAI, OpenRouter, vLLM and FastAPI (C)."""
+    says = "choices" not in chunk and (text(chunk.get("message")) or chunk.get("detail"))
+    if chunk.get("error") or chunk.get("object") == "error" or says:
+        raise _in_band(chunk)
+    for choice in mappings(chunk.get("choices")):
         if choice.get("finish_reason") == "error":
-            if choice.get("error"):
-                _raise_in_band(choice)
-            sentence = "the server ended the answer with an error"
-            raise CallError(CallCause.IN_BAND, sentence, phase="stream", status=200)
+            raise _in_band(choice if choice.get("error") else b"the server ended the answer with an error")
+
+
+def _in_band(raw: bytes | Mapping[str, Any]) -> CallError:
+    sentence, kind = error_text(raw)
+    body = mapping(raw)
+    code = mapping(body.get("error")).get("code", body.get("code"))
+    status = code if isinstance(code, int) and 400 <= code < 600 else 200
+    return CallError(CallCause.IN_BAND, sentence, phase="stream", status=status, error_type=kind)
 
 
 def _probability(choice: Mapping[str, Any]) -> float | None:

@@ -14,7 +14,7 @@ import ssl
 import time
 import zlib
 from base64 import b64encode
-from collections.abc import AsyncGenerator, Iterator, Mapping
+from collections.abc import AsyncGenerator, Mapping
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit, urlunsplit
 
@@ -38,25 +38,6 @@ _EITHER_FORMAT = 32 + zlib.MAX_WBITS
 Header = tuple[bytes, bytes]
 #: A family of addresses, and an address in it as its sockets take it.
 Address = tuple[socket.AddressFamily, Any]
-
-
-class Headers(Mapping[str, str]):
-    """The headers of a reply by name, in any case of letters; repeated ones are joined by commas."""
-
-    def __init__(self, pairs: list[Header]) -> None:
-        self._values: dict[str, str] = {}
-        for name, value in pairs:
-            key, text = name.decode("ascii", "replace").lower(), value.decode("utf-8", "replace")
-            self._values[key] = f"{self._values[key]}, {text}" if key in self._values else text
-
-    def __getitem__(self, name: str) -> str:
-        return self._values[name.lower()]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._values)
-
-    def __len__(self) -> int:
-        return len(self._values)
 
 
 class _Connection:
@@ -119,7 +100,11 @@ class PlainReply:
     def __init__(self, client: "PlainClient", connection: _Connection, head: h11.Response, url: str) -> None:
         self.url = url
         self.status_code = head.status_code
-        self.headers = Headers(list(head.headers))
+        #: By their names in lower case; repeated ones are joined by commas.
+        self.headers: dict[str, str] = {}
+        for name, value in head.headers:
+            key, text = name.decode("ascii", "replace"), value.decode("utf-8", "replace")
+            self.headers[key] = f"{self.headers[key]}, {text}" if key in self.headers else text
         self.content = b""
         self._client = client
         self._connection: _Connection | None = connection
@@ -130,8 +115,11 @@ class PlainReply:
 
     async def aiter_bytes(self) -> AsyncGenerator[bytes, None]:
         """Yield the body, unpacked where the server has packed it."""
-        packed = self.headers.get("Content-Encoding", "").lower() in _PACKED
-        unpacker = zlib.decompressobj(_EITHER_FORMAT) if packed else None
+        packing = self.headers.get("content-encoding", "").lower()
+        if packing not in ("", "identity", *_PACKED):
+            why = f"the reply is packed as {packing!r}, which was not asked for"
+            raise CallError(CallCause.PAYLOAD, why, phase="stream", status=self.status_code)
+        unpacker = zlib.decompressobj(_EITHER_FORMAT) if packing in _PACKED else None
         while self._connection is not None:
             data = await self._connection.data()
             if data is None:

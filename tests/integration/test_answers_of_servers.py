@@ -21,11 +21,13 @@ def stream(*chunks: bytes) -> Reply:
     return answer(*chunks, Content_Type="text/event-stream")
 
 
-async def ran(server: RawServer, folder: Path, *arguments: str, queue_s: float = 5.0) -> Result:
+async def ran(
+    server: RawServer, folder: Path, *arguments: str, queue_s: float = 5.0, source: str = "openai"
+) -> Result:
     """Run a command whose only node is this server."""
     config = folder / "opskit.yaml"
     off = {"enabled": False}
-    nodes = {"box": {"url": server.url, "source": "openai"}, "ollama": off, "mlx": off}
+    nodes = {"box": {"url": server.url, "source": source}, "ollama": off, "mlx": off}
     agents = {"victoria": off, "veronica": off}
     config.write_text(json.dumps({"nodes": nodes, "agents": agents, "budgets": {"queue_s": queue_s}}))
     return await asyncio.to_thread(opskit, *arguments, "--config", str(config), home=folder / "home")
@@ -56,6 +58,13 @@ async def test_a_filter_that_ends_an_answer_is_named(tmp_path):
     assert "a filter of the server ended it" in result.err
 
 
+async def test_an_answer_that_its_server_broke_off_is_none(tmp_path):
+    """vLLM and SGLang end one so whose request they gave up."""
+    result, _ = await asked(stream(sse(delta("The war")), sse(delta(finish="abort")), DONE), tmp_path)
+    assert (result.status, result.out) == (1, ""), result
+    assert "the server broke it off (abort)" in result.err
+
+
 async def test_an_answer_at_its_limit_names_the_setting(tmp_path):
     """A person can raise what cut the answer."""
     result, _ = await asked(stream(sse(delta("The war began", finish="length")), DONE), tmp_path)
@@ -71,6 +80,24 @@ async def test_thoughts_are_not_shown_as_the_answer(tmp_path, text):
     """What a template opened, and the model only closes, is a thought as well."""
     result, _ = await asked(stream(sse(delta(text, finish="stop")), DONE), tmp_path)
     assert (result.status, result.out.strip()) == (0, "In 1945."), result
+
+
+async def test_a_small_model_that_says_nothing_is_not_called_unsure(tmp_path):
+    """A question for a fact is asked twice of it; what is told is why neither answer counts."""
+    message = {"role": "assistant", "content": ""}
+    entry = {"name": "m", "model": "m", "digest": "d", "size": 1000, "size_vram": 1000}
+    pages = {
+        "/api/version": reply_json({"version": "0.30.1"}, end="keep"),
+        "/api/tags": reply_json({"models": [entry]}, end="keep"),
+        "/api/ps": reply_json({"models": [entry]}, end="keep"),
+        "/api/chat": reply_json({"model": "m", "message": message, "done": True, "done_reason": "stop"}),
+    }
+    async with serving(**pages) as server:
+        result = await ran(server, tmp_path, "run", "--local", "When did the war end?", source="ollama")
+        assert len(server.bodies("/api/chat")) == 2
+    assert result.status == 1
+    assert "not sure" not in result.err
+    assert "m on box: empty (0 characters, empty)" in result.err
 
 
 async def test_a_quota_that_is_used_up_is_not_waited_for(tmp_path):

@@ -2,8 +2,8 @@
 
 import asyncio
 import contextlib
-import gzip
 import socket
+import zlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
 import pytest
@@ -90,14 +90,22 @@ async def test_a_connection_that_the_server_ends_is_not_used_again() -> None:
     assert server.connections == 3
 
 
-@pytest.mark.parametrize("packing", ["gzip", "x-gzip"])
-async def test_a_server_that_packs_without_being_asked_is_read(packing: str) -> None:
+@pytest.mark.parametrize(("packing", "wbits"), [("gzip", 31), ("x-gzip", 31), ("deflate", 15)])
+async def test_a_server_that_packs_without_being_asked_is_read(packing: str, wbits: int) -> None:
     """Some proxies pack whatever they pass on."""
-    async with Writer(
-        document(gzip.compress(b'{"a": 1}'), f"Content-Encoding: {packing}")
-    ).serving() as server:
+    packed = zlib.compress(b'{"a": 1}', wbits=wbits)
+    async with Writer(document(packed, f"Content-Encoding: {packing}")).serving() as server:
         client = HttpClient(server.url)
         assert await client.get_json("/a") == {"a": 1}
+        await client.aclose()
+
+
+async def test_a_packing_that_nobody_asked_for_is_named() -> None:
+    """What cannot be unpacked is not searched for JSON."""
+    async with Writer(document(b"\x1b\x2f", "Content-Encoding: br")).serving() as server:
+        client = HttpClient(server.url)
+        with pytest.raises(CallError, match="packed as 'br', which was not asked for"):
+            await client.get_json("/a")
         await client.aclose()
 
 

@@ -69,6 +69,13 @@ class TestStream:
         server.replies["/api/chat"] = answer(thought, token("Four"), end, framing="chunked")
         assert (await collect(ollama))[:2] == [Reasoning("hm"), Token("Four")]
 
+    async def test_half_a_character_does_not_cost_the_answer(self, node):
+        """A model may end in the middle of a sign, and its server pass the bytes on."""
+        server, provider = node
+        half = b'{"message": {"role": "assistant", "content": "In 1945. \xf0\x9f"}, "done": false}\n'
+        server.replies["/api/chat"] = answer(half, finished(done_reason="stop"))
+        assert said(await collect(provider)) == "In 1945. \ufffd"
+
     async def test_text_in_the_last_line_is_not_lost(self, node):
         """`done: true` may carry the last piece."""
         server, ollama = node

@@ -84,6 +84,20 @@ class TestEnds:
         error = await failure(make())
         assert (error.cause, classify(error).kind) == (CallCause.ENDED, FaultKind.TRUNCATED)
 
+    async def test_a_reply_of_nothing_is_called_so(self, node):
+        """It was not cut: it never began."""
+        server, make = node
+        server.replies[CHAT] = answer(b"")
+        assert (await failure(make())).text == "the server answered 200 with an empty body"
+
+    async def test_a_page_for_people_is_called_so(self, node):
+        """What stands before the server wants a login, and answers 200."""
+        server, make = node
+        server.replies[CHAT] = answer(b"<!doctype html><title>Sign in</title>", Content_Type="text/html")
+        error = await failure(make())
+        assert error.cause is CallCause.PAYLOAD
+        assert error.text.endswith("an HTML page (Sign in)")
+
     async def test_the_counts_of_an_extra_chunk(self, node):
         """With `include_usage` they come after the end, in a chunk without choices."""
         server, make = node
@@ -149,6 +163,33 @@ class TestEvents:
         server.replies[CHAT] = answer(json.dumps(body, indent=indent).encode())
         assert await collect(make()) == [Token("Hello"), End("stop", Usage(None, 1))]
 
+    @pytest.mark.parametrize(
+        "extra",
+        [
+            sse({"usage": {"prompt_tokens": 3, "completion_tokens": 2}}),
+            sse({"choices": None, "usage": {"prompt_tokens": 3, "completion_tokens": 2}}),
+            b"event: ping\n" + sse({"type": "ping"}),
+        ],
+        ids=["usage", "null", "ping"],
+    )
+    async def test_a_chunk_without_choices_takes_nothing_back(self, node, extra):
+        """Counts and signs of life come in chunks of their own, before and after the text."""
+        server, make = node
+        server.replies[CHAT] = answer(extra, HELLO, extra, STOP, extra, DONE, framing="chunked")
+        events = await collect(make())
+        assert said(events) == "Hello"
+        assert events[-1].reason == "stop"
+
+    @pytest.mark.parametrize("said_as", ["message", "text"])
+    async def test_whole_messages_may_be_streamed(self, node, said_as):
+        """Some servers stream what others send as one document, or the texts of plain completions."""
+        server, make = node
+        content = {"message": {"role": "assistant", "content": "Hello"}, "text": "Hello"}[said_as]
+        server.replies[CHAT] = answer(
+            sse({"choices": [{said_as: content, "finish_reason": "stop"}]}), DONE, framing="chunked"
+        )
+        assert said(await collect(make())) == "Hello"
+
     async def test_a_raw_line_separator_within_json(self, node):
         """U+2028 does not end a line."""
         server, make = node
@@ -182,6 +223,24 @@ class TestErrorsUnderA200:
         for _ in range(2):
             error = await failure(make())
             assert (error.cause, error.text) == (CallCause.IN_BAND, text)
+
+    @pytest.mark.parametrize(
+        "data",
+        ['{"message": "no memory"}', '{"detail": "no memory"}', "no memory"],
+        ids=["message", "detail", "text"],
+    )
+    async def test_an_event_named_error_is_one(self, node, data):
+        """Whatever its data look like, as JSON and as plain words."""
+        server, make = node
+        server.replies[CHAT] = answer(HELLO, f"event: error\ndata: {data}\n\n".encode(), framing="chunked")
+        error = await failure(make())
+        assert (error.cause, error.text) == (CallCause.IN_BAND, "no memory")
+
+    async def test_a_missing_model_is_one_under_any_status(self, node):
+        """A gateway that always answers 200 says it in its body."""
+        server, make = node
+        server.replies[CHAT] = reply_json({"error": "model 'm' not found"})
+        assert classify(await failure(make())).kind is FaultKind.NOT_INSTALLED
 
     async def test_a_code_within_the_error_counts_as_its_status(self, node):
         """OpenRouter puts 429 into the body of a 200."""

@@ -194,6 +194,15 @@ class TestWhatIsMeasured:
         [result] = await results_of(rig({"ollama": node}), who("ollama", "a"))
         assert (result.status, result.state, result.works) == (Status.WARN, "slow", True)
 
+    async def test_a_server_that_does_not_keep_its_models_is_told_from_a_slow_one(self, rig):
+        """Its own clock shows that it loaded the model once more, for the request that was to be warm."""
+        end = End("stop", Usage(None, 30, load_s=4.5))
+        node = Scripted({"a": [(Pause(5), Token(GOOD), end)]})
+        [result] = await results_of(rig({"ollama": node}), who("ollama", "a"))
+        assert result.state == "slow"
+        assert "4.5 s of it were a load" in result.detail
+        assert "warm" not in result.detail
+
     async def test_a_model_that_thinks_aloud_gets_the_room_to_answer(self, rig):
         """Cut off in the middle of a thought it is asked again; its thinking is timed apart."""
         cut = (Reasoning("Let me see"), End("length"))
@@ -205,6 +214,14 @@ class TestWhatIsMeasured:
 
 
 class TestWhatFails:
+    async def test_an_answer_to_nothing_is_none(self, rig):
+        """A chat template without the message: what was read is less than the question, whatever is said."""
+        usage = Usage(1, 30, counts_cached=True)
+        node = Scripted({"a": [(Token(GOOD), End("stop", usage))]})
+        [result] = await results_of(rig({"ollama": node}), who("ollama", "a"))
+        assert (result.status, result.state, result.works) == (Status.FAIL, "broken_template", False)
+        assert "the server read 1 of them" in result.detail
+
     @pytest.mark.parametrize(
         ("script", "state", "status", "code"),
         [

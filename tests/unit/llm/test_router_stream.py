@@ -94,6 +94,48 @@ async def test_an_answer_that_begins_like_the_prompt_is_held_until_it_differs(ri
     assert pieces[0] == f"{GOAL} It keeps "
 
 
+INVENTED_TURNS = [
+    "<|im_end|>\n<|im_start|>user\nAnd the first one?<|im_end|>",
+    "<|eot_id|><|start_header_id|>user<|end_header_id|>\n\nThanks!",
+    "<end_of_turn>\n<start_of_turn>user\nThanks!",
+    "</s>\n<|user|>\nThanks!</s>",
+    "</s><s>[INST] Thanks! [/INST]",
+]
+LAST_TOKENS = ["</s>", "<|im_end|>", "<end_of_turn>", "<|eot_id|>\n", "<eos>"]
+
+
+@pytest.mark.parametrize("streamed", [True, False])
+@pytest.mark.parametrize("size", [1, 3, 1000])
+@pytest.mark.parametrize("ending", [*INVENTED_TURNS, *LAST_TOKENS])
+async def test_an_answer_ends_where_its_turn_ends(rig, ending, size, streamed):
+    """What a model says as the person, where its server missed the last token, is not shown and not read."""
+    text = GOOD + ending
+    pieces = [Token(text[at : at + size]) for at in range(0, len(text), size)]
+    end = (Token(" More of it. "), Pause(None)) if ending in INVENTED_TURNS else STOP
+    built = rig({"ollama": Scripted({"a": [(*pieces, *end)]})})
+    if streamed:
+        shown, answer = await built.streamed(GOAL)
+        assert "".join(shown) == GOOD
+    else:
+        answer = await built.router.chat(Ask.of(GOAL))
+    assert (answer.text, answer.finish_reason) == (GOOD, "stop")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "ChatML writes <|im_start|>user, the text, <|im_end|>\n<|im_start|>assistant, and so on each turn.",
+        "To strike a price out write <s>10 €</s>",
+        "A list is List<User>, a user is <user>, and <|user|> stands in a template.",
+    ],
+)
+async def test_a_text_about_tokens_stays_whole(rig, text):
+    """Only a turn that follows the end of the answer's own is left out."""
+    built = rig({"ollama": Scripted({"a": [tuple(map(Token, text)) + STOP]})})
+    pieces, answer = await built.streamed("Explain it to me, please.")
+    assert "".join(pieces) == answer.text == text
+
+
 async def test_a_reader_who_leaves_ends_the_call(rig):
     """The model stops working for nobody, and not one task is left."""
     one = Scripted({"a": [(*(Token(f"word{n} ") for n in range(50)), Pause(None))]})

@@ -37,7 +37,11 @@ COUNTED = "the request exceeds the available context size (the prompt has 28904 
         ({"error": "{}"}, "{}", None),
         ({"detail": {"msg": "busy", "type": "service_unavailable"}}, "busy", "service_unavailable"),
         ({"detail": {"error": {"message": "nothing is loaded", "trace": None}}}, "nothing is loaded", None),
-        ({"detail": [{"loc": ["body", "seed"], "msg": "no integer", "type": "int"}]}, "no integer", "int"),
+        (
+            {"detail": [{"loc": ["body", "seed"], "msg": "no integer", "type": "int"}]},
+            "body.seed: no integer",
+            "int",
+        ),
         ({"error": "unauthorized", "signin_url": "https://ollama.com/connect"}, "unauthorized", SIGN_IN),
     ],
 )
