@@ -175,7 +175,7 @@ class VictoriaServer:
                 queue = await store.ask(store.queue)
                 last_error = await store.ask(store.last_error)
         except (TimeoutError, StateError) as error:
-            late = StateError(f"PostgreSQL gave no answer within {_QUEUE_S:g} s")
+            late = StateError(f"{store.database.name} gave no answer within {_QUEUE_S:g} s")
             problem = error if isinstance(error, StateError) else late
             last_error = {"at": time.time(), **problem.as_json()}
         return {

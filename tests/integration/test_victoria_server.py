@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import signal
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -202,6 +203,23 @@ async def test_a_failure_has_the_shape_of_the_catalogue(tmp_path: Path):
         assert document["error_code"] == "MODEL_001"
         assert (await client.get("/status")).json()["last_error"]["error_code"] == "MODEL_001"
     assert server.stop() == 0
+
+
+async def test_a_database_that_another_program_locks_holds_nobody_up(tmp_path: Path):
+    """A page that needs none is served before the run that waits for it, and the run is queued then."""
+    with VictoriaServer(tmp_path / "home", {}, ["--sandbox"]) as server:
+        [path] = (tmp_path / "home").rglob("runs.db")
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+                other.execute("BEGIN IMMEDIATE")
+                body = {"goal": GOAL, "async_mode": True}
+                queueing = asyncio.create_task(client.post("/run", json=body))
+                for _ in range(50):
+                    assert (await client.get("/health")).status_code == 200
+                assert not queueing.done()
+                other.execute("ROLLBACK")
+                assert (await queueing).status_code == 202
+                assert (await ended(client, (await queueing).json()["task_id"]))["output"] == "42"
 
 
 @pytest.mark.parametrize(
