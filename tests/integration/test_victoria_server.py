@@ -527,9 +527,10 @@ def test_an_address_that_is_none_of_this_machine_is_told(tmp_path: Path):
 
 
 def test_the_documentation_holds_against_generated_requests(sandboxed: VictoriaServer):
-    """No request that the OpenAPI document permits, or nearly permits, ends in a fault of the server."""
+    """Every request that the OpenAPI document permits, or nearly permits, is answered as it says."""
     import schemathesis
     from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
 
     schema = schemathesis.openapi.from_url(f"{sandboxed.url}/openapi.json")
     paths = []
@@ -541,13 +542,36 @@ def test_the_documentation_holds_against_generated_requests(sandboxed: VictoriaS
         def holds(case: schemathesis.Case) -> None:
             response = case.call(base_url=sandboxed.url)
             # A good goal may find no answer: that is a failure of the run, in the shape of the catalogue.
-            if "error_code" not in response.text:
-                case.validate_response(response, checks=[not_a_server_error])
+            fault = [] if "error_code" in response.text else [not_a_server_error]
+            checks = [content_type_conformance, status_code_conformance, *fault]
+            case.validate_response(response, checks=checks)
 
         holds()
         paths.append(operation.path)
     assert "/run" in paths
     assert httpx.get(f"{sandboxed.url}/health").status_code == 200
+
+
+def test_the_documentation_names_what_is_served(sandboxed: VictoriaServer):
+    """Events and metrics are no JSON, an unknown Host is refused, and only a new run is queued."""
+    paths = httpx.get(f"{sandboxed.url}/openapi.json").json()["paths"]
+    events, metrics = (paths[path]["get"]["responses"] for path in ("/run/events/{task_id}", "/metrics"))
+    assert list(events["200"]["content"]) == ["text/event-stream"]
+    assert "204" in events
+    assert list(metrics["200"]["content"]) == ["text/plain"]
+    answers = {path: operation["responses"] for path, each in paths.items() for operation in each.values()}
+    assert all("403" in responses for responses in answers.values())
+    assert {path for path, responses in answers.items() if "202" in responses} == {"/run", "/orchestrate"}
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 100_000 + b"]" * 100_000, b'{"goal": "\xff"}', b'{"goal": ' + b"9" * 5000]
+)
+async def test_a_body_that_no_reader_takes_is_told_what_it_should_be(client: httpx.AsyncClient, body: bytes):
+    """Too deep, not UTF-8, or a number without an end."""
+    reply = await client.post("/run", content=body, headers={"Content-Type": "application/json"})
+    assert reply.status_code in (400, 422)
+    assert "must be a JSON object" in reply.json()["error_message"]
 
 
 async def test_a_server_that_drains_answers_and_is_not_down(tmp_path: Path):
