@@ -170,6 +170,24 @@ class ShowContainer(_AppTool):
         )
 
 
+class ListContainers(_AppTool):
+    """All containers of this machine."""
+
+    name = "list_containers"
+    description = "List all containers, also stopped ones, with their state and image."
+    arguments = NoArguments
+
+    async def run(self, arguments: NoArguments, approved: tuple[str, ...] | None) -> ToolResult:
+        del arguments, approved
+        try:
+            containers = await (await self.app.survey.docker()).containers()
+        except OpskitError as error:
+            return ToolResult(error.message, ok=False)
+        rows = [{"name": item.name, "state": item.state, "image": item.image} for item in containers]
+        lines = ["name,state,image", *(",".join(row.values()) for row in rows)]
+        return ToolResult("\n".join(lines), evidence={"containers": rows})
+
+
 class ListModels(_AppTool):
     """The models of all nodes."""
 
@@ -192,4 +210,4 @@ class ListModels(_AppTool):
 
 def evidence_tools(app: App) -> list[Tool]:
     """Return the tools over opskit's own facts."""
-    return [CheckStack(app), SearchLogs(app), ShowContainer(app), ListModels(app)]
+    return [CheckStack(app), SearchLogs(app), ShowContainer(app), ListContainers(app), ListModels(app)]

@@ -9,11 +9,12 @@ from tempfile import TemporaryDirectory
 
 import pytest
 
-from opskit.agent.evidence import SearchLogs
+from opskit.agent.evidence import ListContainers, SearchLogs
 from opskit.agent.tools.tool import NeedsApproval
 from opskit.app import App
 from opskit.config.load import load
 from tests.parts.agent_tools import Tools, tools
+from tests.parts.docker import Engine
 
 SECRET = "swordfish of the neighbour"
 
@@ -61,6 +62,32 @@ async def test_logs_are_searched_in_no_file_of_the_machine(
         result = await tool.run(tool.arguments(pattern="o", source=named), None)
     assert not result.ok
     assert "search_file" in result.text
+
+
+async def test_nobody_is_asked_to_approve_a_program_that_is_not_there(box: Tools) -> None:
+    """A small model invents names."""
+    result = await box.run("run_trem_cmd_ru --all")
+    assert not result.ok
+    assert "not installed" in result.text
+
+
+async def test_all_containers_are_listed(docker_engine: Engine, tmp_path: Path) -> None:
+    """With the state that Docker tells; also those that have ended."""
+    containers = {
+        "running": docker_engine.run("sleep 86400", name=docker_engine.name("up"), start=True),
+        "exited": docker_engine.run("exit 3", name=docker_engine.name("down"), start=True),
+    }
+    containers["exited"].wait()
+    environ = {"HOME": str(tmp_path), "PATH": "/usr/bin:/bin", **docker_engine.environment}
+    config = load(None, environ=environ, cwd=tmp_path, in_docker=False).config
+    async with App(config, environ=environ, cwd=tmp_path) as app:
+        tool = ListContainers(app)
+        result = await tool.run(tool.arguments(), None)
+    states = {row["name"]: row["state"] for row in result.evidence["containers"]}
+    assert {state: states[container.name] for state, container in containers.items()} == {
+        "running": "running",
+        "exited": "exited",
+    }
 
 
 def _borrowed_objects(box: Tools) -> str:
