@@ -116,8 +116,11 @@ async def only_small_models(app: App, name: str | None) -> bool:
 def is_sure(tokens: tuple[Token, ...], goal: str) -> bool:
     """Tell whether a model was sure of what it claims: of numbers and names that the goal does not have.
 
-    Of all of its words it has to be half sure too: one that evades a question does so in many ways.
+    Of all of its words it has to be half sure too: one that evades a question does so in many ways. Of what
+    it has to compute it never is: a small model is as certain of a wrong result.
     """
+    if PATTERNS.computes.search(goal):
+        return False
     logs = [math.log(max(token.probability or 1.0, 1e-9)) for token in tokens]
     if math.exp(sum(logs) / len(logs)) < _HALF_SURE:
         return False

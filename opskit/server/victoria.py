@@ -17,14 +17,14 @@ from starlette.exceptions import HTTPException
 
 from opskit import __version__
 from opskit.agent.method import METHODS, enhanced
-from opskit.agent.run_state import Observed, RunLimits, RunListener
-from opskit.agent.step import AgentStep
+from opskit.agent.run_state import RunLimits, RunListener
 from opskit.agent.victoria import Victoria
 from opskit.app import App
 from opskit.engine.engine import Engine
 from opskit.engine.goal import Goal
 from opskit.errors import StateError
 from opskit.providers.base import Message
+from opskit.records import asdict
 from opskit.server.approvals import Approvals
 from opskit.server.errors import OF_BODY, Guard, add_error_handlers, answers, status_of
 from opskit.server.run_store import Run, RunStatus
@@ -111,18 +111,17 @@ class VictoriaServer:
 
         checkpoint, approve = self.runs.approvals.use(run)
 
-        def on_step(step: AgentStep) -> None:
-            report("step", {"tool": step.tool, "args": dict(step.args), "thought": step.thought})
-
-        def on_observed(observed: Observed) -> None:
-            report("observation", {"tool": observed.step.tool, "ok": observed.result.ok})
-
         def on_note(text: str) -> None:
             report("note", {"text": text})
 
         # Each run has an engine of its own: its steps are reported to its listeners.
         engine = Engine(self.app.config, self.app.log, {}, self.app.router, self.app.traces)
-        listener = RunListener(on_step, on_observed, on_note, approve)
+        listener = RunListener(
+            lambda step: report("step", asdict(step)),
+            lambda seen: report("observation", {"tool": seen.step.tool, "ok": seen.result.ok}),
+            on_note,
+            approve,
+        )
         engine.solver = Victoria(self.app, RunLimits(steps=request.max_steps), listener, checkpoint)
         engine.sessions = self.runs.store
         goal = Goal(
