@@ -27,7 +27,7 @@ class SearchArguments(Parameters):
     """What is looked for, and where; an empty pattern gives warnings and errors."""
 
     pattern: Annotated[str, text(most=80)] = ""
-    source: Annotated[str, text(most=120)] = ""
+    source: Annotated[str, text(most=120, description="a container, or journal:UNIT")] = ""
 
 
 class ContainerArguments(Parameters):
@@ -88,11 +88,12 @@ class SearchLogs(_AppTool):
 
     async def run(self, arguments: SearchArguments, approved: tuple[str, ...] | None) -> ToolResult:
         del approved
+        from opskit.logs.files import FileSource, is_glob
         from opskit.logs.glob_source import resolve
         from opskit.logs.record import LogEntry
         from opskit.logs.select import EntryFilter
         from opskit.logs.show import once
-        from opskit.logs.source import Window
+        from opskit.logs.source import PipeSource, Window
         from opskit.system.logfile import LOG_NAME
 
         pattern, source = arguments.pattern, arguments.source
@@ -104,7 +105,12 @@ class SearchLogs(_AppTool):
         )
         try:
             own = Path(self.app.config.state_dir) / LOG_NAME
-            sources, _ = await resolve([source] if source else [], own)
+            sources, _ = ([], []) if is_glob(source) else await resolve([source] if source else [], own)
+            is_file = not sources or any(isinstance(item, FileSource | PipeSource) for item in sources)
+            if is_file and source not in ("", "self"):
+                # Any file of this machine would be read, whatever the policy says of it.
+                why = f"{source} is a file: search_file searches those of the workspace"
+                return ToolResult(why, ok=False)
             async with contextlib.aclosing(once(sources, selection, Window(since))) as entries:
                 lines = [
                     entry.shown.decode("utf-8", "replace")[:_LINE_CHARS]
@@ -164,6 +170,24 @@ class ShowContainer(_AppTool):
         )
 
 
+class ListContainers(_AppTool):
+    """All containers of this machine."""
+
+    name = "list_containers"
+    description = "List all containers, also stopped ones, with their state and image."
+    arguments = NoArguments
+
+    async def run(self, arguments: NoArguments, approved: tuple[str, ...] | None) -> ToolResult:
+        del arguments, approved
+        try:
+            containers = await (await self.app.survey.docker()).containers()
+        except OpskitError as error:
+            return ToolResult(error.message, ok=False)
+        rows = [{"name": item.name, "state": item.state, "image": item.image} for item in containers]
+        lines = ["name,state,image", *(",".join(row.values()) for row in rows)]
+        return ToolResult("\n".join(lines), evidence={"containers": rows})
+
+
 class ListModels(_AppTool):
     """The models of all nodes."""
 
@@ -186,4 +210,4 @@ class ListModels(_AppTool):
 
 def evidence_tools(app: App) -> list[Tool]:
     """Return the tools over opskit's own facts."""
-    return [CheckStack(app), SearchLogs(app), ShowContainer(app), ListModels(app)]
+    return [CheckStack(app), SearchLogs(app), ShowContainer(app), ListContainers(app), ListModels(app)]

@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterator
 
 from opskit.app import App
-from opskit.engine.goal import Goal, GoalRun, RunResult
+from opskit.engine.goal import HERE, NO_MODEL, Goal, GoalRun, RunResult
 from opskit.llm.answer import Answer, Ask, Attempt, AttemptOutcome, NoAnswer
 from opskit.llm.plan import ModelRequest
 from opskit.llm.wording import PATTERNS
@@ -26,8 +26,21 @@ _SENTENCE_BEGINS = ("", ".", "!", "?", ":", "\n")
 
 
 def asks_fact(goal: str) -> bool:
-    """Tell whether a goal is a short question for a fact."""
+    """Tell whether a goal is a short question for a fact, a meaning or a result, or a command of a shell."""
     return len(goal.split()) <= _MAX_WORDS and PATTERNS.asks_fact.match(goal) is not None
+
+
+def meaning(goal: str) -> str | None:
+    """Return what the catalogue of `opskit explain` says of the error whose meaning a goal asks for."""
+    from opskit.explain.catalogue import ExplanationKind
+    from opskit.explain.search import explain
+
+    matches = explain(goal) if PATTERNS.asks_meaning.search(goal) else ()
+    # The states and verdicts of opskit are words of every day.
+    if not matches or matches[0].entry.kind in (ExplanationKind.STATE, ExplanationKind.VERDICT):
+        return None
+    entry = matches[0].entry
+    return f"{entry.key}: {entry.title}.\nCause: {entry.cause}\nRemedy: {entry.remedy}"
 
 
 class FactSolver:
@@ -45,6 +58,8 @@ class FactSolver:
         goal = run.goal
         if goal.method != "auto" or not asks_fact(goal.text):
             return None
+        if (explained := meaning(goal.text)) is not None:
+            return run.result(explained, "simple", NO_MODEL, HERE)
         name = goal.model or self._app.config.victoria_model
         if not await only_small_models(self._app, name):
             return None
@@ -105,8 +120,11 @@ async def only_small_models(app: App, name: str | None) -> bool:
 def is_sure(tokens: tuple[Token, ...], goal: str) -> bool:
     """Tell whether a model was sure of what it claims: of numbers and names that the goal does not have.
 
-    Of all of its words it has to be half sure too: one that evades a question does so in many ways.
+    Of all of its words it has to be half sure too: one that evades a question does so in many ways. Of what
+    it has to compute it never is: a small model is as certain of a wrong result.
     """
+    if PATTERNS.computes.search(goal):
+        return False
     logs = [math.log(max(token.probability or 1.0, 1e-9)) for token in tokens]
     if math.exp(sum(logs) / len(logs)) < _HALF_SURE:
         return False

@@ -23,6 +23,7 @@ _ABOUT_MACHINE = lazy_pattern(
     r"|\b(?:files?|folders?|director(?:y|ies)|logs?|containers?|docker|processes|disk|ports?|services?|daemon|"
     r"uptime|cpu|hostname|model servers?|loaded models?|models? (?:is|are) (?:loaded|installed|there)|"
     r"this (?:machine|host|server|box)|stack|ollama|mlx|victoria|veronica|postgres\w*|"
+    r"(?:this|the|git) repo(?:sitory)?|uncommitted|last commit|репозитори\w*|последн\w+ коммит\w*|"
     r"installed|running|listening|mounted|last (?:answer|request|run))\b"
     r"|\b(?:файл\w*|папк\w*|каталог\w*|директори\w*|лог(?:и|а|ах|ов|е|у)?|журнал\w*|контейнер\w*|докер\w*|"
     r"процесс(?:ы|ов|а|ах)?|диск\w*|порт(?:ы|а|у|ов|ах)?|сервис\w*|служб\w*|сервер\w*|машин\w*|стек\w*|"

@@ -81,7 +81,7 @@ class _Query:
     def _counted(self, rows: Sequence[Row]) -> str | None:
         if len(self._fields) > 1 or (self._distinct and not self._fields):
             return None
-        number, what = len(rows), "записей" if self._russian else "records"
+        number, what = len(rows), self._records.plural or ("записей" if self._russian else "records")
         for name in self._fields:
             number = len({row.get(name) for _, row in rows})
             what = f"разных {name}" if self._russian else f"different values of {name}"
@@ -123,7 +123,7 @@ class _Query:
         for number, row in rows[: _MAX_ROWS + 1]:
             values = {name: MASK if promises_secret(name) else value for name, value in row.items() if value}
             said = ", ".join(f"{name} {value}" for name, value in values.items())
-            lines.append(f"{head} {number}{note}: {said}")
+            lines.append(f"{f'{head} {number}' if number else self._place}{note}: {said}")
         text = "\n".join(lines)
         return text if len(lines) <= _MAX_ROWS and len(text) <= _MAX_CHARS else None
 

@@ -21,11 +21,13 @@ from opskit.agent.question import (
 )
 from opskit.agent.step import AgentStep
 from opskit.agent.tools.tool import ToolResult
-from opskit.facts.data_file import DataFile, NamedValue, data_file
+from opskit.facts.data_file import DataFile, NamedValue, Records, data_file
 from opskit.llm.wording import parted
 from opskit.logs.shape import shape
 
 _CONTAINER = re.compile(r"\b(?:containers?|контейнер\w*)\b", re.IGNORECASE)
+_CONTAINERS = re.compile(r"\b(?:containers|контейнер(?:ы|ов|ах))\b", re.IGNORECASE)
+_STATES = ("running", "exited", "paused")
 _MAX_PATHS = 2
 _MAX_ERRORS = 3
 _MAX_DIFFERENT = 12
@@ -50,8 +52,14 @@ def first_steps(goal: str) -> list[AgentStep]:
         subject = subject_of(goal)
         names = state_of(goal) if subject is None else [subject]
         steps = [AgentStep("the goal names it", "show_container", {"container": name}) for name in names]
+        if _CONTAINERS.search(goal) and not paths and any(map(_asks_for_some, _ANY_WORD.findall(goal))):
+            return [AgentStep("the goal asks about all of them", "list_containers", {})]
         return steps if len(steps) == 1 else []
     return [look_at(goal, path) for path in paths]
+
+
+def _asks_for_some(word: str) -> bool:
+    return means(word, "count", "asks_value", "lists")
 
 
 def look_at(goal: str, path: str) -> AgentStep:
@@ -82,6 +90,8 @@ def direct_answer(goal: str, step: AgentStep, result: ToolResult) -> str | None:
         if is_cyrillic(goal.replace(container, "")):
             return f"Контейнера {container} в Docker нет (есть: {names}); вне Docker ничего не проверено."
         return f"Docker has no container {container} (it has: {names}); nothing was looked at outside of it."
+    if result.ok and step.tool == "list_containers":
+        return _of_all(goal, result.evidence["containers"])
     if not result.ok or (question and any(question.window) and not result.evidence.get("one_day")):
         return None
     evidence, answer = result.evidence, None
@@ -97,6 +107,18 @@ def direct_answer(goal: str, step: AgentStep, result: ToolResult) -> str | None:
     elif step.tool == "read_file" and (question is None or question.kind is not QuestionKind.SUMMARY):
         answer = _read(goal, question, str(evidence.get("path")), result.lines, russian=russian)
     return answer
+
+
+def _of_all(goal: str, rows: Sequence[Mapping[str, str]]) -> str | None:
+    """Return what the containers together give as an answer: how many, which."""
+    plural = "контейнеров" if is_cyrillic(goal) else "containers"
+
+    def in_words_of_docker(match: re.Match[str]) -> str:
+        return next((state for state in _STATES if means(match[0], f"is_{state}")), match[0])
+
+    goal = _ANY_WORD.sub(in_words_of_docker, goal)
+    records = Records(plural, tuple((0, row) for row in rows), plural)
+    return query(goal, "Docker", DataFile(records=[records]))
 
 
 def _read(

@@ -8,13 +8,15 @@ from pathlib import Path
 
 from opskit.agent.evidence import CheckStack, evidence_tools, stack_report
 from opskit.agent.fact import FactSolver, only_small_models
-from opskit.agent.given_text import solve_given
-from opskit.agent.grounding import sentences, supported
+from opskit.agent.grounding import YES_OR_NO, is_cyrillic, sentences, supported, ungrounded
+from opskit.agent.loop import AgentLoop
 from opskit.agent.memory import AnswerMemory, KeptAnswer, cache_key
-from opskit.agent.method import about_machine, about_stack, enhanced, method_of
+from opskit.agent.method import about_machine, about_stack, enhanced, is_general, method_of
 from opskit.agent.methods.caller import MethodGoal, ModelCaller, RunBudget
-from opskit.agent.methods.react import react
 from opskit.agent.methods.thinking import consensus, extended_thinking, hierarchical, swarm, tree_of_thoughts
+from opskit.agent.prompt import prompt
+from opskit.agent.question import paths_named
+from opskit.agent.quoting import direct_answer, lines_asked, look_at, summary, summary_source
 from opskit.agent.run_state import (
     Checkpoint,
     LoopResult,
@@ -24,6 +26,9 @@ from opskit.agent.run_state import (
     RunListener,
     RunSuspended,
 )
+from opskit.agent.step import AgentStep, object_schema
+from opskit.agent.tools.files import SearchFileArguments, searched
+from opskit.agent.tools.tool import ToolResult
 from opskit.agent.tools.toolbox import Toolbox, toolbox
 from opskit.agent.trajectory import Trajectory
 from opskit.app import App
@@ -31,9 +36,12 @@ from opskit.diagnose.known_secrets import of_config, of_variables
 from opskit.diagnose.redaction import Redactor
 from opskit.engine.goal import HERE, NO_MODEL, Goal, GoalRun, RunResult
 from opskit.errors import OpskitError
-from opskit.llm.answer import NoAnswer, Session
+from opskit.llm.answer import Ask, NoAnswer, Session
 from opskit.llm.plan import ModelRequest
+from opskit.llm.wording import has_parts, parted
+from opskit.providers.base import Message
 from opskit.records import replace
+from opskit.trace.span import span
 
 #: The method of an answer that an examination gives instead of a model.
 _DOCTOR = "doctor"
@@ -80,7 +88,7 @@ class Victoria:
         if solution is not None:
             return solution
         if goal.method == "auto" and self._checkpoint is None:
-            solution = await solve_given(app, run)
+            solution = await _solve_given(app, run)
             if solution is not None:
                 return solution
         if method == "simple":
@@ -150,7 +158,7 @@ class Victoria:
 
     async def _worked_on(self, name: str, goal: MethodGoal, ask: ModelCaller, tools: Toolbox) -> LoopResult:
         """Work on a goal by a method. One that only thinks gets its evidence by `react` first."""
-        look = partial(react, ask, tools=tools, listener=self._listener)
+        look = partial(_react, ask, tools=tools, listener=self._listener)
         if name == "hierarchical":
             return await hierarchical(ask, goal, look, self._checkpoint)
         think = _THINKING.get(name)
@@ -223,3 +231,115 @@ def _solution(run: GoalRun, result: LoopResult, method: str, ask: ModelCaller) -
     steps = tuple(observed.as_json() for observed in result.steps)
     more = {"steps": steps, "notes": tuple(notes), "agreement": result.agreement}
     return run.result(result.answer, method, model, node, ask.attempts, **more)
+
+
+_UNDERSTOOD = object_schema(
+    restated={"type": "string", "maxLength": 400},
+    category={"enum": ["simple", "investigate", "multi_step"]},
+    first_step={"type": "string", "maxLength": 200},
+)
+
+
+async def _react(
+    ask: ModelCaller, goal: MethodGoal, tools: Toolbox, listener: RunListener, checkpoint: Checkpoint | None
+) -> LoopResult:
+    """Work in steps until an end or a limit, from a `checkpoint` where there is one. Raises NoAnswer."""
+    write, budget = ask.trajectory.write, ask.budget
+    plan = [goal.hint] if goal.hint else []
+    if checkpoint is None and has_parts(goal.text):
+        plan += await _plan(ask, goal.text, tools)
+
+    def on_step(step: AgentStep) -> None:
+        write("step", thought=step.thought, tool=step.tool, args=step.args)
+        listener.on_step(step)
+
+    def on_observed(observed: Observed) -> None:
+        seconds, text = round(observed.seconds, 3), observed.result.text[:20_000]
+        write("observation", tool=observed.step.tool, ok=observed.result.ok, seconds=seconds, text=text)
+        listener.on_observed(observed)
+
+    loop = AgentLoop(
+        ask,
+        tools,
+        budget.for_steps(),
+        needs_evidence=goal.needs_evidence,
+        word_for_word=await only_small_models(ask.app, ask.request.model),
+        listener=replace(listener, on_step=on_step, on_observed=on_observed),
+    )
+    with span("execute"):
+        if checkpoint is None:
+            result = await loop.run(goal.text, plan, goal.history)
+        else:
+            result = await loop.resume(checkpoint)
+    budget.took_steps(len(result.steps))
+    return result
+
+
+async def _plan(ask: ModelCaller, goal: str, tools: Toolbox) -> list[str]:
+    with span("understand"):
+        understood = await ask.object(prompt("understand"), f"Goal: {goal}", _UNDERSTOOD)
+    ask.trajectory.write("understood", **understood)
+    with span("plan"):
+        rules = prompt("plan", tools=", ".join(tools.tools))
+        restated = str(understood.get("restated") or goal)
+        plan = await ask.texts(rules, restated, "steps", least=1, most=2) or []
+    ask.trajectory.write("plan", steps=plan)
+    return plan
+
+
+_GIVEN_LINES = 200
+
+
+async def _solve_given(app: App, run: GoalRun) -> RunResult | None:
+    """Answer out of the text below a goal, as `cat LOG | opskit run "..."` gives it: it is the evidence.
+
+    None where it has none, and where a model may be believed: a small one only in what one line of the text
+    says. Raises RunFailed.
+    """
+    goal, (question, text) = run.goal, parted(run.goal.text)
+    if not text or paths_named(question):
+        return None
+    place = "текст" if is_cyrillic(question) else "the text"
+    step, result = _look(question, place, text)
+    if (answer := direct_answer(question, step, result)) is not None:
+        return run.result(answer, "simple", NO_MODEL, HERE)
+    name = goal.model or app.config.victoria_model
+    # One line may say how the answer is to be, and is no evidence.
+    is_evidence = len(text.splitlines()) > 1 and not is_general(question)
+    if not is_evidence or not await only_small_models(app, name):
+        return None
+    ask = Ask((*goal.history, Message("user", goal.text)), ModelRequest(model=name, category=run.category))
+    try:
+        said = await app.router.chat(ask, run.session)
+    except NoAnswer as refused:
+        raise run.failure(refused, refused.attempts, refused.partial) from refused
+    written, notes = said.text, list[str]()
+    if summary_source(question, step, result) is not None:
+        written, is_written = summary(question, place, text, written)
+        notes += [] if is_written else ["the sentences are quoted: no summary of a model says just this"]
+    elif YES_OR_NO.match(question) or not _is_said(question, place, written, result):
+        why = f"no honest answer: no line of the text says what {said.model} says"
+        raise run.failure(
+            OpskitError(
+                "GEN_001", why, remedy="ask a larger model with --model NAME, or for a line of the text"
+            ),
+            said.attempts,
+        )
+    answered = (written, "simple", said.model, said.node, said.attempts)
+    return run.result(*answered, prompt_cut=said.prompt_cut, notes=tuple(notes))
+
+
+def _look(question: str, place: str, text: str) -> tuple[AgentStep, ToolResult]:
+    """Return the look at the text that suits the question."""
+    step = look_at(question, place)
+    if step.tool == "search_file":
+        return step, searched(text.encode(), place, SearchFileArguments(**step.args), _GIVEN_LINES)
+    read = ToolResult(text, evidence={"path": place}, lines=tuple(enumerate(text.splitlines(), 1)))
+    return AgentStep(step.thought, "read_file", {"path": place}), read
+
+
+def _is_said(question: str, place: str, answer: str, result: ToolResult) -> bool:
+    asked = "\n".join(lines_asked(question, place, result.lines))
+    return ungrounded(answer, question, [result.text]) is None and all(
+        supported(part, asked, question) for part in sentences(answer)
+    )

@@ -21,11 +21,13 @@ def with_override(files: Sequence[Path]) -> tuple[Path, ...]:
     These are the files that COMPOSE_FILE in the `.env` beside one names, else it and the override beside it.
     A folder stands for the file that Compose finds in it.
     """
+    is_folder = [path.is_dir() for path in files] == [True]
     files = [_file_in(path) if path.is_dir() else path for path in files]
     if len(files) != 1:
         return tuple(files)
     folder = files[0].parent
-    if files[0] in (named := _named_in(folder / ".env")):
+    named = _named_in(folder / ".env")
+    if files[0] in named or (is_folder and named):
         return named
     if files[0].name not in COMPOSE_FILES:
         return tuple(files)

@@ -29,10 +29,14 @@ class NamedValue(Record):
 
 
 class Records(Record):
-    """Records of one kind, each with its line. They are called as their list is, or as the file."""
+    """Records of one kind, each with its line, 0 where it has none. They are called as their list or file.
+
+    `plural` is what a number of them is called, where that is known.
+    """
 
     name: str
     rows: tuple[tuple[int, Mapping[str, str]], ...]
+    plural: str = ""
 
     @property
     def fields(self) -> list[str]:

@@ -12,6 +12,7 @@ from starlette.exceptions import HTTPException
 
 from opskit.errors import OpskitError, catalogue
 
+_NO_OBJECT = "the body must be a JSON object in UTF-8, sent with `Content-Type: application/json`"
 _DOCS = "`GET /docs` describes the paths"
 _LOOPBACK_NAMES = ("localhost", "127.0.0.1", "::1", "")
 
@@ -27,9 +28,12 @@ class Refusal(BaseModel):
     timestamp: float
 
 
-_REFUSALS = {
+_ANSWERS = {
+    202: "Queued, or it needs an approval",
+    204: "Nothing comes behind that event",
     400: "Not understood",
     401: "No or a wrong token",
+    403: "Not addressed by a name of this machine",
     404: "No such run",
     409: "The approval is not open",
     413: "The body is too large",
@@ -38,10 +42,22 @@ _REFUSALS = {
     503: "No model can answer, or the state cannot be kept",
     504: "No answer in time",
 }
-RESPONSES: dict[int | str, dict[str, Any]] = {
-    202: {"description": "Queued"},
-    **{status: {"description": text, "model": Refusal} for status, text in _REFUSALS.items()},
-}
+_ALWAYS = (401, 403, 422, 503)
+#: What a body may be refused for.
+OF_BODY = (400, 413)
+
+
+def answers(*statuses: int, content: str = "") -> dict[int | str, dict[str, Any]]:
+    """Return what the documentation of a path says of these answers, and of the errors of every path.
+
+    `content` is the type of what it answers with, where that is no JSON.
+    """
+    refusal: dict[str, Any] = {"model": Refusal}
+    described: dict[int | str, dict[str, Any]] = {
+        status: {"description": _ANSWERS[status]} | (refusal if status >= 400 else {})
+        for status in (*_ALWAYS, *statuses)
+    }
+    return described | ({200: {"content": {content: {"schema": {"type": "string"}}}}} if content else {})
 
 
 def add_error_handlers(api: FastAPI) -> None:
@@ -52,6 +68,9 @@ def add_error_handlers(api: FastAPI) -> None:
     @api.exception_handler(HTTPException)
     async def refused(request: Request, error: HTTPException) -> JSONResponse:
         path, why = request.url.path, str(error.detail)
+        if error.status_code == 400:
+            # The framework's words for a body that no reader of JSON takes: not UTF-8, too deep, too long.
+            why = f"the request is not valid: {_NO_OBJECT}"
         if error.status_code in (404, 405) and why in ("Not Found", "Method Not Allowed"):
             what = f"{request.method} is not possible on" if error.status_code == 405 else "there is no path"
             why = f"{what} {path}"
@@ -69,7 +88,7 @@ def add_error_handlers(api: FastAPI) -> None:
         missing = any(item["type"] == "missing" for item in problems)
         why = "; ".join(f"{'.'.join(item['loc'])}: {item['msg']}" for item in problems)
         if any(item["type"] == "json_invalid" or item["loc"] == ["body"] for item in problems):
-            why = "the body must be a JSON object, sent with `Content-Type: application/json`"
+            why = _NO_OBJECT
         code = "VAL_003" if missing else "VAL_002"
         document = OpskitError(code, f"the request is not valid: {why}", remedy=_DOCS).as_json()
         document["details"]["problems"] = problems

@@ -117,9 +117,9 @@ class RunStore:
     LOCAL = "local"
 
     def __init__(self, database: Database, server: str, clock: Callable[[], float] = time.time) -> None:
-        self._database = database
+        self.database = database
         self._server = server
-        self._clock = clock
+        self.clock = clock
         self._unsure: dict[str, float] = {}
         self._is_local = server == self.LOCAL
         for statement in _SCHEMA:
@@ -127,25 +127,25 @@ class RunStore:
 
     async def ask(self, call: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Return what a method of this store, or a user of it, returns; the event loop goes on meanwhile."""
-        return await self._database.off_loop(partial(call, *args, **kwargs))
+        return await self.database.off_loop(partial(call, *args, **kwargs))
 
     def _changed(self, statement: str, *values: Any) -> bool:
         """Tell whether a statement changed a run."""
-        return bool(self._database.execute(f"{statement} RETURNING task_id", values))
+        return bool(self.database.execute(f"{statement} RETURNING task_id", values))
 
     def add(self, request: Mapping[str, Any], correlation_id: str) -> str:
         """Queue a run and return its id."""
         task_id = str(uuid4())
-        self._database.execute(
+        self.database.execute(
             "INSERT INTO runs (task_id, status, request, correlation_id, created) VALUES (?, ?, ?, ?, ?)",
-            (task_id, RunStatus.QUEUED.value, json.dumps(request), correlation_id, self._clock()),
+            (task_id, RunStatus.QUEUED.value, json.dumps(request), correlation_id, self.clock()),
         )
         return task_id
 
     def add_running(self, request: Mapping[str, Any], correlation_id: str) -> tuple[Run, str]:
         """Add a run that this process works on already; the token is needed to end it."""
-        task_id, token, now = str(uuid4()), uuid4().hex, self._clock()
-        rows = self._database.execute(
+        task_id, token, now = str(uuid4()), uuid4().hex, self.clock()
+        rows = self.database.execute(
             "INSERT INTO runs (task_id, status, request, correlation_id, created, started, lease_until,"
             " token, server) VALUES (?, 'running', ?, ?, ?, ?, ?, ?, ?) RETURNING *",
             (task_id, json.dumps(request), correlation_id, now, now, now + LEASE_S, token, self._server),
@@ -171,7 +171,7 @@ class RunStore:
         error: Mapping[str, Any] | None = None,
     ) -> bool:
         """Take a run out of its wait for this approval; False where it waits for none, or not any more."""
-        now = self._clock()
+        now = self.clock()
         ended, lease_until = now if status.is_end else None, now + _LOCAL_LEASE_S
         decided = (status.value, token, _json(result), _json(error), ended, lease_until)
         statement = (
@@ -183,7 +183,7 @@ class RunStore:
 
     def waiting(self) -> list[Run]:
         """Return the runs that need an approval, the oldest first."""
-        rows = self._database.execute(
+        rows = self.database.execute(
             "SELECT * FROM runs WHERE status = 'needs_approval' AND (server = 'local') = ?"
             " ORDER BY created, task_id",
             (self._is_local,),
@@ -192,8 +192,8 @@ class RunStore:
 
     def expire(self, error: Mapping[str, Any]) -> list[Run]:
         """Fail the runs whose approval nobody gave in time, and return them."""
-        now = self._clock()
-        rows = self._database.execute(
+        now = self.clock()
+        rows = self.database.execute(
             "UPDATE runs SET status = 'failed', ended = ?, error = ?"
             " WHERE status = 'needs_approval' AND lease_until <= ? AND (server = 'local') = ? RETURNING *",
             (now, _json(error), now, self._is_local),
@@ -202,18 +202,18 @@ class RunStore:
 
     def claim(self) -> tuple[Run, str] | None:
         """Take the oldest queued run; None where there is none. The token is needed to end it."""
-        now = self._clock()
+        now = self.clock()
         self._unsure = {token: until for token, until in self._unsure.items() if until > now}
         for token in list(self._unsure):
             taken = "SELECT * FROM runs WHERE token = ? AND status = 'running'"
-            if rows := self._database.execute(taken, (token,)):
+            if rows := self.database.execute(taken, (token,)):
                 del self._unsure[token]
                 return _run(rows[0]), token
         token, until = uuid4().hex, now + LEASE_S
         # A database that gives no answer may do it all the same, at any time while the lease lasts.
         self._unsure[token] = until
-        rows = self._database.execute(
-            _CLAIM.format(skip_locked=self._database.skip_locked), (now, until, token, self._server)
+        rows = self.database.execute(
+            _CLAIM.format(skip_locked=self.database.skip_locked), (now, until, token, self._server)
         )
         del self._unsure[token]
         return (_run(rows[0]), token) if rows else None
@@ -221,7 +221,7 @@ class RunStore:
     def renew(self, token: str) -> bool:
         """Say that a run is still worked on; False where it is not ours any more."""
         statement = "UPDATE runs SET lease_until = ? WHERE token = ? AND status = 'running'"
-        return self._changed(statement, self._clock() + LEASE_S, token)
+        return self._changed(statement, self.clock() + LEASE_S, token)
 
     def end(
         self,
@@ -236,7 +236,7 @@ class RunStore:
             "UPDATE runs SET status = ?, ended = ?, result = ?, error = ? WHERE token = ?"
             " AND status = 'running'"
         )
-        return self._changed(statement, status.value, self._clock(), _json(result), _json(error), token)
+        return self._changed(statement, status.value, self.clock(), _json(result), _json(error), token)
 
     def cancel(self, task_id: str) -> bool:
         """Cancel a run that has not ended; False where there is no such run."""
@@ -244,10 +244,10 @@ class RunStore:
             "UPDATE runs SET status = 'cancelled', ended = ?"
             " WHERE task_id = ? AND status IN ('queued', 'running', 'needs_approval')"
         )
-        return self._changed(statement, self._clock(), task_id)
+        return self._changed(statement, self.clock(), task_id)
 
     def get(self, task_id: str) -> Run | None:
-        rows = self._database.execute("SELECT * FROM runs WHERE task_id = ?", (task_id,))
+        rows = self.database.execute("SELECT * FROM runs WHERE task_id = ?", (task_id,))
         return _run(rows[0]) if rows else None
 
     def recover(self, *, starting: bool) -> list[Run]:
@@ -257,9 +257,9 @@ class RunStore:
         at the same address left running is settled at once: only one can listen there.
         """
         server = self._server if starting else ""
-        rows = self._database.execute(
+        rows = self.database.execute(
             "SELECT * FROM runs WHERE status = 'running' AND (lease_until < ? OR server = ?)",
-            (self._clock(), server),
+            (self.clock(), server),
         )
         interrupted = []
         for row in rows:
@@ -267,7 +267,7 @@ class RunStore:
             if run.request.get("rerun") is True:
                 # From its beginning: an approval was used, and the number of the next must be another.
                 number = {"approval": {"number": run.approval["number"]}} if run.approval else None
-                self._database.execute(
+                self.database.execute(
                     "UPDATE runs SET status = 'queued', started = NULL, token = NULL, result = ?"
                     " WHERE token = ? AND status = 'running'",
                     (_json(number), token),
@@ -280,34 +280,34 @@ class RunStore:
 
     def counts(self) -> dict[str, int]:
         """Return how many runs there are of each status."""
-        rows = self._database.execute("SELECT status, count(*) FROM runs GROUP BY status")
+        rows = self.database.execute("SELECT status, count(*) FROM runs GROUP BY status")
         return {status.value: 0 for status in RunStatus} | dict(rows)
 
     def queue(self) -> dict[str, float | None]:
         """Return the counts, and `oldest_queued_s`: how long the first in the queue has waited."""
-        [(created,)] = self._database.execute("SELECT min(created) FROM runs WHERE status = 'queued'")
-        waited = None if created is None else round(max(0.0, self._clock() - created), 3)
+        [(created,)] = self.database.execute("SELECT min(created) FROM runs WHERE status = 'queued'")
+        waited = None if created is None else round(max(0.0, self.clock() - created), 3)
         return {**self.counts(), "oldest_queued_s": waited}
 
     def last_error(self) -> dict[str, Any] | None:
         """Return the newest failure, for the status page."""
-        rows = self._database.execute(
-            "SELECT * FROM runs WHERE error IS NOT NULL ORDER BY ended DESC LIMIT 1"
-        )
+        rows = self.database.execute("SELECT * FROM runs WHERE error IS NOT NULL ORDER BY ended DESC LIMIT 1")
         if not rows:
             return None
         run = _run(rows[0])
         return {"task_id": run.task_id, "at": run.ended, **(run.error or {})}
 
     def remember(self, session_id: str, goal: str, answer: str) -> None:
-        """Add a pair to a session; the oldest lines give way."""
-        now = self._clock()
+        """Add a pair to a session behind its lines, whatever the clock says; the oldest lines give way."""
+        newest = "SELECT max(at) FROM session_lines WHERE session_id = ?"
+        [(last,)] = self.database.execute(newest, (session_id,))
+        now = max(self.clock(), (last or 0.0) + 1e-5)
         for offset, (role, content) in enumerate((("user", goal), ("assistant", answer))):
-            self._database.execute(
+            self.database.execute(
                 "INSERT INTO session_lines VALUES (?, ?, ?, ?)",
                 (session_id, now + offset / 1e6, role, content),
             )
-        self._database.execute(
+        self.database.execute(
             "DELETE FROM session_lines WHERE session_id = ? AND at < (SELECT min(at) FROM"
             " (SELECT at FROM session_lines WHERE session_id = ? ORDER BY at DESC LIMIT ?) AS kept)",
             (session_id, session_id, _KEPT_SESSION_LINES),
@@ -315,13 +315,13 @@ class RunStore:
 
     def session(self, session_id: str) -> list[tuple[str, str]]:
         """Return the lines of a session, role and content, the oldest first."""
-        rows = self._database.execute(
+        rows = self.database.execute(
             "SELECT role, content FROM session_lines WHERE session_id = ? ORDER BY at", (session_id,)
         )
         return [(role, content) for role, content in rows]
 
     def close(self) -> None:
-        self._database.close()
+        self.database.close()
 
 
 def _json(content: Mapping[str, Any] | None) -> str | None:

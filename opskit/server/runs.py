@@ -15,7 +15,8 @@ from opskit.server.run_store import LEASE_S, Run, RunStatus
 
 #: Events of a run that listeners who come later still see.
 _KEPT_EVENTS = 200
-_LOST_S = 10.0
+#: How often leases are renewed, and lost runs looked for.
+_LOST_S = LEASE_S / 3
 _AWAY_S = 1.0
 _LOOK_S = 0.5
 
@@ -25,12 +26,13 @@ Work = Callable[[Run, Callable[[str, Mapping[str, Any]], None]], Awaitable[Mappi
 
 
 class _Live(MutableRecord):
-    """A run that is under way here, or that somebody listens to."""
+    """A run that is under way here, or that somebody listens to. `token` is there while it is worked on."""
 
     events: deque[tuple[str, Mapping[str, Any]]] = field(default_factory=lambda: deque(maxlen=_KEPT_EVENTS))
     changed: asyncio.Event = field(default_factory=asyncio.Event)
     count: int = 0
     task: asyncio.Task[None] | None = None
+    token: str = ""
 
     def tell(self, kind: str, content: Mapping[str, Any]) -> None:
         self.events.append((kind, content))
@@ -66,6 +68,7 @@ class Runs:
         self._wake = asyncio.Event()
         self._live: dict[str, _Live] = {}
         self._workers: list[asyncio.Task[None]] = []
+        self._watcher: asyncio.Task[None] | None = None
         self.draining = self._closed = False
         self.started_at = time.time()
 
@@ -76,7 +79,7 @@ class Runs:
             asyncio.create_task(self._works(), name=f"run worker {number}")
             for number in range(self._concurrency)
         ]
-        self._workers.append(asyncio.create_task(self._watches(), name="lost runs"))
+        self._watcher = asyncio.create_task(self._watches(), name="leases")
 
     async def submit(self, request: Mapping[str, Any], correlation_id: str) -> str:
         """Queue a run; it is in the store when this returns. Raises OpskitError while the server drains."""
@@ -159,6 +162,9 @@ class Runs:
             for task in late:
                 task.cancel()
             await asyncio.gather(*late, return_exceptions=True)
+        if self._watcher is not None:
+            self._watcher.cancel()
+            await asyncio.gather(self._watcher, return_exceptions=True)
         self._closed = True
         for live in self._live.values():
             live.changed.set()
@@ -195,12 +201,12 @@ class Runs:
 
     def _begin(self, run: Run, token: str) -> "asyncio.Task[None]":
         live = self._live.setdefault(run.task_id, _Live())
+        live.token = token
         live.task = asyncio.create_task(self._runs(run, token, live), name=f"run {run.task_id}")
         return live.task
 
     async def _runs(self, run: Run, token: str, live: _Live) -> None:
         live.tell("status", {"status": RunStatus.RUNNING.value})
-        renewing = asyncio.create_task(self._renews(token, live))
         status, result, problem, stopped = RunStatus.COMPLETED, None, None, None
         try:
             result = await self._work(run, live.tell)
@@ -216,8 +222,7 @@ class Runs:
             status = RunStatus.FAILED
             problem = OpskitError("BUG_001", f"{type(error).__name__}: {error}").as_json()
         finally:
-            renewing.cancel()
-            approval = None
+            live.token, approval = "", None
             while True:
                 try:
                     if stopped is not None:
@@ -238,24 +243,24 @@ class Runs:
                 self._live.pop(run.task_id, None)
                 live.tell("status", {"status": status.value})
 
-    async def _renews(self, token: str, live: _Live) -> None:
-        """Renew the lease; work on a run that is not ours any more is ended."""
-        while True:
-            await asyncio.sleep(LEASE_S / 3)
-            with contextlib.suppress(OpskitError):
-                if not await self.store.ask(self.store.renew, token) and live.task is not None:
-                    live.task.cancel()
-                    return
-
     async def _settle(self, *, starting: bool) -> None:
         for run in await self.store.ask(self.store.recover, starting=starting):
             self._on_interrupted(run)
 
     async def _watches(self) -> None:
-        """Settle the runs of other servers that died."""
+        """Renew the leases of the runs here, and settle the runs of other servers that died."""
+        ahead_s = self.store.clock() - time.monotonic()
         while True:
             await asyncio.sleep(_LOST_S)
             with contextlib.suppress(OpskitError):
+                for live in list(self._live.values()):
+                    is_ours = not live.token or await self.store.ask(self.store.renew, live.token)
+                    if not is_ours and live.token and live.task is not None:
+                        live.task.cancel()
+                before_s, ahead_s = ahead_s, self.store.clock() - time.monotonic()
+                if abs(ahead_s - before_s) > _LOST_S:
+                    # The clock was set, or the machine has slept: others have to renew theirs first.
+                    continue
                 await self._settle(starting=False)
                 await self.store.ask(self.approvals.expire)
                 self._wake_workers()

@@ -17,16 +17,16 @@ from starlette.exceptions import HTTPException
 
 from opskit import __version__
 from opskit.agent.method import METHODS, enhanced
-from opskit.agent.run_state import Observed, RunLimits, RunListener
-from opskit.agent.step import AgentStep
+from opskit.agent.run_state import RunLimits, RunListener
 from opskit.agent.victoria import Victoria
 from opskit.app import App
 from opskit.engine.engine import Engine
 from opskit.engine.goal import Goal
 from opskit.errors import StateError
 from opskit.providers.base import Message
+from opskit.records import asdict
 from opskit.server.approvals import Approvals
-from opskit.server.errors import RESPONSES, Guard, add_error_handlers, status_of
+from opskit.server.errors import OF_BODY, Guard, add_error_handlers, answers, status_of
 from opskit.server.run_store import Run, RunStatus
 from opskit.server.runs import Runs
 from opskit.tags import Tag, correlated, new_correlation_id
@@ -35,6 +35,7 @@ HISTORY_PAIRS = 30
 _ID = r"^[A-Za-z0-9._:-]{1,128}$"
 #: PostgreSQL has no NUL in a text.
 _NO_NUL = r"^[^\x00]*$"
+_EVENTS = "text/event-stream"
 _WHO = r"^[^\x00-\x1f\x7f]{1,128}$"
 #: How old a status page may be: counting a hundred thousand runs takes 6 ms.
 _STATUS_S = 0.5
@@ -110,18 +111,17 @@ class VictoriaServer:
 
         checkpoint, approve = self.runs.approvals.use(run)
 
-        def on_step(step: AgentStep) -> None:
-            report("step", {"tool": step.tool, "args": dict(step.args), "thought": step.thought})
-
-        def on_observed(observed: Observed) -> None:
-            report("observation", {"tool": observed.step.tool, "ok": observed.result.ok})
-
         def on_note(text: str) -> None:
             report("note", {"text": text})
 
         # Each run has an engine of its own: its steps are reported to its listeners.
         engine = Engine(self.app.config, self.app.log, {}, self.app.router, self.app.traces)
-        listener = RunListener(on_step, on_observed, on_note, approve)
+        listener = RunListener(
+            lambda step: report("step", asdict(step)),
+            lambda seen: report("observation", {"tool": seen.step.tool, "ok": seen.result.ok}),
+            on_note,
+            approve,
+        )
         engine.solver = Victoria(self.app, RunLimits(steps=request.max_steps), listener, checkpoint)
         engine.sessions = self.runs.store
         goal = Goal(
@@ -175,7 +175,7 @@ class VictoriaServer:
                 queue = await store.ask(store.queue)
                 last_error = await store.ask(store.last_error)
         except (TimeoutError, StateError) as error:
-            late = StateError(f"PostgreSQL gave no answer within {_QUEUE_S:g} s")
+            late = StateError(f"{store.database.name} gave no answer within {_QUEUE_S:g} s")
             problem = error if isinstance(error, StateError) else late
             last_error = {"at": time.time(), **problem.as_json()}
         return {
@@ -261,15 +261,20 @@ def _add_runs(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
         problem = done.error or {"error_code": "GEN_001", "error_message": f"the run was {done.status.value}"}
         return JSONResponse({**content, **problem, "status": "error"}, status_of(problem), headers)
 
-    api.post("/run", dependencies=guarded, responses=RESPONSES)(run)
-    api.post("/orchestrate", dependencies=guarded, responses=RESPONSES)(run)
+    for path in ("/run", "/orchestrate"):
+        api.post(path, dependencies=guarded, responses=answers(202, *OF_BODY, 404, 500, 504))(run)
 
-    @api.get("/run/status/{task_id}", dependencies=guarded, responses=RESPONSES)
+    @api.get("/run/status/{task_id}", dependencies=guarded, responses=answers(404))
     async def run_status(task_id: str) -> dict[str, Any]:
         """How a run stands."""
         return (await _known(task_id)).as_json()
 
-    @api.get("/run/events/{task_id}", dependencies=guarded, responses=RESPONSES)
+    @api.get(
+        "/run/events/{task_id}",
+        dependencies=guarded,
+        response_class=Response,
+        responses=answers(204, 404, content=_EVENTS),
+    )
     async def run_events(task_id: str, last_event_id: Annotated[str, Header(max_length=20)] = "") -> Response:
         """What happens in a run, as server-sent events, until its end.
 
@@ -284,21 +289,21 @@ def _add_runs(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
         lines = _event_lines(runs, task_id, after)
         # A proxy such as nginx passes them on at once.
         headers = {"Cache-Control": "no-cache", "X-Accel-Buffering": "no"}
-        return StreamingResponse(lines, headers=headers, media_type="text/event-stream")
+        return StreamingResponse(lines, headers=headers, media_type=_EVENTS)
 
-    @api.post("/run/cancel/{task_id}", dependencies=guarded, responses=RESPONSES)
+    @api.post("/run/cancel/{task_id}", dependencies=guarded, responses=answers(404))
     async def cancel(task_id: str) -> dict[str, Any]:
         """End a run that is queued or running."""
         await _known(task_id)
         cancelled = await runs.cancel(task_id)
         return {"task_id": task_id, "cancelled": cancelled, "status": (await _known(task_id)).status}
 
-    @api.get("/approvals", dependencies=guarded, responses=RESPONSES)
+    @api.get("/approvals", dependencies=guarded, responses=answers())
     async def approvals() -> dict[str, Any]:
         """The commands that runs wait for a person to allow, the oldest first."""
         return {"approvals": await runs.store.ask(runs.approvals.pending)}
 
-    @api.post("/run/approve/{approval_id}", dependencies=guarded, responses=RESPONSES)
+    @api.post("/run/approve/{approval_id}", dependencies=guarded, responses=answers(*OF_BODY, 404, 409))
     async def approve(approval_id: str, body: ApprovalDecision, request: Request) -> dict[str, Any]:
         """Allow exactly the command that a run waits for, once, or deny it, which ends the run."""
         await _known(approval_id.partition(".")[0])
@@ -323,7 +328,7 @@ async def _event_lines(runs: Runs, task_id: str, after: int) -> AsyncIterator[st
 
 
 def _add_pages(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None:
-    @api.get("/health")
+    @api.get("/health", responses={403: answers()[403]})
     async def health() -> dict[str, str]:
         """Whether the server serves; says nothing of models."""
         return {"status": "ok", "agent": "victoria"}
@@ -331,12 +336,14 @@ def _add_pages(api: FastAPI, server: VictoriaServer, guarded: list[Any]) -> None
     # As load balancers and monitors ask.
     api.head("/health", include_in_schema=False)(health)
 
-    @api.get("/status", dependencies=guarded)
+    @api.get("/status", dependencies=guarded, responses=answers())
     async def status() -> dict[str, Any]:
         """Levels, nodes, models, the queue and the last error."""
         return await server.status()
 
-    @api.get("/metrics", dependencies=guarded)
+    @api.get(
+        "/metrics", dependencies=guarded, response_class=Response, responses=answers(content="text/plain")
+    )
     async def metrics() -> PlainTextResponse:
         """Counts of runs in the text format of Prometheus."""
         counts = await server.runs.store.ask(server.runs.store.counts)

@@ -193,6 +193,16 @@ def test_a_session_keeps_its_last_thirty_pairs(opened: Callable[[], Database]):
     assert store.session("other") == [("user", "q"), ("assistant", "a")]
 
 
+def test_a_session_keeps_its_order_when_the_clock_goes_back(opened: Callable[[], Database]):
+    """What was said last is last."""
+    clock = Clock()
+    store = RunStore(opened(), "a:1", clock)
+    store.remember("s", "first", "1")
+    clock.now -= 3600
+    store.remember("s", "second", "2")
+    assert [content for _, content in store.session("s")] == ["first", "1", "second", "2"]
+
+
 def test_the_last_error_is_the_newest(opened: Callable[[], Database]):
     """For the status page."""
     store = RunStore(opened(), "a:1", Clock())

@@ -99,3 +99,30 @@ async def test_the_last_events_of_a_run_are_told(tmp_path: Path):
     assert kinds[-1] == "end"
     await runs.aclose(1)
     runs.store.close()
+
+
+async def test_a_run_here_outlives_a_jump_of_the_clock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    """A machine that slept does not take its own runs for those of a server that died."""
+    monkeypatch.setattr(runs_module, "_LOST_S", 0.01)
+    now, go_on = [1000.0], asyncio.Event()
+
+    async def work(run: Any, report: Any) -> Mapping[str, Any]:
+        await go_on.wait()
+        return {"output": "42"}
+
+    runs = workers(RunStore(SqliteDatabase(tmp_path / "runs.db"), "a:1", lambda: now[0]), work)
+    await runs.start()
+    try:
+        async with asyncio.timeout(30):
+            task_id = await runs.submit({"body": {}}, "c")
+            while (await runs.store.ask(runs.store.get, task_id)).status is not RunStatus.RUNNING:
+                await asyncio.sleep(0)
+            now[0] += 8 * 3600
+            leases = "SELECT lease_until FROM runs"
+            while runs.store.database.execute(leases) < [(now[0],)]:
+                await asyncio.sleep(0.01)
+            go_on.set()
+            assert (await runs.ended(task_id)).status is RunStatus.COMPLETED
+    finally:
+        await runs.aclose(0)
+        runs.store.close()

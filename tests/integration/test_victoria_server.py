@@ -4,6 +4,7 @@ import asyncio
 import contextlib
 import json
 import signal
+import sqlite3
 import time
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -202,6 +203,23 @@ async def test_a_failure_has_the_shape_of_the_catalogue(tmp_path: Path):
         assert document["error_code"] == "MODEL_001"
         assert (await client.get("/status")).json()["last_error"]["error_code"] == "MODEL_001"
     assert server.stop() == 0
+
+
+async def test_a_database_that_another_program_locks_holds_nobody_up(tmp_path: Path):
+    """A page that needs none is served before the run that waits for it, and the run is queued then."""
+    with VictoriaServer(tmp_path / "home", {}, ["--sandbox"]) as server:
+        [path] = (tmp_path / "home").rglob("runs.db")
+        with contextlib.closing(sqlite3.connect(path, isolation_level=None)) as other:
+            async with httpx.AsyncClient(base_url=server.url, timeout=60) as client:
+                other.execute("BEGIN IMMEDIATE")
+                body = {"goal": GOAL, "async_mode": True}
+                queueing = asyncio.create_task(client.post("/run", json=body))
+                for _ in range(50):
+                    assert (await client.get("/health")).status_code == 200
+                assert not queueing.done()
+                other.execute("ROLLBACK")
+                assert (await queueing).status_code == 202
+                assert (await ended(client, (await queueing).json()["task_id"]))["output"] == "42"
 
 
 @pytest.mark.parametrize(
@@ -509,9 +527,10 @@ def test_an_address_that_is_none_of_this_machine_is_told(tmp_path: Path):
 
 
 def test_the_documentation_holds_against_generated_requests(sandboxed: VictoriaServer):
-    """No request that the OpenAPI document permits, or nearly permits, ends in a fault of the server."""
+    """Every request that the OpenAPI document permits, or nearly permits, is answered as it says."""
     import schemathesis
     from schemathesis.checks import not_a_server_error
+    from schemathesis.specs.openapi.checks import content_type_conformance, status_code_conformance
 
     schema = schemathesis.openapi.from_url(f"{sandboxed.url}/openapi.json")
     paths = []
@@ -523,13 +542,36 @@ def test_the_documentation_holds_against_generated_requests(sandboxed: VictoriaS
         def holds(case: schemathesis.Case) -> None:
             response = case.call(base_url=sandboxed.url)
             # A good goal may find no answer: that is a failure of the run, in the shape of the catalogue.
-            if "error_code" not in response.text:
-                case.validate_response(response, checks=[not_a_server_error])
+            fault = [] if "error_code" in response.text else [not_a_server_error]
+            checks = [content_type_conformance, status_code_conformance, *fault]
+            case.validate_response(response, checks=checks)
 
         holds()
         paths.append(operation.path)
     assert "/run" in paths
     assert httpx.get(f"{sandboxed.url}/health").status_code == 200
+
+
+def test_the_documentation_names_what_is_served(sandboxed: VictoriaServer):
+    """Events and metrics are no JSON, an unknown Host is refused, and only a new run is queued."""
+    paths = httpx.get(f"{sandboxed.url}/openapi.json").json()["paths"]
+    events, metrics = (paths[path]["get"]["responses"] for path in ("/run/events/{task_id}", "/metrics"))
+    assert list(events["200"]["content"]) == ["text/event-stream"]
+    assert "204" in events
+    assert list(metrics["200"]["content"]) == ["text/plain"]
+    answers = {path: operation["responses"] for path, each in paths.items() for operation in each.values()}
+    assert all("403" in responses for responses in answers.values())
+    assert {path for path, responses in answers.items() if "202" in responses} == {"/run", "/orchestrate"}
+
+
+@pytest.mark.parametrize(
+    "body", [b"[" * 100_000 + b"]" * 100_000, b'{"goal": "\xff"}', b'{"goal": ' + b"9" * 5000]
+)
+async def test_a_body_that_no_reader_takes_is_told_what_it_should_be(client: httpx.AsyncClient, body: bytes):
+    """Too deep, not UTF-8, or a number without an end."""
+    reply = await client.post("/run", content=body, headers={"Content-Type": "application/json"})
+    assert reply.status_code in (400, 422)
+    assert "must be a JSON object" in reply.json()["error_message"]
 
 
 async def test_a_server_that_drains_answers_and_is_not_down(tmp_path: Path):

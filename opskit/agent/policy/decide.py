@@ -8,7 +8,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from opskit.agent.policy.arguments import ReadArguments
-from opskit.agent.policy.containment import Containment
+from opskit.agent.policy.containment import MAX_ENTRIES, Containment, is_secret_name
 from opskit.agent.policy.identity import ProgramIdentity, identify, plain_names
 from opskit.agent.policy.rules import (
     CommandRule,
@@ -19,14 +19,18 @@ from opskit.agent.policy.rules import (
     ShippedRules,
     policy_rules,
 )
+from opskit.config.compose_files import with_override
 from opskit.config.schema import Config
 from opskit.errors import UsageError
+from opskit.facts.compose_project import project_files
 from opskit.result import Finding, Report, Status
 
 #: Only lines of these shapes are read; Git knows more, and a person is asked about it.
 _SECTION = re.compile(r"\s*\[(\w+)(?: \"[^\"\\\]]*\")?\]\s*")
 _SETTING = re.compile(r"\s*([A-Za-z][\w-]*)\s*(?:=[^\\\"#;]*)?")
 _COMMENT = re.compile(r"\s*(?:[#;].*)?")
+#: What makes Git read another repository, or further settings.
+_NOT_PLAIN = ("commondir", "config.worktree", "objects/info/alternates")
 _MAX_INDEX_BYTES = 64 * 1024 * 1024
 #: An entry of the index: its mode at 24, its flags at 60, its name after them (gitformat-index(5)).
 _ENTRY_BYTES = 62
@@ -34,11 +38,19 @@ _GITLINK = 0o160000
 _EXTENDED = 0x4000
 
 
-def repository_objection(folder: Path, root: Path, rules: ShippedRules) -> Objection | None:
-    """Return why a Git command in `folder` asks: it would use a repository that is more than plain."""
+def repository_objection(
+    folder: Path, root: Path, rules: ShippedRules, *, shows_files: bool = False
+) -> Objection | None:
+    """Return why a Git command in `folder` asks: it would use a repository that is more than plain.
+
+    `shows_files`: it prints the content of files, also of those whose name promises a secret.
+    """
     for place in (folder, *folder.parents):
         for problem in _problems(place, rules):
             return Objection("repository", f"{place}: {problem}")
+        for name in _names_in_index(place / ".git" / "index") or () if shows_files else ():
+            if any(is_secret_name(part, rules) for part in name.split("/")):
+                return Objection("secret", f"it may show {name}, which has a name that promises a secret")
         if place == root:
             break
     return None
@@ -50,11 +62,12 @@ def _problems(place: Path, rules: ShippedRules) -> Iterator[str]:
         yield "it is a bare repository"
     if not os.path.lexists(git):
         return
-    if git.is_symlink() or not git.is_dir() or (git / "commondir").exists():
+    if git.is_symlink() or not git.is_dir():
         yield "its .git leads somewhere else"
-    if (git / "config.worktree").exists():
-        yield "it has settings of a worktree"
-    if not _plain_index(git / "index"):
+    yield from (f"it has {name}, and is not plain" for name in _NOT_PLAIN if (git / name).exists())
+    if (leads_away := _leads_away(git)) is not None:
+        yield leads_away
+    if _names_in_index(git / "index") is None:
         yield "it has submodules, whose own settings can run programs"
     try:
         text = (git / "config").read_text(encoding="utf-8")
@@ -74,33 +87,53 @@ def _problems(place: Path, rules: ShippedRules) -> Iterator[str]:
             yield "its .git/config cannot be judged"
 
 
-def _plain_index(path: Path) -> bool:
-    """Tell whether no entry of the index is another repository; False for what cannot be told."""
+def _leads_away(git: Path) -> str | None:
+    """Return why the files of a repository may be others: Git prints lines of what it cannot use."""
+    entries, folders = 0, [str(git)]
+    while folders:
+        with os.scandir(folders.pop()) as found:
+            for entry in found:
+                entries += 1
+                if entry.is_symlink():
+                    return f"{os.path.relpath(entry.path, git.parent)} is a link"
+                if entries > MAX_ENTRIES:
+                    return "its .git has too many files to look for links among them"
+                # Hooks are never run.
+                if entry.is_dir() and entry.name != "hooks":
+                    folders.append(entry.path)
+    return None
+
+
+def _names_in_index(path: Path) -> list[str] | None:
+    """Return the tracked files; None where one is another repository, or where that cannot be told."""
+    names = list[str]()
     try:
         if path.stat().st_size > _MAX_INDEX_BYTES:
-            return False
+            return None
         data = path.read_bytes()
         signature, version, count = struct.unpack_from(">4sII", data)
         if signature != b"DIRC" or version not in (2, 3):
-            return False
+            return None
         at = 12
         for _ in range(count):
             mode, flags = struct.unpack_from(">I32xH", data, at + 24)
             if mode == _GITLINK:
-                return False
+                return None
             name = at + _ENTRY_BYTES + (2 if flags & _EXTENDED else 0)
-            at += (data.index(0, name) - at) // 8 * 8 + 8
+            end = data.index(0, name)
+            names.append(os.fsdecode(data[name:end]))
+            at += (end - at) // 8 * 8 + 8
         # What follows is a checksum, and extensions: small letters change the meaning.
         while at + 28 <= len(data):
             name_of_extension, size = struct.unpack_from(">4sI", data, at)
             if not name_of_extension[:1].isupper():
-                return False
+                return None
             at += 8 + size
     except FileNotFoundError:
-        return True
+        return []
     except (OSError, ValueError, struct.error):
-        return False
-    return True
+        return None
+    return names
 
 
 MAX_WORDS = 200
@@ -227,14 +260,27 @@ def _objections(
         yield Objection("remote-quoting", "a word holds a character that not every shell takes literally")
     for kind, word in (*reading.operands, *reading.values):
         yield containment.objection(kind, word)
-    if reading.reads_all:
+    if reading.reads_all and not reading.rule.repository:
         yield containment.secret_below(word for _, word in reading.operands)
-    if reading.rule.repository and (root := containment.root) is not None:
+    root = containment.root
+    if reading.rule.compose and root is not None:
+        yield _compose_objection(reading, root)
+    if reading.rule.repository and root is not None:
         folders = [word for kind, word in reading.values if kind == "path"]
         if len(folders) > 1:
             yield Objection("repository", "of several -C each begins in the folder of the one before")
         for folder in (".", *folders):
-            yield repository_objection((root / folder).resolve(), root, shipped)
+            place = (root / folder).resolve()
+            yield repository_objection(place, root, shipped, shows_files=reading.reads_all)
+
+
+def _compose_objection(reading: ReadArguments, root: Path) -> Objection | None:
+    """Return why a Compose command asks: it would read files outside, and print lines that it cannot use."""
+    named = [root / word for kind, word in reading.values if kind == "path"]
+    for path in project_files(with_override(named or [root]), {}):
+        if not Path(os.path.realpath(path)).is_relative_to(root):
+            return Objection("outside-workspace", f"the Compose project reads {path}")
+    return None
 
 
 def checked(

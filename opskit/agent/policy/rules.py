@@ -79,6 +79,7 @@ class CommandRule(Record):
     unconfined: bool = False
     bare: bool = False
     repository: bool = False
+    compose: bool = False
 
 
 class ChildEnvironment(Record):
@@ -189,6 +190,7 @@ def _rule(raw: Mapping[str, Any], parent: CommandRule) -> CommandRule:
         unconfined=raw.get("unconfined", parent.unconfined),
         bare=raw.get("bare", False),
         repository=raw.get("repository", parent.repository),
+        compose=raw.get("compose", parent.compose),
     )
     commands = {name: _rule(inner or {}, own) for name, inner in raw.get("commands", {}).items()}
     return replace(own, commands=commands)

@@ -91,6 +91,8 @@ class RunTerminalCommand(Tool):
         except ValueError as exc:
             return ToolResult(f"not run: {exc}", ok=False)
         decision = decide(argv, self._workspace, self._rules)
+        if decision.program is None and decision.ruling is Ruling.ASK:
+            return _with_evidence(ToolResult(f"{argv[0]}: it is not installed", ok=False), decision)
         if (refusal := _refusal(decision, approved, self._workspace)) is not None:
             return refusal
         if decision.ruling is Ruling.ASK:

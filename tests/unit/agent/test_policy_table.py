@@ -69,6 +69,9 @@ launchctl print system/com.ollama
 docker ps -a --format '{{.Names}}'
 docker logs --tail 100 --since 10m victoria-agent
 docker inspect victoria-agent
+docker inspect -f '{{.State.Status}} {{json .State.Health}}' victoria-agent
+docker inspect -f '{{range $n, $net := .NetworkSettings.Networks}}{{$n}} {{$net.IPAddress}}{{end}}' web
+docker inspect -f '{{index .Config.Labels "com.docker.compose.project"}}' victoria-agent
 docker images
 docker stats --no-stream
 docker top victoria-agent
@@ -248,6 +251,9 @@ docker compose up
 docker compose run victoria sh
 docker buildx ls
 docker inspect --format=x --type=../x victoria
+docker inspect -f '{{range .Config.Env}}{{printf "%x" .}}{{end}}' victoria
+docker inspect -f '{{range .Config.Env}}{{slice . 9}}{{end}}' victoria
+docker inspect -f '{{.Config.Env | html}}' victoria
 kubectl get secrets -o yaml
 kubectl get pods,secrets
 kubectl get secret/x

@@ -122,3 +122,49 @@ def test_an_answer_out_of_another_line_strays():
     goal = "Which of the users in u.csv lives in Narva?"
     assert strays(goal, "u.csv", result.lines, "Jon lives in Bergen.")
     assert not strays(goal, "u.csv", result.lines, "Lea lives in Narva.")
+
+
+CONTAINERS = [
+    {"name": name, "state": state, "image": image}
+    for name, state, image in (
+        ("web", "running", "nginx:1"),
+        ("db", "exited", "postgres:15"),
+        ("job", "exited", "nginx:1"),
+        ("cache", "paused", "redis:7"),
+    )
+]
+
+
+@pytest.mark.parametrize(
+    ("goal", "answer"),
+    [
+        (
+            "How many containers are running right now?",
+            "The number of containers in Docker, state running is 1.",
+        ),
+        ("How many containers are there?", "The number of containers in Docker is 4."),
+        ("How many stopped containers are there?", "The number of containers in Docker, state exited is 2."),
+        ("How many containers use nginx:1?", "The number of containers in Docker, image nginx:1 is 2."),
+        ("Сколько контейнеров остановлено?", "Docker, state exited: контейнеров — 2."),
+        ("Сколько контейнеров сейчас работает?", "Docker, state running: контейнеров — 1."),
+        ("Which containers are paused?", "Docker: name cache, state paused, image redis:7"),
+        ("Какие контейнеры запущены?", "Docker: name web, state running, image nginx:1"),
+        ("How many containers were running yesterday?", None),
+        ("Which containers are not running?", None),
+        ("How many containers crashed because of memory?", None),
+    ],
+)
+def test_containers_are_counted_and_named_by_their_state(goal: str, answer: str | None):
+    """In the words of people too; a goal with a word that is not understood is left to a model."""
+    [step] = first_steps(goal)
+    result = ToolResult("", evidence={"containers": CONTAINERS})
+    assert (step.tool, direct_answer(goal, step, result)) == ("list_containers", answer)
+
+
+@pytest.mark.parametrize(
+    "goal",
+    ["Stop all running containers", "Удали все остановленные контейнеры.", "Start the stopped containers"],
+)
+def test_a_goal_that_wants_containers_changed_is_not_answered_with_a_list(goal: str):
+    """A list of them would look like success."""
+    assert first_steps(goal) == []
