@@ -5,6 +5,7 @@ What the files declare is asked of Compose once, and remembered until a file cha
 
 import asyncio
 import contextlib
+import shlex
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -52,10 +53,13 @@ class ComposeProject(Record):
 
 
 class UnusableProject(OpskitError):  # noqa: N818 - it reads as what it is
-    """The files of a configured project cannot be used; `finding` says so of its target."""
+    """The files of a configured project cannot be used; `finding` says so of its target.
 
-    def __init__(self, key: str, finding: TargetFinding) -> None:
-        self.finding = finding
+    `sources` are the files where they were read, and Compose does not accept them.
+    """
+
+    def __init__(self, key: str, finding: TargetFinding, sources: Sources | None = None) -> None:
+        self.finding, self.sources = finding, sources
         super().__init__("RECOVER_004", f"Compose project {key}: {finding.cause}", remedy=finding.remedy)
 
 
@@ -103,16 +107,16 @@ async def read_project(context: RecoveryContext, key: str) -> tuple[Sources, Pro
         return sources, known[0]
     try:
         async with asyncio.timeout(_ASK_S):
-            declared, blank = await declaration(await find(sources.files, env=context.environ), sources)
+            compose = await find(sources.files, env=context.environ)
+            declared, blank = await declaration(compose, sources)
     except NotStarted as error:
         raise _unusable(key, "no compose", error.message, error.remedy, code=error.code) from error
     except TimeoutError as error:
         why = f"Compose did not read its files within {_ASK_S:g} s"
         raise UnusableProject(key, TargetFinding(target, Condition.UNKNOWN, "timeout", why)) from error
     except ValueError as error:
-        files = " ".join(f"-f {path}" for path in sources.files)
-        remedy = f"`docker compose {files} config -q` shows what is wrong"
-        raise _unusable(key, "invalid", str(error), remedy) from error
+        remedy = f"`{shlex.join(compose.command)} config -q` shows what is wrong"
+        raise _unusable(key, "invalid", str(error), remedy, sources=sources) from error
     context.memory.facts[target] = {
         "digest": sources.digest,
         "project": asdict(declared),
@@ -136,8 +140,14 @@ async def _read_sources(context: RecoveryContext, key: str) -> Sources:
 
 
 def _unusable(
-    key: str, state: str, cause: str, remedy: str | None, *, code: str | None = None
+    key: str,
+    state: str,
+    cause: str,
+    remedy: str | None,
+    *,
+    code: str | None = None,
+    sources: Sources | None = None,
 ) -> UnusableProject:
     target = f"compose:{key}"
     finding = TargetFinding(target, Condition.BROKEN, state, cause, (key,), remedy=remedy, code=code)
-    return UnusableProject(key, finding)
+    return UnusableProject(key, finding, sources)

@@ -299,7 +299,9 @@ def _after(
         note = f" (although `{failed.command.shown}` said: {failed.said})" if failed else ""
         cause = f"was {before.state}: {before.cause}{note}"
         return replace(outcome, result=RepairResult.REPAIRED, state="ok", cause=cause)
-    failure = replace(outcome, result=RepairResult.FAILED, state=after.state, remedy=after.remedy)
+    failure = replace(
+        outcome, result=RepairResult.FAILED, state=after.state, remedy=after.remedy or before.remedy
+    )
     if failed is not None:
         cause = f"{before.cause}; `{failed.command.shown}` failed: {failed.said}"
         return replace(failure, cause=cause)

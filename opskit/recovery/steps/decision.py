@@ -14,6 +14,7 @@ from opskit.recovery.steps.server import InactiveService, ManagedServer, ServerF
 from opskit.system import end_process
 from opskit.system.process import Process
 from opskit.system.services import Service, quit_command, restart_by_hand, restart_command
+from opskit.text import listing
 
 _OWNER_S = 60.0
 _END_S = 30.0
@@ -195,6 +196,13 @@ class _Decision(Record):
             return self._finding(Condition.WAITING, why, state="starting")
         if program.stopped:
             return self._wake(program, words)
+        if self.facts.other_ports:
+            # Started again it would listen there again.
+            server, ports = self.server, listing(sorted(map(str, self.facts.other_ports)))
+            why = f"{words} listens on port {ports}, and {server.name} is expected on port {server.port}"
+            remedy = f"correct the address of {server.name} ({server.url}), or `stack.start.{server.name}`"
+            remedy = f"{remedy} and `kill {program.pid}`"
+            return self._finding(Condition.BROKEN, cause=why, state="other port", remedy=remedy)
         if self.facts.is_ours:
             return self._restart(program)
         return self._by_hand(f"`kill {program.pid}`, then `opskit recover`", why)
