@@ -191,15 +191,16 @@ class _Decision(Record):
         """Its process is there, its port is not."""
         age_s = max(0.0, self.facts.now_s - program.began)
         words = f"process {program.pid} ({program.name})"
-        why = f"{words} was started {age_s:.0f} s ago and does not listen yet"
+        ports = listing(sorted(map(str, self.facts.other_ports)))
+        listens = f"listens on port {ports}, not on {self.server.port}" if ports else "does not listen yet"
+        why = f"{words} was started {age_s:.0f} s ago and {listens}"
         if age_s < self._grace_s:
             return self._finding(Condition.WAITING, why, state="starting")
         if program.stopped:
             return self._wake(program, words)
         if self.facts.other_ports:
             # Started again it would listen there again.
-            server, ports = self.server, listing(sorted(map(str, self.facts.other_ports)))
-            why = f"{words} listens on port {ports}, and {server.name} is expected on port {server.port}"
+            server = self.server
             remedy = f"correct the address of {server.name} ({server.url}), or `stack.start.{server.name}`"
             remedy = f"{remedy} and `kill {program.pid}`"
             return self._finding(Condition.BROKEN, cause=why, state="other port", remedy=remedy)

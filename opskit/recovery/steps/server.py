@@ -85,6 +85,8 @@ def server_of(config: NodeConfig | AgentConfig, whole: Config) -> ManagedServer:
     start, containers = whole.stack.start.get(config.name, ()), whole.stack.containers.get(config.name, ())
     # Its start command runs in the folder of the configuration file, whatever the scheduler's is.
     folder = str(whole.located("."))
+    if start and "/" in start[0]:
+        start = (str(whole.located(start[0])), *start[1:])
     settle_s = None
     if kind is not None and not kind.loads_on_demand:
         loads_s = load_budget_s(whole.budgets, weights_bytes(start, Path(folder)))
@@ -181,7 +183,11 @@ async def read_server(context: RecoveryContext, server: ManagedServer) -> Server
         if not containers and program is None:
             inactive = await _inactive_service(context, server)
         other_ports = frozenset() if program is None else await asyncio.to_thread(ports_of, program.pid)
-    elif owner.process is not None and is_like(owner.process.command, server.start, path):
+    elif owner.process is not None and (
+        is_like(owner.process.command, server.start, path)
+        # A script that starts it becomes it.
+        or context.memory.has_started(server.name, owner.process)
+    ):
         program = owner.process
     return ServerFacts(
         now_s=context.clock(),
