@@ -21,8 +21,7 @@ from opskit.recovery import memory as memories
 from opskit.recovery.audit import Audit, NoAudit
 from opskit.recovery.budget import Level, RepairCircuit
 from opskit.recovery.command_runner import CommandRunner
-from opskit.recovery.locks import alone, alone_with_docker
-from opskit.recovery.memory import Memory
+from opskit.recovery.memory import Memory, alone, alone_with_docker
 from opskit.recovery.notice import Notice, Tell
 from opskit.recovery.outcome import Outcome, Ran, RepairResult
 from opskit.recovery.step import Command, Condition, Repair, TargetFinding

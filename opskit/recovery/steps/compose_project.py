@@ -94,12 +94,7 @@ class _ComposeStep(Record):
             return [
                 TargetFinding(self.name, Condition.BROKEN, "name taken", cause, (self.key,), remedy=remedy)
             ]
-        facts = self._facts(sources, project, containers)
-        if not all(container.running for container in containers):
-            facts = await self._with_past(facts)
-        if not facts.is_well():
-            facts = await self._in_trouble(facts, sources)
-        seen = ProjectAssessment(facts)
+        seen = ProjectAssessment(await self._known(sources, project, containers))
         together = seen.start.keys() - seen.alone.keys()
         return [
             replace(seen.project, read_again=partial(self._startable, seen, seen.project, together)),
@@ -115,28 +110,24 @@ class _ComposeStep(Record):
         files = None if sources is None else real_files(sources.files)
         listed = await self.context.docker.containers()
         names = {item.project for item in listed if real_files(compose_files_of(item.labels)) == files}
-        name = next(iter(names), None)
-        if sources is None or not name:
+        if sources is None or not (name := next(iter(names), None)):
             return [finding]
         containers = await self._containers(name)
         counts = Counter(container.service or "" for container in containers)
-        services = {
-            service: ComposeService(
-                service,
-                (),
-                replicas=count,
-                depends_on=next(item.depends_on for item in containers if item.service == service),
-            )
-            for service, count in counts.items()
-        }
-        facts = self._facts(sources, Project(name, "", services), containers)
-        if not all(container.running for container in containers):
-            facts = await self._with_past(facts)
-        if not facts.is_well():
-            facts = await self._in_trouble(facts, sources)
+        services = {service: ComposeService(service, (), replicas=count) for service, count in counts.items()}
+        facts = await self._known(sources, Project(name, "", services), containers)
         absent = StartObstacle(finding.cause, finding.remedy or "")
         seen = ProjectAssessment(replace(facts, absent=absent, alone=frozenset(facts.down())))
         return [replace(finding, parts=seen.project.parts), *await self._parts(seen)]
+
+    async def _known(
+        self, sources: Sources, project: Project, containers: Sequence[Container]
+    ) -> ProjectFacts:
+        """Return what is known of a project: the past where a container does not run, all in trouble."""
+        facts = self._facts(sources, project, containers)
+        if not all(container.running for container in containers):
+            facts = await self._with_past(facts)
+        return facts if facts.is_well() else await self._in_trouble(facts, sources)
 
     async def _parts(self, seen: ProjectAssessment) -> list[TargetFinding]:
         return [
