@@ -378,4 +378,5 @@ async def test_a_look_that_fails_after_a_repair_is_no_success(world, tmp_path):
             return replace(await super().planned(), target="part of it")
 
     run = await world.run(Blind("file", tmp_path / "a"))
-    assert results(run)["part of it"] is RepairResult.FAILED
+    outcome = next(outcome for outcome in run.outcomes if outcome.target == "part of it")
+    assert (outcome.result, outcome.remedy) == (RepairResult.FAILED, "make it")

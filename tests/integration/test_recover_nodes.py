@@ -13,7 +13,7 @@ import pytest
 from opskit.config.schema import NodeConfig
 from opskit.records import replace
 from opskit.recovery.outcome import RepairResult
-from opskit.recovery.steps.nodes import nodes
+from opskit.recovery.steps.servers import nodes
 from opskit.sandbox.faults import parse_fault
 from opskit.sandbox.ollama import SimModel
 from opskit.sandbox.stage import Stage

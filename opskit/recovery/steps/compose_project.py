@@ -73,9 +73,8 @@ class _ComposeStep(Record):
         files = self.context.config.compose_files()[self.key]
         if (restore := await hands_off.interrupted_restore(self.context, files)) is not None:
             half = assess_interrupted_restore(restore)
-            condition, cause = Condition.BROKEN, f"it is left alone: {half.detail}"
-            finding = TargetFinding(self.name, condition, half.state, cause, (self.key,), half.evidence)
-            return [replace(finding, remedy=half.remedy, code=half.code)]
+            cause, more = f"it is left alone: {half.detail}", {"code": half.code, "evidence": half.evidence}
+            return self._unusable(half.state, cause, half.remedy, **more)
         try:
             sources, project = await read_project(self.context, self.key)
         except UnusableProject as unusable:
@@ -86,20 +85,20 @@ class _ComposeStep(Record):
             marks[f"seen {self.name}"] = now_s
             marks |= {f"had {self.name}/{container.service}": now_s for container in containers}
         elif moved := moved_project(await self.context.docker.containers(), project.services, sources.files):
-            finding = TargetFinding(self.name, Condition.BROKEN, moved.state, moved.detail, (self.key,))
-            return [replace(finding, remedy=moved.remedy)]
+            return self._unusable(moved.state, moved.detail, moved.remedy)
         if (folder := other_folder(containers, sources.files)) is not None:
             cause = f"the project name {project.name} is also that of {folder}, whose containers run"
             remedy = "give one of the two a name of its own: `COMPOSE_PROJECT_NAME=...` in its `.env`"
-            return [
-                TargetFinding(self.name, Condition.BROKEN, "name taken", cause, (self.key,), remedy=remedy)
-            ]
+            return self._unusable("name taken", cause, remedy)
         seen = ProjectAssessment(await self._known(sources, project, containers))
         together = seen.start.keys() - seen.alone.keys()
         return [
             replace(seen.project, read_again=partial(self._startable, seen, seen.project, together)),
             *await self._parts(seen),
         ]
+
+    def _unusable(self, state: str, cause: str, remedy: str | None, **more: Any) -> list[TargetFinding]:
+        return [UnusableProject(self.key, state, cause, remedy, **more).finding]
 
     async def _as_it_was(self, unusable: UnusableProject) -> Sequence[TargetFinding]:
         """Return the findings of a project whose files Compose does not accept.
