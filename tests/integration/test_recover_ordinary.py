@@ -240,7 +240,7 @@ async def test_a_container_whose_image_was_removed_is_started_as_it_is(stack: St
 
 async def test_what_had_a_volume_is_not_made_with_an_empty_one(stack: Stack):
     """A volume that was pruned with its container held data: a person decides whether it may be empty."""
-    stack.write({"db": {"volumes": ["data:/data"]}}, volumes={"data": {}})
+    stack.write({"web": {}, "db": {"volumes": ["data:/data"]}}, volumes={"data": {}})
     stack.compose("up", "-d")
     await stack.heal()
     stack.docker("rm", "-f", stack.container("db").name)
