@@ -58,10 +58,14 @@ class ContainerMount(Record, kw_only=True):
 
 
 class StartObstacle(Record):
-    """Why a container is not to be started, and what a person does about it."""
+    """Why a container is not to be started, and what a person does about it.
+
+    What is `of_new` keeps only a new container from being made, and none that is there from its start.
+    """
 
     detail: str
     remedy: str
+    of_new: bool = False
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -99,18 +99,32 @@ def _overlap(first: str, second: str) -> bool:
 
 
 async def read_service_obstacle(
-    survey: Survey, service: ComposeService, compose: str, *, is_made: bool, mounts: bool
+    survey: Survey,
+    service: ComposeService,
+    compose: str,
+    *,
+    is_made: bool,
+    mounts: bool,
+    volumes: bool = False,
 ) -> StartObstacle | None:
-    """Read what keeps a service from its start: its image, and unless it `is_made` its ports and `mounts`.
+    """Read what keeps a service from its start: its image, and unless it `is_made` the rest.
 
+    That are its ports, what it `mounts`, and with `volumes` those that its earlier containers had.
     `compose` is how a person calls Compose for its project. Raises OpskitError DOCKER_*.
     """
     docker = await survey.docker()
-    if not any(await asyncio.gather(*(docker.found("image", image) for image in service.images))):
+    if service.images and not any(
+        await asyncio.gather(*(docker.found("image", image) for image in service.images))
+    ):
         build = f"`{compose} {'build' if service.built else 'pull'} {service.name}`"
-        return StartObstacle(f"its image {service.images[0]} is not on this machine", build)
+        return StartObstacle(f"its image {service.images[0]} is not on this machine", build, of_new=True)
     if is_made:
         return None
+    for name in service.volumes if volumes else ():
+        if await docker.found("volume", name) is None:
+            why = f"its volume {name} is gone: it would be made with an empty one"
+            remedy = f"restore volume {name}, or `{compose} up -d {service.name}` where it may be empty"
+            return StartObstacle(why, remedy)
     # A folder may be made at the first start; the file of a secret has something in it.
     paths = (*service.files, *(service.mounts if mounts else ()))
     return await read_start_obstacle(survey, service.name, paths, service.ports)
@@ -135,8 +149,10 @@ async def read_start_obstacle(
     for port in ports:
         read = await survey.get(read_port, "tcp", port, not_before=now_s)
         if (owner := read.loopback_owner) is not None:
-            why = f"port {port} is used by {owner.words}"
-            remedy = f"end what uses the port, or give {name} another one in the Compose file"
+            why, process = f"port {port} is used by {owner.words}", owner.process
+            end = f" (`kill {process.pid}`)" if process is not None else ""
+            end = f" (`docker stop {owner.container}`)" if owner.container else end
+            remedy = f"end what uses the port{end}, or give {name} another one in the Compose file"
             return StartObstacle(why, remedy)
     return None
 

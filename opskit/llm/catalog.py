@@ -273,10 +273,12 @@ async def with_started_model(node: NodeConfig, models: tuple[ModelInfo, ...]) ->
 
 def _started_with(port: int) -> str | None:
     """Return the model of the server on a port; only of such servers the sockets are looked at. Blocks."""
-    from opskit.system.process import find_processes, listens
+    from opskit.system.process import find_processes, ports_of
 
     servers, _ = find_processes(command=lambda line: model_in_command(line) is not None)
-    return next((model_in_command(server.command) for server in servers if listens(server.pid, port)), None)
+    return next(
+        (model_in_command(server.command) for server in servers if port in ports_of(server.pid)), None
+    )
 
 
 def model_in_command(command: Sequence[str]) -> str | None:

@@ -5,8 +5,10 @@ What the files declare is asked of Compose once, and remembered until a file cha
 
 import asyncio
 import contextlib
+import shlex
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
+from typing import Any
 
 from opskit.errors import OpskitError
 from opskit.facts.compose_project import Sources, declaration, read_sources, remembered_project
@@ -52,11 +54,16 @@ class ComposeProject(Record):
 
 
 class UnusableProject(OpskitError):  # noqa: N818 - it reads as what it is
-    """The files of a configured project cannot be used; `finding` says so of its target."""
+    """The files of a configured project cannot be used; `finding` says so of its target.
 
-    def __init__(self, key: str, finding: TargetFinding) -> None:
-        self.finding = finding
-        super().__init__("RECOVER_004", f"Compose project {key}: {finding.cause}", remedy=finding.remedy)
+    `sources` are the files where they were read, and Compose does not accept them.
+    """
+
+    def __init__(self, key: str, state: str, cause: str, remedy: str | None, **more: Any) -> None:
+        self.sources: Sources | None = more.pop("sources", None)
+        condition = more.pop("condition", Condition.BROKEN)
+        self.finding = TargetFinding(f"compose:{key}", condition, state, cause, (key,), remedy=remedy, **more)
+        super().__init__("RECOVER_004", f"Compose project {key}: {cause}", remedy=remedy)
 
 
 async def configured(context: RecoveryContext, key: str) -> ComposeProject:
@@ -103,16 +110,16 @@ async def read_project(context: RecoveryContext, key: str) -> tuple[Sources, Pro
         return sources, known[0]
     try:
         async with asyncio.timeout(_ASK_S):
-            declared, blank = await declaration(await find(sources.files, env=context.environ), sources)
+            compose = await find(sources.files, env=context.environ)
+            declared, blank = await declaration(compose, sources)
     except NotStarted as error:
-        raise _unusable(key, "no compose", error.message, error.remedy, code=error.code) from error
+        raise UnusableProject(key, "no compose", error.message, error.remedy, code=error.code) from error
     except TimeoutError as error:
         why = f"Compose did not read its files within {_ASK_S:g} s"
-        raise UnusableProject(key, TargetFinding(target, Condition.UNKNOWN, "timeout", why)) from error
+        raise UnusableProject(key, "timeout", why, None, condition=Condition.UNKNOWN) from error
     except ValueError as error:
-        files = " ".join(f"-f {path}" for path in sources.files)
-        remedy = f"`docker compose {files} config -q` shows what is wrong"
-        raise _unusable(key, "invalid", str(error), remedy) from error
+        remedy = f"`{shlex.join(compose.command)} config -q` shows what is wrong"
+        raise UnusableProject(key, "invalid", str(error), remedy, sources=sources) from error
     context.memory.facts[target] = {
         "digest": sources.digest,
         "project": asdict(declared),
@@ -128,16 +135,8 @@ async def _read_sources(context: RecoveryContext, key: str) -> Sources:
         return await asyncio.to_thread(read_sources, files, context.environ)
     except FileNotFoundError as error:
         remedy = f"correct `stack.compose.{key}` in the configuration"
-        raise _unusable(key, "no file", f"there is no file {error.filename}", remedy) from error
+        raise UnusableProject(key, "no file", f"there is no file {error.filename}", remedy) from error
     except OSError as error:
         why = f"{error.filename or files[0]} cannot be read: {error.strerror}"
         remedy = "check its permissions; macOS denies background jobs Documents, Desktop and Downloads"
-        raise _unusable(key, "unreadable", why, remedy) from error
-
-
-def _unusable(
-    key: str, state: str, cause: str, remedy: str | None, *, code: str | None = None
-) -> UnusableProject:
-    target = f"compose:{key}"
-    finding = TargetFinding(target, Condition.BROKEN, state, cause, (key,), remedy=remedy, code=code)
-    return UnusableProject(key, finding)
+        raise UnusableProject(key, "unreadable", why, remedy) from error

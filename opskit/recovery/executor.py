@@ -21,8 +21,7 @@ from opskit.recovery import memory as memories
 from opskit.recovery.audit import Audit, NoAudit
 from opskit.recovery.budget import Level, RepairCircuit
 from opskit.recovery.command_runner import CommandRunner
-from opskit.recovery.locks import alone, alone_with_docker
-from opskit.recovery.memory import Memory
+from opskit.recovery.memory import Memory, alone, alone_with_docker
 from opskit.recovery.notice import Notice, Tell
 from opskit.recovery.outcome import Outcome, Ran, RepairResult
 from opskit.recovery.step import Command, Condition, Repair, TargetFinding
@@ -299,7 +298,9 @@ def _after(
         note = f" (although `{failed.command.shown}` said: {failed.said})" if failed else ""
         cause = f"was {before.state}: {before.cause}{note}"
         return replace(outcome, result=RepairResult.REPAIRED, state="ok", cause=cause)
-    failure = replace(outcome, result=RepairResult.FAILED, state=after.state, remedy=after.remedy)
+    failure = replace(
+        outcome, result=RepairResult.FAILED, state=after.state, remedy=after.remedy or before.remedy
+    )
     if failed is not None:
         cause = f"{before.cause}; `{failed.command.shown}` failed: {failed.said}"
         return replace(failure, cause=cause)

@@ -169,7 +169,7 @@ class Reconciler:
         limit = min(time.monotonic() + settle_s, self._deadline)
         pause_s, broken_since, well_since = _POLL_FIRST_S, None, None
         while True:
-            findings = await _look(step, max(1.0, limit - time.monotonic()))
+            findings = await _look(step, min(step.look_s, max(1.0, self._deadline - time.monotonic())))
             # A look that failed tells nothing of any target, and is itself the finding of its step.
             unseen = findings[0] if [seen.condition for seen in findings] == [Condition.UNKNOWN] else None
             finding = _of_target(findings, target) or unseen

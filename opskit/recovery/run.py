@@ -31,11 +31,10 @@ Steps = Callable[[RecoveryContext], Sequence[Step]]
 
 def all_steps(context: RecoveryContext) -> Sequence[Step]:
     """Return the steps of this stack in the order of SPEC B12; nothing is looked at yet."""
-    from opskit.recovery.steps.agents import agents
     from opskit.recovery.steps.compose_project import compose_projects
     from opskit.recovery.steps.docker_daemon import docker_daemon, docker_network
     from opskit.recovery.steps.network import internet, wifi
-    from opskit.recovery.steps.nodes import nodes
+    from opskit.recovery.steps.servers import agents, nodes
 
     steps = [
         wifi(context),
@@ -185,7 +184,7 @@ async def levels(survey: "Survey", *, dry: bool, platform: str, note: Callable[[
     A person asked for it, so what recovery did before does not hold it back; pauses and the lock do. Raises
     OpskitError RECOVER_001, RECOVER_002 when no Victoria is configured, StateError.
     """
-    from opskit.recovery.steps.agents import agent_step
+    from opskit.recovery.steps.servers import agent_step
 
     config = survey.config
     agent = config.agent_named("victoria")

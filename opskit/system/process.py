@@ -119,13 +119,19 @@ def is_running(process: Process) -> bool:
     return abs(began - process.began) < SAME_START_S and status != psutil.STATUS_ZOMBIE
 
 
-def listens(pid: int, port: int) -> bool:
-    """Tell whether a process accepts connections on a TCP port; False where that may not be looked at."""
-    try:
-        connections = psutil.Process(pid).net_connections(kind="tcp")
-    except psutil.Error:
-        return False
-    return any(each.status == psutil.CONN_LISTEN and each.laddr.port == port for each in connections)
+def ports_of(pid: int) -> frozenset[int]:
+    """Return the TCP ports on which a process, or one that it started, accepts connections.
+
+    Processes that may not be looked at are left out.
+    """
+
+    def asked(process: psutil.Process) -> set[int]:
+        connections = process.net_connections(kind="tcp")
+        return {each.laddr.port for each in connections if each.status == psutil.CONN_LISTEN}
+
+    children = _asked(pid, lambda process: process.children(recursive=True)) or []
+    pids = (pid, *(child.pid for child in children))
+    return frozenset(port for each in pids for port in _asked(each, asked) or ())
 
 
 def processes_like(command: Sequence[str], path: str | None) -> list[Process]:

@@ -379,3 +379,20 @@ async def test_a_look_that_fails_after_a_repair_is_no_success(world, tmp_path):
 
     run = await world.run(Blind("file", tmp_path / "a"))
     assert results(run)["part of it"] is RepairResult.FAILED
+
+
+async def test_what_cannot_be_seen_after_its_repair_still_tells_what_to_type(world, tmp_path):
+    """Where the look after a repair has no end, the remedy is that of the look before."""
+
+    class Hanging(FileStep):
+        async def look(self) -> Sequence[TargetFinding]:
+            if self.looks:
+                await asyncio.Event().wait()
+            return await super().look()
+
+        async def planned(self) -> TargetFinding:
+            self.look_s = 0.01
+            return await super().planned()
+
+    (outcome,) = (await world.run(Hanging("file", tmp_path / "a"))).outcomes
+    assert (outcome.result, outcome.remedy) == (RepairResult.FAILED, "make it")

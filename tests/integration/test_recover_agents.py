@@ -14,7 +14,7 @@ import pytest
 from opskit.config.schema import AgentConfig
 from opskit.records import replace
 from opskit.recovery.outcome import RepairResult
-from opskit.recovery.steps.agents import agents
+from opskit.recovery.steps.servers import agents
 from tests.parts.command import Result as Ended
 from tests.parts.command import opskit
 from tests.parts.docker import IMAGE, LABEL, Engine

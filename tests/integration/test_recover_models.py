@@ -13,7 +13,7 @@ import pytest
 from opskit.records import replace
 from opskit.recovery.audit import last
 from opskit.recovery.outcome import RepairResult
-from opskit.recovery.steps.nodes import nodes
+from opskit.recovery.steps.servers import nodes
 from tests.parts.healing import Healing, configured, machine, outcome
 from tests.parts.server_process import free_port
 

@@ -3,6 +3,7 @@
 import asyncio
 import os
 import stat
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -12,10 +13,11 @@ import pytest
 from opskit.config.schema import NodeConfig
 from opskit.records import replace
 from opskit.recovery.outcome import RepairResult
-from opskit.recovery.steps.nodes import nodes
+from opskit.recovery.steps.servers import nodes
 from opskit.sandbox.faults import parse_fault
 from opskit.sandbox.ollama import SimModel
 from opskit.sandbox.stage import Stage
+from opskit.system.process import read_process
 from tests.parts.command import NOBODY
 from tests.parts.healing import Healing, configured, machine, outcome
 from tests.parts.server_process import free_port
@@ -273,3 +275,35 @@ async def test_a_process_that_does_not_listen_yet_is_starting(over: Healer, tmp_
     finally:
         process.kill()
         await process.wait()
+
+
+async def test_a_server_on_another_port_is_told_and_not_started_again(over: Healer):
+    """Started again it would listen there again: its port is named, and nothing is ended."""
+    listen = (
+        "import socket; s = socket.create_server(('127.0.0.1', 0)); print(s.getsockname()[1], flush=True)"
+    )
+    start = [sys.executable, "-c", f"{listen}; input()"]
+    pipe, port = asyncio.subprocess.PIPE, free_port()
+    process = await asyncio.create_subprocess_exec(*start, stdin=pipe, stdout=pipe)
+    try:
+        assert process.stdout is not None
+        other = int(await process.stdout.readline())
+        it = over(local("mlx", f"http://127.0.0.1:{port}"), stack={"start": {"mlx": start}})
+        server = read_process(process.pid)
+        assert server is not None
+        it.memory.remember_server("mlx", server)
+        run = await it.run(nodes)
+        seen = outcome(run, "mlx")
+        assert (seen.result, run.mutations) == (RepairResult.MANUAL, 0), seen
+        assert f"listens on port {other}, not on {port}" in seen.cause
+    finally:
+        process.kill()
+        await process.wait()
+
+
+async def test_a_start_program_is_looked_for_in_the_folder_of_the_configuration(over: Healer, tmp_path: Path):
+    """A scheduler runs in another folder than the person who wrote the file."""
+    program(tmp_path / "home", "run me.sh", "exit 3")
+    it = over(local("mlx", NOBODY), stack={"start": {"mlx": ["./run me.sh"]}})
+    seen = outcome(await it.run(nodes, dry=True), "mlx")
+    assert [command.shown for command in seen.planned] == [f"'{tmp_path}/home/run me.sh'"]

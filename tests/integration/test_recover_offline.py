@@ -16,9 +16,8 @@ from opskit.facts.survey import Survey
 from opskit.recovery.outcome import RecoveryRun, RepairResult
 from opskit.recovery.run import RecoverOptions, recover
 from opskit.recovery.step import RecoveryContext, Step
-from opskit.recovery.steps.agents import agents
 from opskit.recovery.steps.network import internet
-from opskit.recovery.steps.nodes import nodes
+from opskit.recovery.steps.servers import agents, nodes
 from opskit.sandbox.stage import Stage
 from tests.parts.command import environment
 

@@ -14,7 +14,8 @@ import pytest
 from opskit.recovery.outcome import RepairResult
 from tests.parts.command import opskit
 from tests.parts.compose_stack import LONG_AGO, Stack, aged, cleaned, ended, health
-from tests.parts.docker import Engine
+from tests.parts.docker import IMAGE, Engine
+from tests.parts.healing import outcome
 
 CHECK = {"test": ["CMD", "test", "!", "-e", "/ill"], "interval": "100ms", "retries": 1, "timeout": "5s"}
 
@@ -191,3 +192,59 @@ async def test_the_port_of_a_service_without_a_container_is_looked_at_before_it_
         found = await stack.healed("compose:app", **LONG_AGO)
     assert (found.result, stack.containers("web")) == (RepairResult.MANUAL, [])
     assert f"port {port} is used by process {os.getpid()}" in found.cause
+    assert f"`kill {os.getpid()}`" in (found.remedy or "")
+
+
+async def test_what_fell_is_started_as_it_was_while_compose_refuses_the_files(stack: Stack):
+    """The environment file of one service is gone: Docker starts another one, and the files are told."""
+    variables = stack.folder / "web.env"
+    variables.write_text("MODEL=phi\n")
+    aged(variables)
+    stack.write({"web": {"env_file": ["web.env"]}, "db": {}})
+    stack.compose("up", "-d")
+    before = stack.container("db")
+    await killed(stack, "db")
+    variables.unlink()
+    run = await stack.heal()
+    assert outcome(run, "compose:app/db").result is RepairResult.REPAIRED
+    assert (stack.container("db").id, stack.commands) == (before.id, [f"docker start {before.name}"])
+    files = outcome(run, "compose:app")
+    assert (files.result, "web.env" in files.cause) == (RepairResult.MANUAL, True)
+
+
+async def test_what_a_person_stopped_stays_down_while_compose_refuses_the_files(stack: Stack):
+    """Files that cannot be used are no reason to overrule anybody."""
+    stack.write({"db": {}})
+    stack.compose("up", "-d")
+    stack.docker("stop", stack.container("db").name)
+    stack.file.write_text("services: [")
+    aged(stack.file)
+    run = await stack.heal()
+    assert outcome(run, f"container:{stack.container('db').name}").result is RepairResult.LEFT
+    assert stack.commands == []
+
+
+async def test_a_container_whose_image_was_removed_is_started_as_it_is(stack: Stack):
+    """Nothing is to be made of the image, so nobody needs it."""
+    image = f"{stack.project}:1"
+    stack.docker("tag", IMAGE, image)
+    stack.write({"web": {"image": image}, "db": {}})
+    stack.compose("up", "-d")
+    before = stack.container("web").id
+    await killed(stack, "web")
+    stack.docker("rmi", "-f", image)
+    found = await stack.healed("compose:app")
+    assert (found.result, stack.container("web").id) == (RepairResult.REPAIRED, before), found
+    assert "older settings" not in found.cause
+
+
+async def test_what_had_a_volume_is_not_made_with_an_empty_one(stack: Stack):
+    """A volume that was pruned with its container held data: a person decides whether it may be empty."""
+    stack.write({"web": {}, "db": {"volumes": ["data:/data"]}}, volumes={"data": {}})
+    stack.compose("up", "-d")
+    await stack.heal()
+    stack.docker("rm", "-f", stack.container("db").name)
+    stack.docker("volume", "rm", f"{stack.project}_data")
+    found = await stack.healed("compose:app")
+    assert (found.result, stack.containers("db")) == (RepairResult.MANUAL, [])
+    assert f"its volume {stack.project}_data is gone" in found.cause

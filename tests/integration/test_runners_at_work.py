@@ -25,7 +25,7 @@ from opskit.facts.survey import Survey
 from opskit.records import replace
 from opskit.recovery.audit import last
 from opskit.recovery.outcome import RepairResult
-from opskit.recovery.steps.nodes import nodes
+from opskit.recovery.steps.servers import nodes
 from opskit.result import Status
 from tests.parts.healing import Healing, configured, machine, outcome
 from tests.parts.ollama_process import MODEL, OllamaProcess, ollama_process

@@ -6,6 +6,7 @@ nothing and starts no other; containers that run badly are restarted one by one.
 
 import asyncio
 import shlex
+from collections import Counter
 from collections.abc import Collection, Iterable, Mapping, Sequence
 from datetime import UTC, datetime
 from functools import partial
@@ -22,7 +23,7 @@ from opskit.checks.project_assessment import moved_project, other_files, other_f
 from opskit.checks.restore_assessment import assess_interrupted_restore
 from opskit.checks.stopped_by_hand import until
 from opskit.facts.compose_project import Sources
-from opskit.facts.container import Container, StartObstacle
+from opskit.facts.container import Container, StartObstacle, compose_files_of, real_files
 from opskit.facts.container_events import ContainerEvents
 from opskit.facts.container_survey import (
     read_compose_containers,
@@ -42,7 +43,7 @@ from opskit.recovery.step import Command, Condition, RecoveryContext, Repair, St
 from opskit.recovery.steps.decision import container_restart
 from opskit.recovery.steps.project_facts import ProjectFacts
 from opskit.recovery.steps.project_state import ProjectAssessment
-from opskit.system.compose_declaration import Project
+from opskit.system.compose_declaration import ComposeService, Project
 from opskit.system.docker_records import PROJECT, SERVICE
 
 _UP_S = 120.0
@@ -72,41 +73,68 @@ class _ComposeStep(Record):
         files = self.context.config.compose_files()[self.key]
         if (restore := await hands_off.interrupted_restore(self.context, files)) is not None:
             half = assess_interrupted_restore(restore)
-            condition, cause = Condition.BROKEN, f"it is left alone: {half.detail}"
-            finding = TargetFinding(self.name, condition, half.state, cause, (self.key,), half.evidence)
-            return [replace(finding, remedy=half.remedy, code=half.code)]
+            cause, more = f"it is left alone: {half.detail}", {"code": half.code, "evidence": half.evidence}
+            return self._unusable(half.state, cause, half.remedy, **more)
         try:
             sources, project = await read_project(self.context, self.key)
         except UnusableProject as unusable:
-            return [unusable.finding]
+            return await self._as_it_was(unusable)
         containers = await self._containers(project.name)
         if containers:
             marks, now_s = self.context.memory.marks, self.context.clock()
             marks[f"seen {self.name}"] = now_s
             marks |= {f"had {self.name}/{container.service}": now_s for container in containers}
         elif moved := moved_project(await self.context.docker.containers(), project.services, sources.files):
-            finding = TargetFinding(self.name, Condition.BROKEN, moved.state, moved.detail, (self.key,))
-            return [replace(finding, remedy=moved.remedy)]
+            return self._unusable(moved.state, moved.detail, moved.remedy)
         if (folder := other_folder(containers, sources.files)) is not None:
             cause = f"the project name {project.name} is also that of {folder}, whose containers run"
             remedy = "give one of the two a name of its own: `COMPOSE_PROJECT_NAME=...` in its `.env`"
-            return [
-                TargetFinding(self.name, Condition.BROKEN, "name taken", cause, (self.key,), remedy=remedy)
-            ]
-        facts = self._facts(sources, project, containers)
-        if not all(container.running for container in containers):
-            facts = await self._with_past(facts)
-        if not facts.is_well():
-            facts = await self._in_trouble(facts, sources)
-        seen = ProjectAssessment(facts)
+            return self._unusable("name taken", cause, remedy)
+        seen = ProjectAssessment(await self._known(sources, project, containers))
         together = seen.start.keys() - seen.alone.keys()
         return [
             replace(seen.project, read_again=partial(self._startable, seen, seen.project, together)),
+            *await self._parts(seen),
+        ]
+
+    def _unusable(self, state: str, cause: str, remedy: str | None, **more: Any) -> list[TargetFinding]:
+        return [UnusableProject(self.key, state, cause, remedy, **more).finding]
+
+    async def _as_it_was(self, unusable: UnusableProject) -> Sequence[TargetFinding]:
+        """Return the findings of a project whose files Compose does not accept.
+
+        Docker starts its containers as they were made, which the labels say.
+        """
+        finding, sources = unusable.finding, unusable.sources
+        files = None if sources is None else real_files(sources.files)
+        listed = await self.context.docker.containers()
+        names = {item.project for item in listed if real_files(compose_files_of(item.labels)) == files}
+        if sources is None or not (name := next(iter(names), None)):
+            return [finding]
+        containers = await self._containers(name)
+        counts = Counter(container.service or "" for container in containers)
+        services = {service: ComposeService(service, (), replicas=count) for service, count in counts.items()}
+        facts = await self._known(sources, Project(name, "", services), containers)
+        absent = StartObstacle(finding.cause, finding.remedy or "")
+        seen = ProjectAssessment(replace(facts, absent=absent, alone=frozenset(facts.down())))
+        return [replace(finding, parts=seen.project.parts), *await self._parts(seen)]
+
+    async def _known(
+        self, sources: Sources, project: Project, containers: Sequence[Container]
+    ) -> ProjectFacts:
+        """Return what is known of a project: the past where a container does not run, all in trouble."""
+        facts = self._facts(sources, project, containers)
+        if not all(container.running for container in containers):
+            facts = await self._with_past(facts)
+        return facts if facts.is_well() else await self._in_trouble(facts, sources)
+
+    async def _parts(self, seen: ProjectAssessment) -> list[TargetFinding]:
+        return [
             *(
                 replace(finding, read_again=partial(self._startable, seen, finding, {name}))
                 for name, finding in seen.alone.items()
             ),
-            *[await self._planned(facts, assessed, finding) for assessed, finding in seen.containers],
+            *[await self._planned(seen.facts, assessed, finding) for assessed, finding in seen.containers],
             *seen.services,
         ]
 
@@ -136,28 +164,32 @@ class _ComposeStep(Record):
         if not names:
             why = "; ".join(f"{name} is not started: {reason}" for name, reason in unmet.items())
             return replace(finding, condition=Condition.BLOCKED, cause=f"{finding.cause}; {why}")
-        work = await configured(self.context, self.key)
-        commands: list[Command] = []
-        # What is recreated joins what has to run by then, unless that itself needs it.
-        needs = {need for name in names for need in facts.project.services[name].needs}
-        is_needed = not needs.isdisjoint(seen.recreate)
-        for is_new in (True, False) if is_needed else (False, True):
-            switch = "--force-recreate" if is_new else "--no-recreate"
-            group = [name for name in names if (name in seen.recreate) is is_new]
-            scale = [f"--scale={name}={seen.start[name]}" for name in group if seen.start[name] is not None]
-            switches = (switch, *work.no_new_images, "--no-deps", *scale)
-            commands += [work.command("up", "-d", *switches, *group, timeout_s=_UP_S)] if group else []
-        if facts.absent is not None:
-            # Compose refuses the whole project; Docker starts what is there.
-            containers = [container.name for name in names for container in facts.of(name)]
-            commands = [Command(("docker", "start", *containers), _UP_S)]
+        # Compose refuses what it could not make; Docker starts what is there.
+        made = [name for name in names if facts.absent is None and name not in facts.obstacles]
+        containers = [container.name for name in names if name not in made for container in facts.of(name)]
+        commands = [Command(("docker", "start", *containers), _UP_S)] if containers else []
+        undo = [f"docker stop {' '.join(containers)}"] if containers else []
+        if made:
+            work = await configured(self.context, self.key)
+            undo.append(work.command("stop", *made, timeout_s=_UP_S).shown)
+            # What is recreated joins what has to run by then, unless that itself needs it.
+            needs = {need for name in made for need in facts.project.services[name].needs}
+            is_needed = not needs.isdisjoint(seen.recreate)
+            for is_new in (True, False) if is_needed else (False, True):
+                switch = "--force-recreate" if is_new else "--no-recreate"
+                group = [name for name in made if (name in seen.recreate) is is_new]
+                scale = [
+                    f"--scale={name}={seen.start[name]}" for name in group if seen.start[name] is not None
+                ]
+                switches = (switch, *work.no_new_images, "--no-deps", *scale)
+                commands += [work.command("up", "-d", *switches, *group, timeout_s=_UP_S)] if group else []
         # A health check proves that a container runs; without one, or where none is known, it has to stay.
         known = map(facts.of, names)
         proven = all(own and all(container.has_health_check for container in own) for own in known)
         repair = Repair(
             tuple(commands),
             finding.cause,
-            work.command("stop", *names, timeout_s=_UP_S).shown,
+            " && ".join(undo),
             evidence=partial(self._ends, facts.project.name, names),
             counted=tuple(map(facts.target_of, names)),
             steady_s=0.0 if proven else STABLE_S,
@@ -332,13 +364,16 @@ class _ComposeStep(Record):
         for name in down:
             containers = facts.of(name)
             stopped = [container for container in containers if not container.running]
-            obstacle = await read_service_obstacle(
+            obstacle = next(
+                iter((await read_start_obstacles(survey, stopped)).values()), None
+            ) or await read_service_obstacle(
                 survey,
                 facts.project.services[name],
                 facts.command,
                 is_made=bool(containers),
                 mounts=was_there,
-            ) or next(iter((await read_start_obstacles(survey, stopped)).values()), None)
+                volumes=f"had {facts.target_of(name)}" in self.context.memory.marks,
+            )
             if obstacle is not None:
                 obstacles[name] = obstacle
         return obstacles

@@ -14,6 +14,7 @@ from opskit.recovery.steps.server import InactiveService, ManagedServer, ServerF
 from opskit.system import end_process
 from opskit.system.process import Process
 from opskit.system.services import Service, quit_command, restart_by_hand, restart_command
+from opskit.text import listing
 
 _OWNER_S = 60.0
 _END_S = 30.0
@@ -190,11 +191,19 @@ class _Decision(Record):
         """Its process is there, its port is not."""
         age_s = max(0.0, self.facts.now_s - program.began)
         words = f"process {program.pid} ({program.name})"
-        why = f"{words} was started {age_s:.0f} s ago and does not listen yet"
+        ports = listing(sorted(map(str, self.facts.other_ports)))
+        listens = f"listens on port {ports}, not on {self.server.port}" if ports else "does not listen yet"
+        why = f"{words} was started {age_s:.0f} s ago and {listens}"
         if age_s < self._grace_s:
             return self._finding(Condition.WAITING, why, state="starting")
         if program.stopped:
             return self._wake(program, words)
+        if self.facts.other_ports:
+            # Started again it would listen there again.
+            server = self.server
+            remedy = f"correct the address of {server.name} ({server.url}), or `stack.start.{server.name}`"
+            remedy = f"{remedy} and `kill {program.pid}`"
+            return self._finding(Condition.BROKEN, cause=why, state="other port", remedy=remedy)
         if self.facts.is_ours:
             return self._restart(program)
         return self._by_hand(f"`kill {program.pid}`, then `opskit recover`", why)

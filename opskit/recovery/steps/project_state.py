@@ -100,9 +100,10 @@ class ProjectAssessment:
             return "its label says that a person is to be told", by_hand
         if name in facts.paused:
             return "it is paused", None
-        if (
-            obstacle := facts.obstacles.get(name) or (facts.absent if lacks or orphans else None)
-        ) is not None:
+        obstacle, is_new = facts.obstacles.get(name), lacks or bool(orphans)
+        if obstacle is None or (obstacle.of_new and not is_new):
+            obstacle = facts.absent if is_new else None
+        if obstacle is not None:
             return obstacle.detail, obstacle.remedy
         if (lacks or orphans) and facts.other_files:
             remedy = f"name in `stack.compose.{facts.key}` the files that the project is started from"
@@ -321,7 +322,8 @@ class ProjectAssessment:
             {
                 container.service or ""
                 for container in facts.containers
-                if is_drifted(facts.project, container)
+                # Compose 1 digests the image too.
+                if container.service not in facts.obstacles and is_drifted(facts.project, container)
             }
         )
         if facts.other_files and facts.other_files not in self.refused.values():

@@ -23,7 +23,7 @@ from opskit.recovery import hands_off
 from opskit.recovery.step import RecoveryContext
 from opskit.system.host import is_loopback
 from opskit.system.network import endpoint
-from opskit.system.process import Process, is_like, processes_like
+from opskit.system.process import Process, is_like, ports_of, processes_like
 from opskit.system.program import output_of, unusable_program
 from opskit.system.services import Domain, Service, at_rest
 from opskit.system.systemctl import instant, unit_properties
@@ -85,6 +85,8 @@ def server_of(config: NodeConfig | AgentConfig, whole: Config) -> ManagedServer:
     start, containers = whole.stack.start.get(config.name, ()), whole.stack.containers.get(config.name, ())
     # Its start command runs in the folder of the configuration file, whatever the scheduler's is.
     folder = str(whole.located("."))
+    if start and "/" in start[0]:
+        start = (str(whole.located(start[0])), *start[1:])
     settle_s = None
     if kind is not None and not kind.loads_on_demand:
         loads_s = load_budget_s(whole.budgets, weights_bytes(start, Path(folder)))
@@ -139,7 +141,8 @@ class ServerFacts(Record, kw_only=True):
 
     `containers` are the stack's behind it; `docker_problem` is why Docker could not be asked, empty when it
     could. `program` is a process that runs exactly the start command, on the port or not yet; `is_ours` tells
-    that a repair of opskit started it. `start_program` is the program of the start command as an absolute
+    that a repair of opskit started it, `other_ports` are where it listens if not on the server's port.
+    `start_program` is the program of the start command as an absolute
     path, None when there is none; then `start_problem` says why. `at_work` is what somebody is doing that a
     repair would break off.
     """
@@ -154,6 +157,7 @@ class ServerFacts(Record, kw_only=True):
     inactive: InactiveService | None = None
     program: Process | None = None
     is_ours: bool = False
+    other_ports: frozenset[int] = frozenset()
     start_program: str | None = None
     start_problem: str = ""
     at_work: str | None = None
@@ -171,14 +175,19 @@ async def read_server(context: RecoveryContext, server: ManagedServer) -> Server
         _containers(context, server),
     )
     owner, path = port.loopback_owner, context.environ.get("PATH")
-    program, inactive = None, None
+    program, inactive, other_ports = None, None, frozenset[int]()
     start_program = shutil.which(server.start[0], path=path) if server.start else None
     if owner is None:
         if server.start:
             program = next(iter(await asyncio.to_thread(processes_like, server.start, path)), None)
         if not containers and program is None:
             inactive = await _inactive_service(context, server)
-    elif owner.process is not None and is_like(owner.process.command, server.start, path):
+        other_ports = frozenset() if program is None else await asyncio.to_thread(ports_of, program.pid)
+    elif owner.process is not None and (
+        is_like(owner.process.command, server.start, path)
+        # A script that starts it becomes it.
+        or context.memory.has_started(server.name, owner.process)
+    ):
         program = owner.process
     return ServerFacts(
         now_s=context.clock(),
@@ -190,6 +199,7 @@ async def read_server(context: RecoveryContext, server: ManagedServer) -> Server
         has_docker=shutil.which("docker", path=path) is not None,
         inactive=inactive,
         program=program,
+        other_ports=other_ports,
         is_ours=program is not None and context.memory.has_started(server.name, program),
         start_program=start_program,
         start_problem=unusable_program(server.start[0], path) if server.start and not start_program else "",

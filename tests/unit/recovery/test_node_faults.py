@@ -8,7 +8,7 @@ from opskit.config.schema import NodeConfig
 from opskit.facts.node import NodeFacts
 from opskit.llm.faults import SERVER_IS_WELL, FaultKind
 from opskit.providers.base import ModelInfo
-from opskit.recovery.steps.nodes import node_problem
+from opskit.recovery.steps.servers import node_problem
 
 NODE = NodeConfig("ollama", "http://127.0.0.1:1", "ollama")
 

@@ -9,8 +9,8 @@ import pytest
 from opskit.checks.container_assessment import ContainerCondition, ContainerState, fresh_health
 from opskit.facts.container import Container, HealthCheckRun, action_of, container, docker_time
 from opskit.recovery.startup import is_final, standing
-from opskit.recovery.steps.agents import cores_of, switched_on
 from opskit.recovery.steps.server import weights_bytes
+from opskit.recovery.steps.servers import cores_of, switched_on
 from opskit.system.process import is_like
 
 NOW = datetime(2026, 11, 20, 9, 0, tzinfo=UTC)
