@@ -72,7 +72,7 @@ _PUNCTUATION = frozenset(("Pc", "Pd", "Ps", "Pe", "Pi", "Pf", "Po", "Sk"))
 #: Characters that only mark up a text although they are symbols.
 _MARKUP = frozenset("$|~=<>■□▪▫●○◦─━│┃═║")
 
-_NULLS = ("null", "none", "nil", "undefined")
+_NULLS = ("null", "none", "nil", "undefined", "object object")
 _NOTES = (
     "empty", "blank", "silence", "no response", "no answer", "no output", "no content", "no text", "no reply",
     "empty response", "empty string", "end", "end of text", "end of response", "end of answer",

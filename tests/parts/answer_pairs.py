@@ -261,6 +261,7 @@ EMPTY: tuple[str, ...] = (
     ".",
     "?",
     "null",
+    "[object Object]",
     "None",
     "`null`",
     "nil",

@@ -30,8 +30,8 @@ MAX_ROWS = 1000
 #: Instructions of SQLite between two looks at the clock: some tens of microseconds.
 _STEPS = 10_000
 _POSTGRES = ("postgres", "postgresql")
-#: `FATAL: database "x" does not exist`, `FATAL: password authentication failed for user "x"`, ...
 _ENCODE = "its address ends at a / # or ? of the password, to be written %2F, %23 and %3F"
+#: `FATAL: database "x" does not exist`, `FATAL: password authentication failed for user "x"`, ...
 _REJECTIONS = ("does not exist", "authentication failed", "no pg_hba.conf entry", "permission denied for")
 #: What a user may read is not what there is: information_schema hides tables without a privilege.
 _COLUMNS = """
