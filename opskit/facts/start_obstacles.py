@@ -105,11 +105,11 @@ async def read_service_obstacle(
     *,
     is_made: bool,
     mounts: bool,
-    volumes: bool = False,
+    volumes: Collection[str] = (),
 ) -> StartObstacle | None:
     """Read what keeps a service from its start: its image, and unless it `is_made` the rest.
 
-    That are its ports, what it `mounts`, and with `volumes` those that its earlier containers had.
+    That are its ports, what it `mounts`, and the `volumes` that its earlier containers had.
     `compose` is how a person calls Compose for its project. Raises OpskitError DOCKER_*.
     """
     docker = await survey.docker()
@@ -120,7 +120,7 @@ async def read_service_obstacle(
         return StartObstacle(f"its image {service.images[0]} is not on this machine", build, of_new=True)
     if is_made:
         return None
-    for name in service.volumes if volumes else ():
+    for name in volumes:
         if await docker.found("volume", name) is None:
             why = f"its volume {name} is gone: it would be made with an empty one"
             remedy = f"restore volume {name}, or `{compose} up -d {service.name}` where it may be empty"

@@ -1,6 +1,7 @@
 """Which process holds which port of this machine, and what is known of it."""
 
 import asyncio
+import contextlib
 import re
 import socket
 import subprocess
@@ -21,6 +22,7 @@ _CONTAINER = re.compile(r"(?:docker|libpod|containerd|crio|cri)[-/:]*([0-9a-f]{6
 _UNIT = re.compile(r"/([^/]+\.service)(?:/|$)", re.MULTILINE)
 _LAUNCHCTL_S = 3.0
 _SAMPLE_S = 0.3
+_READS = 3
 
 
 class PortSocket(Record):
@@ -41,19 +43,25 @@ class SocketTable(Record):
 
     @classmethod
     def read(cls, taken: float) -> "SocketTable":
-        """Read the table. Blocks while every process is looked at."""
-        held: dict[tuple[str, int], list[PortSocket]] = {}
-        complete = True
-        try:
-            connections = [(each, each.pid) for each in psutil.net_connections(kind="inet")]
-        except psutil.AccessDenied:
-            connections, complete = _process_by_process(), False
-        for connection, pid in connections:
-            is_tcp = connection.type == socket.SOCK_STREAM
-            listens = connection.status == psutil.CONN_LISTEN if is_tcp else not connection.raddr
-            if connection.laddr and listens:
-                protocol, (address, port) = "tcp" if is_tcp else "udp", connection.laddr
-                held.setdefault((protocol, port), []).append(PortSocket(protocol, address, port, pid))
+        """Read the table. Blocks while every process is looked at.
+
+        A process that is just being started has, until its program runs, all sockets of the one that starts
+        it: the oldest that has a socket is told.
+        """
+        for _ in range(_READS):
+            held: dict[tuple[str, int], list[PortSocket]] = {}
+            connections, complete = _connections()
+            is_stale = False
+            for connection, pid in connections:
+                is_tcp = connection.type == socket.SOCK_STREAM
+                listens = connection.status == psutil.CONN_LISTEN if is_tcp else not connection.raddr
+                if connection.laddr and listens:
+                    protocol, (address, port) = "tcp" if is_tcp else "udp", connection.laddr
+                    owner = None if pid is None else _oldest(pid, connection.fd)
+                    is_stale = is_stale or (owner is None and pid is not None)
+                    held.setdefault((protocol, port), []).append(PortSocket(protocol, address, port, owner))
+            if not is_stale:
+                break
         return cls(taken, {key: tuple(value) for key, value in held.items()}, complete)
 
     def at(self, protocol: str, port: int) -> tuple[PortSocket, ...]:
@@ -182,6 +190,37 @@ def _launchd(pid: int) -> str | None:
     except (OSError, subprocess.SubprocessError):
         return None
     return launchd_label(done.stdout, pid)
+
+
+def _connections() -> tuple[list[tuple[Any, int | None]], bool]:
+    """Return the sockets with their processes, and whether these are all."""
+    try:
+        return [(each, each.pid) for each in psutil.net_connections(kind="inet")], True
+    except psutil.AccessDenied:
+        return _process_by_process(), False
+
+
+def _oldest(pid: int, descriptor: int) -> int | None:
+    """Return the oldest of a process and its ancestors that have this socket by inheritance.
+
+    None where the process has it no more.
+    """
+    if sys.platform != "linux":
+        return pid
+    link = _link(pid, descriptor)
+    if link is None or not link.startswith("socket:"):
+        return None
+    with contextlib.suppress(psutil.Error):
+        while (parent := psutil.Process(pid).ppid()) and _link(parent, descriptor) == link:
+            pid = parent
+    return pid
+
+
+def _link(pid: int, descriptor: int) -> str | None:
+    try:
+        return str(Path(f"/proc/{pid}/fd/{descriptor}").readlink())
+    except OSError:
+        return None
 
 
 def _process_by_process() -> list[tuple[Any, int | None]]:

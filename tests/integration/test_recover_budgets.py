@@ -144,6 +144,7 @@ async def test_a_service_whose_port_somebody_else_has_is_not_started_in_vain(sta
             stack.compose("up", "-d", "web")
         found = await stack.healed("compose:app", hands_off_s=0.001)
     assert f"port {port} is used by process {os.getpid()}" in found.cause
-    assert "end what uses the port, or give web another one" in (found.remedy or "")
+    remedy = f"end what uses the port (`kill {os.getpid()}`), or give web another one in the Compose file"
+    assert found.remedy == remedy
     assert "compose:app/web" not in stack.healing.memory.targets
     assert stack.container("db").status == "running"

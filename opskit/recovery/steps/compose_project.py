@@ -362,17 +362,18 @@ class _ComposeStep(Record):
         survey, obstacles = self.context.survey, {}
         was_there = f"seen {self.name}" in self.context.memory.marks
         for name in down:
-            containers = facts.of(name)
+            containers, service = facts.of(name), facts.project.services[name]
+            had = f"had {facts.target_of(name)}" in self.context.memory.marks
             stopped = [container for container in containers if not container.running]
             obstacle = next(
                 iter((await read_start_obstacles(survey, stopped)).values()), None
             ) or await read_service_obstacle(
                 survey,
-                facts.project.services[name],
+                service,
                 facts.command,
                 is_made=bool(containers),
                 mounts=was_there,
-                volumes=f"had {facts.target_of(name)}" in self.context.memory.marks,
+                volumes=[volume for volume in service.volumes if had and volume in facts.project.own_volumes],
             )
             if obstacle is not None:
                 obstacles[name] = obstacle
