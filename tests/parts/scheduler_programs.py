@@ -29,7 +29,10 @@ class State:
         return set((self.flag(name) or "").split())
 
     def set(self, name: str, value: str) -> None:
-        (self.folder / name).write_text(value)
+        """Write at once: another of the programs may read it at this moment."""
+        new = self.folder / f".{name}.{os.getpid()}"
+        new.write_text(value)
+        new.replace(self.folder / name)
 
     def bare(self, extra: dict[str, str]) -> dict[str, str]:
         """The environment that a scheduler gives by itself, and what the job asks for."""
@@ -233,6 +236,7 @@ def systemctl(state: State, argv: list[str]) -> None:
                 state.flag(f"show-{units[0]}") or "{}"
             )
             say(*(f"{name}={values[name]}" for name in values if name in wanted))
+            return
         case "enable":
             enabled.add(units[0])
             sys.stderr.write(f"Created symlink {folder}/timers.target.wants/{units[0]}.\n")
