@@ -136,6 +136,11 @@ class Container:
         return self.status == "running"
 
     @property
+    def created_s(self) -> float:
+        """When it was made, in seconds since the epoch; 0 where that is not told."""
+        return 0.0 if self.created is None else self.created.timestamp()
+
+    @property
     def is_stopped(self) -> bool:
         return self.status in ("exited", "created")
 

@@ -164,8 +164,7 @@ class OpenAIStyle(Provider):
             body["response_format"] = {"type": "json_schema", "json_schema": form}
         if request.think and self.kind.takes_template_arguments:
             body["chat_template_kwargs"] = {"enable_thinking": True}
-        if request.probabilities:
-            body["logprobs"] = True
+        body |= {"logprobs": True} if request.probabilities else {}
         if request.tools:
             body["tools"] = [tool.as_json() for tool in request.tools]
         return body
@@ -194,9 +193,8 @@ class OpenAIStyle(Provider):
         if model not in self._listed:
             await self._list()
         if model not in self._listed:
-            why = (
-                "it might be downloaded and swapped in" if self.kind.naming_swaps else "another might answer"
-            )
+            swaps = "it might be downloaded and swapped in"
+            why = swaps if self.kind.naming_swaps else "another might answer"
             raise CallError(
                 CallCause.NOT_LISTED,
                 f"the server does not list {model!r}; a name it does not list is never sent, because {why}",
@@ -371,8 +369,7 @@ def _probability(choice: Mapping[str, Any]) -> float | None:
 
 def _served(chunk: Mapping[str, Any]) -> str | None:
     """The model that the server says answered; mlx_lm.server only echoes what it was asked for (B4)."""
-    name = chunk.get("model")
-    return name if isinstance(name, str) and name not in ("", DEFAULT_MODEL) else None
+    return None if chunk.get("model") == DEFAULT_MODEL else text(chunk.get("model"))
 
 
 def _usage(chunk: Mapping[str, Any], before: Usage) -> Usage:

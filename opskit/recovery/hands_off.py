@@ -184,6 +184,18 @@ async def interrupted_restore(context: RecoveryContext, files: Sequence[Path]) -
     return next((restore for restore in restores if restore.covers(named)), None)
 
 
+def just_edited(context: RecoveryContext, edits: Mapping[Path, float]) -> str | None:
+    """Say which file of a project was changed just now; None where none was. `edits` are epochs."""
+    hands_off_s, now_s = context.config.recovery.hands_off_s, context.clock()
+    # A time far ahead, of a file from another machine, does not hide what was edited just now.
+    newest = min(edits, key=lambda path: abs(now_s - edits[path]))
+    ago_s = now_s - edits[newest]
+    if abs(ago_s) >= hands_off_s:
+        return None
+    ago_s = max(0.0, ago_s)
+    return f"{newest} was changed {ago_s:.0f} s ago; left alone for {hands_off_s - ago_s:.0f} s more"
+
+
 async def at_work(
     context: RecoveryContext,
     *,

@@ -155,7 +155,7 @@ class _ComposeStep(Record):
         Pulls nothing: Compose 1 has no option for that, but every image is known to be there.
         """
         facts, paused = seen.facts, pauses.read(self.context.folder, self.context.clock())
-        names = [name for name in seen.start if name in services and not _is_paused(facts, name, paused)]
+        names = [name for name in seen.start if name in services and not facts.is_paused(name, paused)]
         if not names:
             return finding
         now = replace(facts, containers=await self._containers(facts.project.name))
@@ -290,22 +290,15 @@ class _ComposeStep(Record):
 
     async def _in_trouble(self, facts: ProjectFacts, sources: Sources) -> ProjectFacts:
         """Add everything that decides whether the project may be touched."""
-        context, rules = self.context, self.context.config.recovery
+        context, hands_off_s = self.context, self.context.config.recovery.hands_off_s
         facts, busy = await asyncio.gather(self._with_past(facts), self._busy(sources, facts.project.name))
         facts, events = replace(facts, busy=busy), facts.events or ContainerEvents(facts.now)
         down = facts.down()
         # A whole project that is not there may have been taken down; one of several containers is missed.
         created = {} if facts.containers else down
         marks, now_s = context.memory.marks, context.clock()
-        missed = hands_off.first_missed(
-            marks,
-            f"missed {self.name}",
-            created,
-            now_s,
-            events,
-            rules.hands_off_s,
-            marks.get(f"seen {self.name}"),
-        )
+        mark, seen_s = f"missed {self.name}", marks.get(f"seen {self.name}")
+        missed = hands_off.first_missed(marks, mark, created, now_s, events, hands_off_s, seen_s)
         paused = pauses.read(context.folder, now_s)
         return replace(
             facts,
@@ -313,7 +306,7 @@ class _ComposeStep(Record):
             absent=await self._absent(facts.project, paused),
             obstacles=await self._obstacles(facts, down),
             unasked=self._unasked(facts, events, down),
-            paused=frozenset(name for name in down if _is_paused(facts, name, paused)),
+            paused=frozenset(name for name in down if facts.is_paused(name, paused)),
             alone=frozenset(name for name in down if self._stands_alone(facts, name)),
         )
 
@@ -332,27 +325,27 @@ class _ComposeStep(Record):
         Somebody starts only a part of the project, or has added them to the files and not started them.
         """
         marks, created = self.context.memory.marks, [*filter(self._is_of_people, facts.containers)]
-        newest = max(created or facts.containers, key=_created_s, default=None)
-        if newest is None:
+        if not facts.containers:
             return {}
+        newest = max(created or facts.containers, key=lambda container: container.created_s)
         own = (event.attributes for event in events.events if event.action in ("create", "destroy"))
         had = {labels.get(SERVICE) for labels in own if labels.get(PROJECT) == facts.project.name}
         services = [name for name in down if name not in had and f"had {facts.target_of(name)}" not in marks]
-        ago_s = facts.now.timestamp() - _created_s(newest)
+        ago_s = facts.now.timestamp() - newest.created_s
         if created and ago_s < facts.rules.hands_off_s and events.reach(newest.created or events.now):
             why = f"somebody made {newest.name} {ago_s:.0f} s ago{until(ago_s, facts.rules.hands_off_s)}"
             return dict.fromkeys(services, why)
         # A time ahead is of another clock.
-        if not _created_s(newest) < facts.changed_s <= facts.now.timestamp():
-            return {}
-        return dict.fromkeys(services, "it is new in the files, and nobody has started it yet")
+        if newest.created_s < facts.changed_s <= facts.now.timestamp():
+            return dict.fromkeys(services, "it is new in the files, and nobody has started it yet")
+        return {}
 
     def _is_of_people(self, container: Container) -> bool:
         """Tell whether no repair that is remembered made a container."""
         record = self.context.memory.of(f"{self.name}/{container.service}")
-        began_s, created_s = record.repairs[-1] if record.repairs else float("inf"), _created_s(container)
+        began_s = record.repairs[-1] if record.repairs else float("inf")
         ended_s = began_s + _UP_S if record.ended_at is None else record.ended_at
-        return not began_s - 1.0 <= created_s <= ended_s
+        return not began_s - 1.0 <= container.created_s <= ended_s
 
     async def _obstacles(self, facts: ProjectFacts, down: Iterable[str]) -> dict[str, StartObstacle]:
         """Return what keeps services from their start that are down, by service.
@@ -389,15 +382,8 @@ class _ComposeStep(Record):
 
     async def _busy(self, sources: Sources, project: str) -> str | None:
         """Return why nothing of the project is touched now; None when nobody is at it."""
-        hands_off_s, now_s = self.context.config.recovery.hands_off_s, self.context.clock()
-        # A time far ahead, of a file from another machine, does not hide what was edited just now.
-        newest = min(sources.edits, key=lambda path: abs(now_s - sources.edits[path]))
-        ago_s = now_s - sources.edits[newest]
-        if abs(ago_s) < hands_off_s:
-            ago_s = max(0.0, ago_s)
-            left = f"left alone for {hands_off_s - ago_s:.0f} s more"
-            return f"{newest} was changed {ago_s:.0f} s ago; {left}"
-        return await hands_off.at_work(self.context, project=(project, sources.files))
+        edited = hands_off.just_edited(self.context, sources.edits)
+        return edited or await hands_off.at_work(self.context, project=(project, sources.files))
 
     async def _containers(self, project: str) -> list[Container]:
         """Read the containers of `up`, none of `compose run`. Raises OpskitError DOCKER_*."""
@@ -407,14 +393,3 @@ class _ComposeStep(Record):
     async def _log(self, name: str) -> list[str]:
         log = await read_container_log(self.context.docker, name, _LOG_LINES, limit_s=_LOG_S)
         return log.lines(_LINE_CHARS)
-
-
-def _is_paused(facts: ProjectFacts, service: str, paused: Mapping[str, pauses.Pause]) -> bool:
-    """Tell whether a service is paused by a name of its own; a pause of everything is each target's."""
-    names = (facts.target_of(service), *(container.name for container in facts.of(service)))
-    own = {name: pause for name, pause in paused.items() if name != pauses.ALL}
-    return service in own or pauses.covering(own, *names) is not None
-
-
-def _created_s(container: Container) -> float:
-    return 0.0 if container.created is None else container.created.timestamp()

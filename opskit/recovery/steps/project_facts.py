@@ -16,6 +16,7 @@ from opskit.facts.container import KILLED, Container, StartObstacle
 from opskit.facts.container_events import ContainerEvents
 from opskit.facts.container_survey import ContainerSurvey
 from opskit.records import Record, field, replace
+from opskit.recovery import pauses
 from opskit.system.compose import plain_version
 from opskit.system.compose_declaration import Project
 
@@ -65,6 +66,12 @@ class ProjectFacts(Record, kw_only=True):
 
     def of(self, service: str) -> list[Container]:
         return [container for container in self.containers if container.service == service]
+
+    def is_paused(self, service: str, paused: Mapping[str, pauses.Pause]) -> bool:
+        """Tell whether a service is paused by a name of its own; a pause of everything is each target's."""
+        names = (self.target_of(service), *(container.name for container in self.of(service)))
+        own = {name: pause for name, pause in paused.items() if name != pauses.ALL}
+        return service in own or pauses.covering(own, *names) is not None
 
     def assessed_containers(self) -> list[AssessedContainer]:
         """Assess each container, by what its file says of its needs: a label may lack them."""
