@@ -252,3 +252,12 @@ def test_secrets_of_the_environment_are_not_shown(home: Path):
     assert result.status == 1
     assert "geheim" not in result.out + result.err
     assert json.loads(result.out)["causes"][0]["id"] == "address-invalid"
+
+
+@pytest.mark.parametrize("password, is_cut", [("a#b", False), ("a?b", False), ("a/b", True)])
+def test_only_a_password_that_ends_the_address_is_to_be_encoded(home: Path, password: str, is_cut: bool):
+    """PostgreSQL reads the other characters as they stand: its own reason is the cause then."""
+    url = f"postgresql://agent:{password}@127.0.0.1:1/tasks"
+    result = opskit("doctor", home=home, env={"DATABASE_URL": url})
+    assert ("%2F" in result.out, "Connection refused" in result.out) == (is_cut, not is_cut)
+    assert password not in result.out + result.err

@@ -30,7 +30,7 @@ MAX_ROWS = 1000
 #: Instructions of SQLite between two looks at the clock: some tens of microseconds.
 _STEPS = 10_000
 _POSTGRES = ("postgres", "postgresql")
-_ENCODE = "its address ends at a / # or ? of the password, to be written %2F, %23 and %3F"
+_ENCODE = "its address ends at a / of the password, to be written %2F"
 #: `FATAL: database "x" does not exist`, `FATAL: password authentication failed for user "x"`, ...
 _REJECTIONS = ("does not exist", "authentication failed", "no pg_hba.conf entry", "permission denied for")
 #: What a user may read is not what there is: information_schema hides tables without a privilege.
@@ -194,7 +194,9 @@ def _postgres(url: str, timeout_s: float) -> Any:
             options=f"-c statement_timeout={limit * 1000}",
         )
     except psycopg.Error as exc:
-        is_cut = "@" in url and "@" not in urlsplit(url).netloc
+        # libpq reads the other characters that should be encoded as they stand.
+        authority, _, rest = url.partition("://")[2].partition("/")
+        is_cut = "@" not in authority and "@" in rest.partition("?")[0]
         why = f"{_ENCODE}: {exc}" if is_cut else str(exc)
         raise DatabaseError("connect", why, certain=is_cut or _certain(why)) from exc
     connection.read_only = True
