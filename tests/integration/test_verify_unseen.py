@@ -91,14 +91,14 @@ async def test_a_table_is_named_as_in_sql(tmp_path: Path, database: postgres.Pos
 
 
 async def test_redirects_without_end_fail(tmp_path: Path, httpserver: HTTPServer):
-    """With `follow` nothing was reached; without it the target is told."""
+    """With `follow` nothing was reached; without it the report names the target."""
     httpserver.expect_request("/a").respond_with_data(status=302, headers={"Location": "/b?key=geheim"})
     httpserver.expect_request("/b").respond_with_data(status=302, headers={"Location": "/a"})
     url = httpserver.url_for("/a")
     assert (await check(tmp_path, "http", {"url": url, "follow": True})).status == "fail"
-    told = await check(tmp_path, "http", {"url": url})
-    assert (told.status, httpserver.url_for("/b") in told.detail) == ("pass", True)
-    assert "geheim" not in told.detail
+    found = await check(tmp_path, "http", {"url": url})
+    assert (found.status, httpserver.url_for("/b") in found.detail) == ("pass", True)
+    assert "geheim" not in found.detail
 
 
 async def test_what_a_server_says_of_its_failure_is_told(tmp_path: Path, httpserver: HTTPServer):

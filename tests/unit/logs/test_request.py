@@ -68,9 +68,9 @@ class TestAttempts:
 
     def test_a_call_without_an_end_is_unfinished(self):
         """The log ends in the middle: so does the attempt."""
-        told = story(WHOLE[:2], ID)
-        assert [attempt.outcome for attempt in told.attempts] == ["unfinished"]
-        assert not told.answered
+        request = story(WHOLE[:2], ID)
+        assert [attempt.outcome for attempt in request.attempts] == ["unfinished"]
+        assert not request.answered
 
     def test_seconds_that_no_line_says_are_those_between_the_lines(self):
         """The engine's own failure lines name no seconds."""
@@ -117,16 +117,16 @@ class TestLines:
         agent = line(
             f'{{"time": "2026-03-01T12:00:01.250Z", "level": "info", "msg": "m", "request_id": "{ID}"}}'
         )
-        told = story([*WHOLE, agent], ID)
-        assert [entry.source for entry in told.lines] == ["opskit"] * 4 + ["agent"] + ["opskit"] * 2
-        assert told.sources == ("opskit", "agent")
-        assert (told.total_s, told.goal, told.started) == (pytest.approx(9.3), "write a bot", BEGIN)
+        request = story([*WHOLE, agent], ID)
+        assert [entry.source for entry in request.lines] == ["opskit"] * 4 + ["agent"] + ["opskit"] * 2
+        assert request.sources == ("opskit", "agent")
+        assert (request.total_s, request.goal, request.started) == (pytest.approx(9.3), "write a bot", BEGIN)
 
     def test_long_silences_are_marked(self):
         """Eight seconds without a line are a gap, a tenth of a second is none."""
-        told = story(WHOLE, ID)
-        assert [entry.gap for entry in told.lines] == [False] * 5 + [True]
-        assert told.lines[-1].since_s == pytest.approx(8.0)
+        request = story(WHOLE, ID)
+        assert [entry.gap for entry in request.lines] == [False] * 5 + [True]
+        assert request.lines[-1].since_s == pytest.approx(8.0)
         assert not any(entry.gap for entry in story(WHOLE, ID, gap_s=8.5).lines)
 
     async def test_lines_in_between_are_left_out_but_continuations_belong(self, tmp_path):
@@ -199,8 +199,8 @@ class TestIdentifier:
 
     def test_a_shortened_id_in_another_line_belongs(self):
         """Some logs write only the first block of a UUID."""
-        told = story([*WHOLE, line("2026-03-01 12:00:01 INFO [25a0b2f7] sent")], "25a0b2f7")
-        assert (told.correlation_id, len(told.lines)) == (ID, 7)
+        request = story([*WHOLE, line("2026-03-01 12:00:01 INFO [25a0b2f7] sent")], "25a0b2f7")
+        assert (request.correlation_id, len(request.lines)) == (ID, 7)
 
     def test_many_candidates_are_cut(self):
         """The message stays readable, and memory bounded."""
@@ -218,16 +218,16 @@ def test_the_story_does_not_depend_on_how_sources_are_mixed(order, names):
     """Whatever comes first from which source, the lines are told by their times."""
     entries = [LogEntry(name, entry.raw) for name, entry in zip(names, WHOLE, strict=True)]
     waiting = {name: [entry for entry in entries if entry.source == name] for name in names}
-    told = story([waiting[names[index]].pop(0) for index in order], ID)
-    assert [entry.raw for entry in told.lines] == [entry.raw for entry in WHOLE]
-    assert [attempt.outcome for attempt in told.attempts] == ["fault", "ok"]
+    request = story([waiting[names[index]].pop(0) for index in order], ID)
+    assert [entry.raw for entry in request.lines] == [entry.raw for entry in WHOLE]
+    assert [attempt.outcome for attempt in request.attempts] == ["fault", "ok"]
 
 
 @given(raws=st.lists(st.binary(max_size=60), max_size=8))
 def test_any_bytes_in_a_line_of_the_request_are_told(raws):
     """Invalid UTF-8 and control characters neither raise nor reach the text."""
-    told = story([LogEntry("x", ID.encode() + b" " + raw.replace(b"\n", b"")) for raw in [b"", *raws]], ID)
-    assert all(entry.text.isprintable() for entry in told.lines)
+    request = story([LogEntry("x", ID.encode() + b" " + raw.replace(b"\n", b"")) for raw in [b"", *raws]], ID)
+    assert all(entry.text.isprintable() for entry in request.lines)
 
 
 def test_a_line_of_another_request_that_mentions_the_id_is_no_part_of_it():
@@ -235,17 +235,17 @@ def test_a_line_of_another_request_that_mentions_the_id_is_no_part_of_it():
     quoting = tagged(
         "LLM_RESPONSE", 0.5, OTHER, node="mlx", model="phi3.5:3.8b", seconds=0.1, preview=f"about {ID}"
     )
-    told = story([*WHOLE[:2], quoting], ID)
-    assert len(told.lines) == 2
-    assert [attempt.outcome for attempt in told.attempts] == ["unfinished"]
+    request = story([*WHOLE[:2], quoting], ID)
+    assert len(request.lines) == 2
+    assert [attempt.outcome for attempt in request.attempts] == ["unfinished"]
 
 
 def test_a_clock_that_was_set_back_changes_no_order():
     """The lines of one source stay in their order; an end before its beginning took no known time."""
     place = {"node": "mlx", "model": "phi3.5:3.8b"}
-    told = story(
+    request = story(
         [tagged("REQUEST", 5), tagged("LLM_CALL", 5, **place), tagged("LLM_RESPONSE", 2, **place)], ID
     )
-    assert [line.tag for line in told.lines] == ["REQUEST", "LLM_CALL", "LLM_RESPONSE"]
-    assert [(attempt.outcome, attempt.seconds) for attempt in told.attempts] == [("ok", None)]
-    assert (told.total_s, told.gaps) == (None, ())
+    assert [line.tag for line in request.lines] == ["REQUEST", "LLM_CALL", "LLM_RESPONSE"]
+    assert [(attempt.outcome, attempt.seconds) for attempt in request.attempts] == [("ok", None)]
+    assert (request.total_s, request.gaps) == (None, ())
