@@ -270,7 +270,7 @@ def driver_of_sqlalchemy_in_the_address(scene: Scene) -> Iterator[None]:
 
 @broken("check-failed:database|address-invalid", words=("%",), needs=POSTGRES)
 def password_with_signs_of_an_address(scene: Scene) -> Iterator[None]:
-    """The password has a / and a #, which end the host of an address unless they are encoded."""
+    """The password has a /, which ends the address unless it is encoded."""
     scene.ollama()
     port = scene.parts["postgres"].port
     scene.env["DATABASE_URL"] = f"postgresql://opskit:ab/9#x@127.0.0.1:{port}/knowledge"
